@@ -1,0 +1,38 @@
+# make demo    installs what is needed and runs the whole line on rendered landmarks: runs/demo/report.html
+# make test    installs what is needed and runs every test, those in a real TensorFlow 2.2.0 included
+# make tf22    a real TensorFlow 2.2.0 in an environment of its own (needs some Python 3.8)
+# make install this project and its locked dependencies in .venv
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || echo python3)
+VENV := .venv
+PY := $(VENV)/bin/python
+# torch for CPUs comes from PyTorch's own index, where it is reached; elsewhere pip's own sources serve the usual build.
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+TORCH := $(shell grep '^torch==' constraints.txt)
+
+.PHONY: demo test tf22 install lint
+
+install: $(VENV)/installed
+
+$(VENV)/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --quiet --retries 0 --no-deps --index-url $(TORCH_INDEX) $(TORCH) \
+		|| $(PY) -m pip install --no-deps $(TORCH)
+	$(PY) -m pip install --quiet -c constraints.txt -e '.[dev]'
+	$(PY) -m pip check
+	touch $@
+
+tf22: install
+	$(PY) -m export.tf22_environment
+
+# Without Python 3.8 the demo still runs: it says loudly what was not checked.
+demo: install
+	-$(PY) -m export.tf22_environment
+	$(PY) pipeline.py --out runs/demo
+
+test: install tf22
+	$(PY) -m pytest
+
+lint: install
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .

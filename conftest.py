@@ -1,0 +1,38 @@
+"""Fixtures that several rooms' tests share. Its place also puts the repository's root on the import path."""
+
+import os
+import runpy
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from export.tf22 import find_python
+
+TINY_SAVED_MODELS = Path(__file__).resolve().parent / "tests" / "tiny_saved_models.py"
+
+
+@pytest.fixture(scope="session")
+def tf22_python() -> Path:
+    """The python with TensorFlow 2.2.0. Without one the test is skipped; where CI is set it fails, so as not to hide."""
+    if python := find_python():
+        return python
+    message = "needs TensorFlow 2.2.0: run `make tf22`"
+    (pytest.fail if os.environ.get("CI") else pytest.skip)(message)
+
+
+@pytest.fixture(scope="session")
+def tiny_saved_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of small SavedModels, good ones and refused ones, written by today's TensorFlow in its own process."""
+    folder = tmp_path_factory.mktemp("tiny-saved-models")
+    subprocess.run([sys.executable, TINY_SAVED_MODELS, folder], check=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_descriptor() -> Callable[[np.ndarray], np.ndarray]:
+    """What the good one of `tiny_saved_models` answers, in numpy: uint8 or float [H, W, 3] to float64 [8]."""
+    return runpy.run_path(str(TINY_SAVED_MODELS))["descriptor"]

@@ -1,0 +1,94 @@
+"""Members → one SavedModel whose descriptor is the members' descriptors, weighted and concatenated.
+
+Example:
+    python -m export.ensemble --members a/saved_model b/saved_model --weights 1 0.8 --out ensemble
+
+The concatenation is scaled to unit norm by one constant, which changes no ranking.
+"""
+
+import argparse
+import json
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from export import parity, probes
+from export.saved_model import network_from_saved_model, write_saved_model
+from export.served import batch_sizes, call_batch, call_images
+from export.to_savedmodel import check_in_tf22
+from zoo.command import log, run
+from zoo.errors import ExportError
+from zoo.files import new_folder, require_free, write_json
+
+
+def ensemble(members: list[Path], weights: list[float], out: Path, *, overwrite: bool = False) -> list[parity.Row]:
+    """Writes `out`/saved_model and `out`/parity.json; `out` appears only when every arrow is within tolerance.
+
+    Args:
+        members: SavedModels of single models, written by `export.to_savedmodel`.
+        weights: one positive factor a member.
+        out: folder to make.
+        overwrite: replace `out` if it holds something.
+
+    Raises:
+        ExportError: no members, weights that do not fit, or a folder that is no member.
+        OutputError, ParityError: see there.
+    """
+    require_free(out, overwrite=overwrite)
+    if not members or len(members) != len(weights) or min(weights) <= 0:
+        raise ExportError(f"expected one positive weight for each of {len(members)} members, found {weights}")
+    name = f"ensemble of {len(members)}"
+    with new_folder(out, overwrite=overwrite) as made, tempfile.TemporaryDirectory() as work:
+        networks = [network_from_saved_model(m, weight) for m, weight in zip(members, weights, strict=True)]
+        write_saved_model(made / "saved_model", networks)
+        rows = _check(made / "saved_model", name, members, weights, Path(work))
+        write_json(made / "parity.json", parity.to_json(rows))
+        parity.require(rows)
+    return rows
+
+
+def _check(saved_model: Path, name: str, members: list[Path], weights: list[float], work: Path) -> list[parity.Row]:
+    sizes = batch_sizes(saved_model)
+    batches = probes.pixel_batches(max(sizes))
+    images = probes.images(max(sizes))
+    scale = np.asarray(weights) / np.linalg.norm(weights)
+    expected: dict[str, list[np.ndarray]] = {key: [] for key in [*batches, *images]}
+    for member, factor in zip(members, scale, strict=True):
+        (size,) = batch_sizes(member)
+        found = {key: call_batch(member, {size: batch}) for key, batch in batches.items()} | call_images(member, images)
+        for key, descriptors in found.items():
+            expected[key].append(descriptors * np.float32(factor))
+    together = {key: np.concatenate(parts, axis=-1) for key, parts in expected.items()}
+    served_batches = {key: call_batch(saved_model, dict.fromkeys(sizes, batch)) for key, batch in batches.items()}
+    served_images = call_images(saved_model, images)
+    rows = [parity.measure("members → ensemble", name, together, served_batches | served_images)]
+    row = check_in_tf22(saved_model, name, sizes, batches, served_batches, images, served_images, work)
+    return [*rows, row] if row else rows
+
+
+def parse_arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--members", required=True, nargs="+", type=Path, help="SavedModels of single models")
+    parser.add_argument("--weights", nargs="+", type=float, help="one factor a member; default: all 1")
+    parser.add_argument("--out", required=True, type=Path, help="folder to make")
+    parser.add_argument("--overwrite", action="store_true", help="replace the folder if it holds something")
+    parser.add_argument("--json", action="store_true", help="print the figures as JSON before the path")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Command line."""
+    arguments = parse_arguments()
+    weights = arguments.weights or [1.0] * len(arguments.members)
+    rows = ensemble(arguments.members, weights, arguments.out, overwrite=arguments.overwrite)
+    for row in rows:
+        log(str(row))
+    if arguments.json:
+        print(json.dumps({"parity": parity.to_json(rows)}))
+    print(arguments.out / "saved_model")
+
+
+if __name__ == "__main__":
+    run(main)

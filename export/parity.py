@@ -1,0 +1,59 @@
+"""Measures arrows and holds them against the one table of tolerances."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from zoo.errors import ParityError
+from zoo.tolerances import TOLERANCES, Difference, compare
+
+
+@dataclass(frozen=True)
+class Row:
+    """One arrow of one model: the worst difference over all its inputs."""
+
+    arrow: str
+    model: str
+    max_abs: float
+    cosine: float
+    tolerance: float
+
+    @property
+    def passed(self) -> bool:
+        """Whether the row is within its arrow's tolerance."""
+        return Difference(self.max_abs, self.cosine).within(TOLERANCES[self.arrow])
+
+    def __str__(self) -> str:
+        mark = "✓" if self.passed else "✗"
+        return f"{mark} {self.arrow:26} {self.model:28} max abs {self.max_abs:.1e} (≤ {self.tolerance:.0e})  cosine {self.cosine:.9f}"
+
+
+def measure(arrow: str, model: str, expected: Mapping[str, np.ndarray], found: Mapping[str, np.ndarray]) -> Row:
+    """The worst difference between two sides that got the same inputs.
+
+    Raises:
+        ParityError: the two sides do not hold the same inputs, or none.
+    """
+    if expected.keys() != found.keys() or not expected:
+        raise ParityError(f"{arrow} of {model}: one side has {sorted(expected)}, the other {sorted(found)}")
+    differences = [compare(expected[name], found[name]) for name in expected]
+    # NaN must win: max() and min() of Python would drop it where it does not stand first.
+    worst = np.max([d.max_abs for d in differences]), np.min([d.cosine for d in differences])
+    return Row(arrow, model, float(worst[0]), float(worst[1]), TOLERANCES[arrow].max_abs)
+
+
+def require(rows: Iterable[Row]) -> None:
+    """Raises `ParityError` with every row that is outside its tolerance."""
+    failed = [row for row in rows if not row.passed]
+    if failed:
+        raise ParityError(
+            f"{len(failed)} of the arrows are outside their tolerance:\n  "
+            + "\n  ".join(map(str, failed))
+            + "\nThe export is not faithful and was not kept. `pytest parity_tests` shows which step is to blame."
+        )
+
+
+def to_json(rows: Iterable[Row]) -> list[dict]:
+    """Rows as plain values."""
+    return [asdict(row) for row in rows]

@@ -1,0 +1,134 @@
+"""Checkpoint → ONNX by each framework's own exporter, nothing clever.
+
+Example:
+    python -m export.to_onnx --ckpt runs/demo/checkpoints/resnest14_narrow_paddle.safetensors --out model.onnx
+"""
+
+import argparse
+import contextlib
+import importlib.metadata
+import json
+import sys
+import tempfile
+import warnings
+from pathlib import Path
+
+import onnx
+
+from zoo.checkpoint import Checkpoint, fingerprint, load_checkpoint
+from zoo.command import log, run
+from zoo.errors import ExportError
+from zoo.files import new_file
+
+OPSET = 13
+"""Both exporters and onnx2tf know it, and it is the first whose Softmax takes an axis of its own."""
+INPUT, OUTPUT = "images", "descriptor"
+"""float32 [N, 3, H, W], normalised (`zoo.preprocess`), and float32 [N, D], unit norm; N, H and W are dynamic."""
+
+
+def export_onnx(checkpoint: Checkpoint, framework: str) -> onnx.ModelProto:
+    """Exports the checkpoint's network, without the class weights, from one of the two frameworks.
+
+    Raises:
+        ExportError: the framework's exporter failed or wrote a file that is not valid ONNX.
+    """
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(sys.stderr):
+        path = Path(folder, "model.onnx")
+        _EXPORTERS[framework](checkpoint, path)
+        if not path.is_file():  # paddle2onnx logs a failure and returns
+            raise ExportError(f"{framework}'s exporter wrote no ONNX file; its own message is above")
+        model = onnx.load(path)
+    _rename_output(model)
+    properties = {
+        "spec": json.dumps(checkpoint.spec.to_dict()),
+        "checkpoint_sha256": fingerprint(checkpoint),
+        "exported_from": framework,
+        "exporter": f"{_PACKAGES[framework]} {importlib.metadata.version(_PACKAGES[framework])}",
+    }
+    onnx.helper.set_model_props(model, properties)
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise ExportError(f"{framework}'s exporter wrote a file that is not valid ONNX: {error}") from error
+    return model
+
+
+def _export_torch(checkpoint: Checkpoint, path: Path) -> None:
+    import torch
+
+    from torch_models.checkpoint import build
+
+    size = checkpoint.spec.preprocess.size
+    dynamic = {INPUT: {0: "N", 2: "H", 3: "W"}, OUTPUT: {0: "N"}}
+    with warnings.catch_warnings():
+        # The newer exporter needs static shapes to come out this plain; the older one announces its own retirement.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        torch.onnx.export(
+            build(checkpoint),
+            (torch.zeros(2, 3, size, size),),
+            str(path),
+            dynamo=False,
+            opset_version=OPSET,
+            input_names=[INPUT],
+            output_names=[OUTPUT],
+            dynamic_axes=dynamic,
+        )
+
+
+def _export_paddle(checkpoint: Checkpoint, path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="No ccache found")
+        import paddle
+    import paddle2onnx
+
+    from paddle_models.checkpoint import build
+
+    images = paddle.static.InputSpec([None, 3, None, None], "float32", INPUT)
+    static = paddle.jit.to_static(build(checkpoint), input_spec=[images], full_graph=True)
+    program = path.with_name("program")
+    paddle.jit.save(static, str(program))
+    paddle2onnx.export(
+        str(program.with_suffix(".json")),
+        str(program.with_suffix(".pdiparams")),
+        str(path),
+        opset_version=OPSET,
+        # Its default installs missing modules from the network while it runs; the normal form does that work.
+        optimize_tool="None",
+    )
+
+
+_EXPORTERS = {"torch": _export_torch, "paddle": _export_paddle}
+_PACKAGES = {"torch": "torch", "paddle": "paddle2onnx"}
+
+
+def _rename_output(model: onnx.ModelProto) -> None:
+    old = model.graph.output[0].name
+    for node in model.graph.node:
+        node.output[:] = [OUTPUT if name == old else name for name in node.output]
+        node.input[:] = [OUTPUT if name == old else name for name in node.input]
+    model.graph.output[0].name = OUTPUT
+
+
+def parse_arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--ckpt", required=True, type=Path, help="a landmark-zoo checkpoint from either framework")
+    parser.add_argument("--out", required=True, type=Path, help="the ONNX file to write")
+    parser.add_argument("--framework", choices=sorted(_EXPORTERS), help="default: the one that trained the checkpoint")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Command line."""
+    arguments = parse_arguments()
+    checkpoint = load_checkpoint(arguments.ckpt)
+    framework = arguments.framework or checkpoint.provenance["framework"]
+    model = export_onnx(checkpoint, framework)
+    with new_file(arguments.out) as partial:
+        onnx.save(model, partial)
+    log(f"{checkpoint.spec.name} from {framework}: {len(model.graph.node)} nodes")
+    print(arguments.out)
+
+
+if __name__ == "__main__":
+    run(main)

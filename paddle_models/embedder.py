@@ -1,0 +1,49 @@
+"""The whole network: image batch → backbone → pooling → neck → unit-norm descriptor."""
+
+import numpy as np
+import paddle
+from paddle import Tensor, nn
+
+from paddle_models.layers import AveragePool, GeneralisedMean, Neck, unit_norm
+from paddle_models.resnest import SplitAttentionBottleneck
+from paddle_models.resnet import BasicBlock, Bottleneck, ResNet
+from zoo.specs import ModelSpec
+
+BLOCKS = {"basic": BasicBlock, "bottleneck": Bottleneck, "split_attention": SplitAttentionBottleneck}
+
+
+class Embedder(nn.Layer):
+    """Input float [N, 3, H, W], normalised (`zoo.preprocess`); output: descriptors float [N, D], unit norm."""
+
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__()
+        head = spec.head
+        self.backbone = ResNet(spec.backbone, BLOCKS[spec.backbone.block])
+        self.pool = GeneralisedMean(head.gem_p) if head.pool == "gem" else AveragePool()
+        self.neck = nn.Identity() if head.neck == "none" else Neck(spec.backbone.features, head)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return unit_norm(self.neck(self.pool(self.backbone(images))))
+
+
+def intermediates(model: nn.Layer, images: np.ndarray) -> dict[str, np.ndarray]:
+    """The output of every named module for one batch, in the order of the forward pass; `descriptor` is the last.
+
+    Args:
+        model: put into evaluation mode.
+        images: float [N, 3, H, W], normalised.
+    """
+    outputs: dict[str, np.ndarray] = {}
+
+    def keep(name: str, module: nn.Layer) -> nn.layer.layers.HookRemoveHelper:
+        return module.register_forward_post_hook(lambda _, __, output: outputs.update({name: output.numpy().copy()}))
+
+    model.eval()
+    hooks = [keep(name or "descriptor", module) for name, module in model.named_sublayers(include_self=True)]
+    try:
+        with paddle.no_grad():
+            model(paddle.to_tensor(images))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return outputs

@@ -1,0 +1,32 @@
+"""ResNeSt's block (arXiv 2004.08955): a bottleneck whose 3×3 convolution is a split attention."""
+
+from paddle import Tensor, nn
+
+from paddle_models.layers import SplitAttention, block_pool, convolution
+from zoo.specs import BackboneSpec
+
+
+class SplitAttentionBottleneck(nn.Layer):
+    """1×1 convolution, split attention, 3×3 average pooling where the block strides, 1×1 convolution, and a shortcut.
+
+    Input float [N, inputs, H, W]; output [N, planes · 4, H / stride, W / stride].
+    """
+
+    def __init__(self, spec: BackboneSpec, inputs: int, planes: int, stride: int, downsample: nn.Layer | None) -> None:
+        super().__init__()
+        width, outputs = spec.group_width(planes), planes * spec.expansion
+        self.conv1 = convolution(inputs, width, 1)
+        self.bn1 = nn.BatchNorm2D(width)
+        self.act1 = nn.ReLU()
+        self.conv2 = SplitAttention(width, spec.attention_channels(planes), spec.radix, spec.cardinality)
+        self.avd_last = block_pool(stride) if stride > 1 else nn.Identity()
+        self.conv3 = convolution(width, outputs, 1)
+        self.bn3 = nn.BatchNorm2D(outputs)
+        self.downsample = downsample or nn.Identity()
+        self.act3 = nn.ReLU()
+
+    def forward(self, features: Tensor) -> Tensor:
+        residual = self.act1(self.bn1(self.conv1(features)))
+        residual = self.avd_last(self.conv2(residual))
+        residual = self.bn3(self.conv3(residual))
+        return self.act3(residual + self.downsample(features))

@@ -1,0 +1,103 @@
+"""ResNet with its "-D" stem and shortcut (arXiv 1512.03385, 1812.01187), stride in the 3×3 convolution."""
+
+from paddle import Tensor, nn
+
+from paddle_models.layers import convolution, shortcut_pool
+from zoo.specs import BackboneSpec
+
+
+class BasicBlock(nn.Layer):
+    """Two 3×3 convolutions and a shortcut. Input float [N, inputs, H, W]; output [N, planes, H / stride, W / stride]."""
+
+    def __init__(self, spec: BackboneSpec, inputs: int, planes: int, stride: int, downsample: nn.Layer | None) -> None:
+        super().__init__()
+        self.conv1 = convolution(inputs, planes, 3, stride)
+        self.bn1 = nn.BatchNorm2D(planes)
+        self.act1 = nn.ReLU()
+        self.conv2 = convolution(planes, planes, 3)
+        self.bn2 = nn.BatchNorm2D(planes)
+        self.downsample = downsample or nn.Identity()
+        self.act2 = nn.ReLU()
+
+    def forward(self, features: Tensor) -> Tensor:
+        residual = self.act1(self.bn1(self.conv1(features)))
+        residual = self.bn2(self.conv2(residual))
+        return self.act2(residual + self.downsample(features))
+
+
+class Bottleneck(nn.Layer):
+    """1×1, 3×3 and 1×1 convolutions and a shortcut.
+
+    Input float [N, inputs, H, W]; output [N, planes · 4, H / stride, W / stride].
+    """
+
+    def __init__(self, spec: BackboneSpec, inputs: int, planes: int, stride: int, downsample: nn.Layer | None) -> None:
+        super().__init__()
+        width, outputs = spec.group_width(planes), planes * spec.expansion
+        self.conv1 = convolution(inputs, width, 1)
+        self.bn1 = nn.BatchNorm2D(width)
+        self.act1 = nn.ReLU()
+        self.conv2 = convolution(width, width, 3, stride, groups=spec.cardinality)
+        self.bn2 = nn.BatchNorm2D(width)
+        self.act2 = nn.ReLU()
+        self.conv3 = convolution(width, outputs, 1)
+        self.bn3 = nn.BatchNorm2D(outputs)
+        self.downsample = downsample or nn.Identity()
+        self.act3 = nn.ReLU()
+
+    def forward(self, features: Tensor) -> Tensor:
+        residual = self.act1(self.bn1(self.conv1(features)))
+        residual = self.act2(self.bn2(self.conv2(residual)))
+        residual = self.bn3(self.conv3(residual))
+        return self.act3(residual + self.downsample(features))
+
+
+class ResNet(nn.Layer):
+    """A stem and four layers of blocks. Input float [N, 3, H, W]; output [N, features, H / 32, W / 32], rounded up."""
+
+    def __init__(self, spec: BackboneSpec, block: type[nn.Layer]) -> None:
+        super().__init__()
+        self.conv1 = _stem(spec)
+        self.bn1 = nn.BatchNorm2D(spec.stem_channels)
+        self.act1 = nn.ReLU()
+        self.maxpool = nn.MaxPool2D(3, 2, padding=1)
+        channels, layers = spec.stem_channels, []
+        for index, (depth, planes) in enumerate(zip(spec.depths, spec.planes, strict=True)):
+            layers.append(_layer(spec, block, depth, channels, planes, stride=1 if index == 0 else 2))
+            channels = planes * spec.expansion
+        self.layer1, self.layer2, self.layer3, self.layer4 = layers
+
+    def forward(self, images: Tensor) -> Tensor:
+        features = self.maxpool(self.act1(self.bn1(self.conv1(images))))
+        return self.layer4(self.layer3(self.layer2(self.layer1(features))))
+
+
+def _stem(spec: BackboneSpec) -> nn.Layer:
+    if spec.stem == "conv7x7":
+        return convolution(3, spec.stem_channels, 7, stride=2)
+    return nn.Sequential(
+        convolution(3, spec.stem_width, 3, stride=2),
+        nn.BatchNorm2D(spec.stem_width),
+        nn.ReLU(),
+        convolution(spec.stem_width, spec.stem_width, 3),
+        nn.BatchNorm2D(spec.stem_width),
+        nn.ReLU(),
+        convolution(spec.stem_width, spec.stem_channels, 3),
+    )
+
+
+def _layer(
+    spec: BackboneSpec, block: type[nn.Layer], depth: int, inputs: int, planes: int, stride: int
+) -> nn.Sequential:
+    outputs = planes * spec.expansion
+    first = block(spec, inputs, planes, stride, _downsample(spec, inputs, outputs, stride))
+    return nn.Sequential(first, *(block(spec, outputs, planes, 1, None) for _ in range(depth - 1)))
+
+
+def _downsample(spec: BackboneSpec, inputs: int, outputs: int, stride: int) -> nn.Layer | None:
+    if stride == 1 and inputs == outputs:
+        return None
+    if spec.shortcut == "conv":
+        return nn.Sequential(convolution(inputs, outputs, 1, stride), nn.BatchNorm2D(outputs))
+    pool = shortcut_pool() if stride == 2 else nn.Identity()
+    return nn.Sequential(pool, convolution(inputs, outputs, 1), nn.BatchNorm2D(outputs))

@@ -1,0 +1,93 @@
+"""Training in Paddle: one step of SGD on ArcMargin's loss; `zoo.training` does the rest."""
+
+import dataclasses
+
+import numpy as np
+import paddle
+
+from retrieval.data import Gldv2, batches_per_epoch, training_batches
+from paddle_models.arc_margin import ArcMargin, arc_margin_loss
+from paddle_models.checkpoint import from_paddle, load_weights, read_weights, to_paddle
+from paddle_models.embedder import Embedder
+from zoo import training
+from zoo.command import run
+from zoo.preprocess import normalise
+from zoo.recipes import Recipe, Step
+from zoo.specs import ModelSpec
+
+_VELOCITY = "_velocity_0"
+"""What Paddle appends to a parameter's own name for SGD's velocity."""
+
+
+class Trainer:
+    """A model, its class weights and SGD with Nesterov's momentum."""
+
+    framework = "paddle"
+    version = paddle.__version__
+
+    def __init__(self, spec: ModelSpec, classes: int, recipe: Recipe, weights: dict[str, np.ndarray]) -> None:
+        self.spec, self.recipe = spec, recipe
+        self.model = Embedder(spec)
+        self.model.arc_margin = ArcMargin(classes, spec.head.embedding_size, recipe.scale)
+        load_weights(self.model, weights)
+        # Paddle counts BatchNorm's statistics among the parameters.
+        self.parameters = {n: p for n, p in self.model.named_parameters() if not p.stop_gradient}
+        decayed = [value for value in self.parameters.values() if value.ndim > 1]
+        others = [value for value in self.parameters.values() if value.ndim <= 1]
+        groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": others, "weight_decay": 0.0}]
+        self.optimiser = paddle.optimizer.Momentum(1.0, recipe.momentum, groups, use_nesterov=True)
+        self.model.train()
+
+    def step(self, images: np.ndarray, labels: np.ndarray, step: Step) -> tuple[float, float]:
+        """One step on uint8 [N, S, S, 3] and int64 [N]; returns the loss and the accuracy, both with the margin."""
+        inputs, targets = paddle.to_tensor(normalise(images, self.spec.preprocess)), paddle.to_tensor(labels)
+        logits = self.model.arc_margin(self.model(inputs), targets, step.margin)
+        loss = arc_margin_loss(logits, targets)
+        loss.backward()
+        paddle.nn.utils.clip_grad_norm_(self.parameters.values(), self.recipe.gradient_clip)
+        self.optimiser.set_lr(step.learning_rate)
+        self.optimiser.step()
+        self.optimiser.clear_grad()
+        return float(loss), float((logits.detach().argmax(axis=1) == targets).astype("float32").mean())
+
+    def weights(self) -> dict[str, np.ndarray]:
+        """Every tensor of a checkpoint, class weights included."""
+        return read_weights(self.model)
+
+    def momentum(self) -> dict[str, np.ndarray]:
+        """SGD's velocity of each parameter; empty before the first step."""
+        state = self.optimiser.state_dict()
+        keys = {name: parameter.name + _VELOCITY for name, parameter in self.parameters.items()}
+        return {name: from_paddle(name, state[key].numpy()) for name, key in keys.items() if key in state}
+
+    def load_momentum(self, momentum: dict[str, np.ndarray]) -> None:
+        """Puts `momentum` back."""
+        names = {name: self.parameters[name].name + _VELOCITY for name in momentum}
+        self.optimiser.set_state_dict({key: paddle.to_tensor(to_paddle(n, momentum[n])) for n, key in names.items()})
+
+
+def main() -> None:
+    """Command line."""
+    arguments = training.parse_arguments("paddle")
+    recipe: Recipe = arguments.recipe
+    train_set = Gldv2(arguments.data).train()
+
+    def batches(step: Step) -> training.Batches:
+        return training_batches(
+            arguments.data,
+            train_set,
+            batch_size=recipe.batch_size,
+            size=step.resolution,
+            seed=recipe.seed,
+            epoch=step.epoch,
+            start=step.batch,
+            **dataclasses.asdict(recipe.augmentation),
+        )
+
+    per_epoch = batches_per_epoch(train_set, recipe.batch_size)
+    training.fit(Trainer, arguments.spec, recipe, len(train_set.landmark_ids), per_epoch, batches, arguments.out)
+    print(arguments.out)
+
+
+if __name__ == "__main__":
+    run(main)

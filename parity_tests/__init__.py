@@ -1,0 +1,1 @@
+"""One file an arrow: what leaves one room must equal what enters the next."""

@@ -1,0 +1,131 @@
+"""torch ↔ paddle: the same weights give the same descriptors, intermediates, loss and gradients."""
+
+import ast
+import inspect
+from pathlib import Path
+
+import numpy as np
+import paddle
+import pytest
+import torch
+
+import paddle_models.arc_margin
+import paddle_models.checkpoint
+import paddle_models.embedder
+import torch_models.arc_margin
+import torch_models.checkpoint
+import torch_models.embedder
+from export import parity
+from parity_tests.conftest import SMALL_SPECS
+from parity_tests.random_weights import random_checkpoint
+from zoo.checkpoint import load_checkpoint, save_checkpoint
+from zoo.specs import SPECS
+from zoo.weights import is_buffer, parameter_shapes
+
+INTERMEDIATE = 2e-5
+"""Of the largest value of that intermediate: measured 2e-6, ten times of it for other machines' sums."""
+GRADIENT = 2e-4
+"""Of the largest entry of that gradient: measured 1e-5, which cancellation in BatchNorm's backward pass makes."""
+
+
+def test_intermediates_and_descriptor(small_checkpoint, network_inputs):
+    models = torch_models.checkpoint.build(small_checkpoint), paddle_models.checkpoint.build(small_checkpoint)
+    for images in network_inputs:
+        ours = torch_models.embedder.intermediates(models[0], images)
+        theirs = paddle_models.embedder.intermediates(models[1], images)
+        assert list(ours) == list(theirs), "the modules have different names"
+        assert len(ours) > 40 or small_checkpoint.spec.head.neck == "none"
+        for name, value in ours.items():
+            scale = np.abs(value).max()
+            assert 1e-3 < scale < 1e3, f"{name} is {scale}: a tolerance would say nothing"
+            np.testing.assert_allclose(theirs[name], value, rtol=0, atol=INTERMEDIATE * scale, err_msg=name)
+        row = parity.measure("torch ↔ paddle", "small", {"x": ours["descriptor"]}, {"x": theirs["descriptor"]})
+        parity.require([row])
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnest50", "resnest50_cardinality2"])
+def test_gradients_of_the_arc_margin_loss(name):
+    checkpoint = random_checkpoint(SMALL_SPECS[name], seed=3, classes=6)
+    random = np.random.default_rng(5)
+    images, labels = random.normal(size=(8, 3, 64, 64)).astype(np.float32), random.integers(0, 6, 8)
+    gradients, losses = [], []
+    for package, library in ((torch_models, torch), (paddle_models, paddle)):
+        model = package.embedder.Embedder(checkpoint.spec)
+        model.arc_margin = package.arc_margin.ArcMargin(6, checkpoint.spec.head.embedding_size, 30.0)
+        package.checkpoint.load_weights(model, checkpoint.weights)
+        model.train()
+        tensor = library.from_numpy if library is torch else library.to_tensor
+        logits = model.arc_margin(model(tensor(images)), tensor(labels), 0.2)
+        loss = package.arc_margin.arc_margin_loss(logits, tensor(labels))
+        loss.backward()
+        losses.append(float(loss.detach()))
+        named = dict(model.named_parameters())
+        turn = (lambda n, v: v) if library is torch else paddle_models.checkpoint.from_paddle
+        gradients.append({n: turn(n, p.grad.numpy()) for n, p in named.items() if p.grad is not None})
+    assert losses[1] == pytest.approx(losses[0], rel=0, abs=1e-4)
+    assert set(gradients[0]) == {n for n in checkpoint.weights if not is_buffer(n)} == set(gradients[1])
+    for parameter, expected in gradients[0].items():
+        scale = np.abs(expected).max()
+        if scale > 1e-5:  # a bias in front of BatchNorm has no gradient but rounding
+            np.testing.assert_allclose(gradients[1][parameter], expected, rtol=0, atol=GRADIENT * scale, err_msg=parameter)
+
+
+def test_a_checkpoint_of_one_loads_in_the_other(tmp_path, small_checkpoint, network_inputs):
+    """Written from each framework's own tensors, read by the other: nothing is lost, to the bit."""
+    for writer, reader in ((torch_models, paddle_models), (paddle_models, torch_models)):
+        model = writer.checkpoint.build(small_checkpoint)
+        written = small_checkpoint.__class__(small_checkpoint.spec, writer.checkpoint.read_weights(model), 0, {})
+        save_checkpoint(tmp_path / "model.safetensors", written)
+        again = reader.checkpoint.read_weights(reader.checkpoint.build(load_checkpoint(tmp_path / "model.safetensors")))
+        assert list(again) == list(small_checkpoint.weights)
+        for name, value in small_checkpoint.weights.items():
+            assert np.array_equal(again[name], value), name
+
+
+@pytest.mark.parametrize("name", [n for n in SPECS if n not in ("resnest200", "resnest269")])
+def test_every_variant_has_the_shapes_of_its_spec(name):
+    """Built in both frameworks at full size; the two largest have nothing that resnest101 does not have."""
+    spec = SPECS[name]
+    ours = torch_models.checkpoint.read_weights(torch_models.embedder.Embedder(spec))
+    theirs = paddle_models.checkpoint.read_weights(paddle_models.embedder.Embedder(spec))
+    expected = parameter_shapes(spec)
+    assert {n: v.shape for n, v in ours.items()} == expected == {n: v.shape for n, v in theirs.items()}
+
+
+def test_the_planted_swap_is_seen(network_inputs):
+    """The two rows of one attention's splits swapped: the weights can tell."""
+    checkpoint = random_checkpoint(SMALL_SPECS["resnest50"], seed=7)
+    name = "backbone.layer2.0.conv2.fc2.weight"
+    swapped = checkpoint.weights | {name: np.concatenate(np.split(checkpoint.weights[name], 2)[::-1])}
+    whole = torch_models.checkpoint.build(checkpoint)
+    planted = paddle_models.checkpoint.build(checkpoint.__class__(checkpoint.spec, swapped, 0, {}))
+    images = network_inputs[1]
+    ours = torch_models.embedder.intermediates(whole, images)["descriptor"]
+    theirs = paddle_models.embedder.intermediates(planted, images)["descriptor"]
+    assert not parity.measure("torch ↔ paddle", "planted", {"x": ours}, {"x": theirs}).passed
+
+
+def test_the_packages_mirror_each_other():
+    """The same files, and in each the same public names with the same parameters."""
+    ours, theirs = (Path(inspect.getfile(package)).parent for package in (torch_models, paddle_models))
+    assert {path.name for path in ours.glob("*.py")} == {path.name for path in theirs.glob("*.py")}
+    for path in ours.glob("*.py"):
+        left, right = (_public(folder / path.name) for folder in (ours, theirs))
+        left.pop("canonical_tensors", None), right.pop("canonical_tensors", None)
+        only = set(left) ^ set(right)
+        assert only <= {"to_paddle", "from_paddle"}, f"{path.name}: {only}"
+        for name in left.keys() & right.keys():
+            assert left[name] == right[name], f"{path.name}: {name}"
+
+
+def _public(path: Path) -> dict[str, list[str]]:
+    """Public functions, classes and methods of a file with the names of their parameters."""
+    found = {}
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
+            found[node.name] = [argument.arg for argument in node.args.args]
+        elif isinstance(node, ast.ClassDef):
+            for item in node.body:
+                if isinstance(item, ast.FunctionDef) and (item.name == "__init__" or not item.name.startswith("_")):
+                    found[f"{node.name}.{item.name}"] = [argument.arg for argument in item.args.args]
+    return found

@@ -1,0 +1,132 @@
+"""Descriptors on disk: what one model made of one set of images, with their ids and where they come from."""
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Self
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from zoo.errors import DataError, OutputError
+from zoo.files import new_file
+
+FORMAT = "landmark-zoo embeddings 1"
+TENSOR = "descriptors"
+
+
+@dataclass(frozen=True, eq=False)
+class Embeddings:
+    """One descriptor an image.
+
+    On disk it is one safetensors file: the tensor `descriptors`, and in the header's metadata the ids and the source as
+    JSON. Nothing in it is executed when it is read.
+
+    Attributes:
+        ids: n image ids, all different, without white space (a predictions file separates them by spaces).
+        descriptors: float32 [n, D], finite; row i belongs to `ids[i]`.
+        source: where they come from, as JSON values: model, framework, image size.
+
+    Raises:
+        DataError: on construction, when one of these does not hold.
+    """
+
+    ids: tuple[str, ...]
+    descriptors: np.ndarray
+    source: dict
+
+    def __post_init__(self) -> None:
+        _validate(self.ids, self.descriptors)
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Writes the file, whole or not at all.
+
+        Raises:
+            DataError: the source holds something that JSON cannot.
+            OutputError: the disk is full or the folder cannot be written.
+        """
+        try:
+            source = json.dumps(self.source)
+        except (TypeError, ValueError) as error:
+            raise DataError(f"the source of embeddings for {path} must be JSON values: {error}.") from error
+        metadata = {"format": FORMAT, "ids": json.dumps(self.ids), "source": source}
+        with new_file(path) as partial:
+            try:
+                # safetensors writes the buffer as it lies in memory, so a transposed or sliced view is copied first.
+                save_file({TENSOR: np.ascontiguousarray(self.descriptors)}, partial, metadata)
+            except SafetensorError as error:
+                raise OutputError(
+                    f"{path} could not be written: {error}. Free some disk space and try again."
+                ) from error
+
+    @classmethod
+    def load(cls, path: str | os.PathLike) -> Self:
+        """Reads what `save` wrote.
+
+        Raises:
+            DataError: the file is missing or damaged, is no embeddings file, or its ids and descriptors do not fit.
+        """
+        try:
+            with safe_open(path, framework="numpy") as file:
+                metadata = file.metadata() or {}
+                if metadata.get("format") != FORMAT:
+                    raise DataError(f"expected the format {FORMAT!r}, found {metadata.get('format')!r}")
+                return cls(
+                    tuple(json.loads(metadata["ids"])), file.get_tensor(TENSOR), dict(json.loads(metadata["source"]))
+                )
+        except (OSError, SafetensorError, DataError, KeyError, TypeError, ValueError) as error:
+            raise DataError(
+                f"{path} is not a readable embeddings file: {error}. "
+                "Make it again with python -m torch_models.embed or python -m paddle_models.embed."
+            ) from error
+
+
+def concatenate(members: Sequence[Embeddings]) -> Embeddings:
+    """Puts the descriptors of several models side by side, [n, D1 + D2 + …], as they are: not weighted, not normalised.
+
+    The source of the result is `{"members": [source, …]}`.
+
+    Raises:
+        DataError: there is no member, or the members do not hold the same ids in the same order.
+    """
+    if not members:
+        raise DataError("there are no embeddings to concatenate; expected at least one.")
+    for (a, first), (b, second) in pairwise(enumerate(members)):
+        if len(first.ids) != len(second.ids):
+            raise DataError(
+                f"embeddings {a} hold {len(first.ids)} images and embeddings {b} {len(second.ids)}; expected the same."
+            )
+        for row, (expected, found) in enumerate(zip(first.ids, second.ids, strict=True)):
+            if expected != found:
+                raise DataError(
+                    f"row {row} is {expected!r} in embeddings {a} and {found!r} in embeddings {b}; "
+                    "expected the same ids in the same order. Embed the same list of images with each model."
+                )
+    return Embeddings(
+        members[0].ids,
+        np.concatenate([member.descriptors for member in members], axis=1),
+        {"members": [member.source for member in members]},
+    )
+
+
+def _validate(ids: tuple[str, ...], descriptors: np.ndarray) -> None:
+    if descriptors.ndim != 2 or descriptors.dtype != np.float32:
+        raise DataError(f"expected float32 descriptors [n, D], found {descriptors.dtype} {list(descriptors.shape)}")
+    if len(ids) != len(descriptors):
+        raise DataError(f"expected one id a descriptor, found {len(ids)} ids and {len(descriptors)} descriptors")
+    seen: set[str] = set()
+    for name in ids:
+        if not isinstance(name, str) or not name or name.split() != [name]:
+            raise DataError(f"expected ids that are text without white space, found {name!r}")
+        if name in seen:
+            raise DataError(f"expected ids that are all different, found {name!r} twice")
+        seen.add(name)
+    finite = np.isfinite(descriptors).all(axis=1)
+    if not finite.all():
+        first = ids[int(finite.argmin())]
+        raise DataError(
+            f"expected finite descriptors, found NaN or infinity in {np.sum(~finite)} of them, first in {first!r}"
+        )

@@ -1,0 +1,53 @@
+"""An ensemble's ranking, and the score of it and of each member."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from retrieval.data import Gldv2
+from retrieval.embeddings import Embeddings
+from retrieval.metrics import average_precision, mean_average_precision
+from retrieval.report import Hit, QueryRow
+from retrieval.search import Ranking, search
+
+
+def evaluate(
+    index: Embeddings, queries: Embeddings, truth: Mapping[str, Sequence[str]], members: Sequence[str]
+) -> tuple[Ranking, dict]:
+    """Searches with an ensemble's descriptors, and with each member's share of them.
+
+    A member's share is its own unit-norm descriptor times a constant, so it ranks as the member alone does.
+
+    Args:
+        index, queries: descriptors [n, D]; D is the members' sizes together, all the same.
+        truth: query id → ids of its relevant index images.
+        members: their names, in the order of concatenation.
+
+    Returns:
+        The ensemble's ranking, and {"members": {name: mAP@100}, "ensemble": mAP@100}.
+    """
+    ranking = search(index, queries)
+    scores = {"members": {}, "ensemble": _score(ranking, truth)}
+    parts = [np.split(e.descriptors, len(members), axis=1) for e in (index, queries)] if members else ((), ())
+    for name, index_part, query_part in zip(members, *parts, strict=True):
+        own = search(*(Embeddings(e.ids, part, e.source) for e, part in ((index, index_part), (queries, query_part))))
+        scores["members"][name] = _score(own, truth)
+    return ranking, scores
+
+
+def _score(ranking: Ranking, truth: Mapping[str, Sequence[str]]) -> float:
+    predictions = dict(zip(ranking.query_ids, ranking.hits, strict=True))
+    # Queries that the solution ignores are embedded and ranked like the others, and not scored.
+    return mean_average_precision({query: hits for query, hits in predictions.items() if query in truth}, truth)
+
+
+def query_rows(data: Gldv2, ranking: Ranking, truth: Mapping[str, Sequence[str]]) -> list[QueryRow]:
+    """What the report shows of each scored query."""
+    rows = []
+    for query, hits, distances in zip(ranking.query_ids, ranking.hits, ranking.distances, strict=True):
+        if query not in truth:
+            continue
+        relevant = set(truth[query])
+        shown = [Hit(data.image_path("index", h), h, float(d), h in relevant) for h, d in zip(hits, distances, strict=True)]
+        rows.append(QueryRow(data.image_path("test", query), query, average_precision(hits, relevant), shown))
+    return rows

@@ -1,0 +1,286 @@
+"""The contest's metrics and the reading of its solution and prediction files.
+
+The definitions are DELF's (tensorflow/models, research/delf, datasets/google_landmarks_dataset: metrics.py and
+dataset_file_io.py), with which the organisers score. Where DELF divides by zero or raises a bare `KeyError`, a
+`DataError` says what is wrong.
+"""
+
+import csv
+import math
+import os
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Generic, NamedTuple, TypeVar
+
+import numpy as np
+
+from zoo.errors import DataError
+
+T = TypeVar("T")
+LONGEST_CELL = 1 << 26  # a landmark's images fill one cell; the csv module stops at 131,072 characters (7,710 ids)
+
+
+class Recognition(NamedTuple):
+    """The one landmark that a recognition submission names for an image, and how sure it is (any scale)."""
+
+    landmark: int
+    score: float
+
+
+@dataclass(frozen=True)
+class Predictions(Generic[T]):
+    """What was predicted for each query of the public and of the private part."""
+
+    public: dict[str, T] = field(default_factory=dict)
+    private: dict[str, T] = field(default_factory=dict)
+
+    @property
+    def everything(self) -> dict[str, T]:
+        """Both parts as one mapping."""
+        return self.public | self.private
+
+
+@dataclass(frozen=True)
+class Solution(Predictions[T]):
+    """What is right for each query of the public and of the private part, and the queries that are not scored."""
+
+    ignored: list[str] = field(default_factory=list)
+
+
+class RetrievalSolution(Solution[tuple[str, ...]]):
+    """Query id → ids of the relevant index images, never empty."""
+
+
+class RetrievalPredictions(Predictions[tuple[str, ...]]):
+    """Query id → ids of the index images found, nearest first."""
+
+
+class RecognitionSolution(Solution[tuple[int, ...]]):
+    """Query id → landmark ids; empty where the image shows no landmark."""
+
+
+class RecognitionPredictions(Predictions[Recognition]):
+    """Query id → the one predicted landmark."""
+
+
+def mean_average_precision(
+    predictions: Mapping[str, Sequence[str]], solution: Mapping[str, Collection[str]], k: int = 100
+) -> float:
+    """mAP@K: the mean of `average_precision` over all queries of the solution; one without a prediction counts 0.
+
+    Raises:
+        DataError: the solution is empty or has a query without relevant images, or a predicted query is not in it.
+    """
+    _check(predictions, solution)
+    return sum(average_precision(hits, solution[query], k) for query, hits in predictions.items()) / len(solution)
+
+
+def average_precision(hits: Sequence[str], relevant: Collection[str], k: int = 100) -> float:
+    """AP@K of one query: the sum over right hits of (right hits so far / rank), divided by min(len(relevant), K).
+
+    A repeated hit counts once, at its first rank; its repetition still takes up a rank.
+    """
+    right = _right(hits, relevant, k)
+    return float(np.sum(np.cumsum(right)[right] / (np.flatnonzero(right) + 1))) / min(len(relevant), k)
+
+
+def mean_precisions(
+    predictions: Mapping[str, Sequence[str]], solution: Mapping[str, Collection[str]], k: int = 100
+) -> np.ndarray:
+    """Mean precision at each rank, float64 [K]; element 0 is P@1.
+
+    Past the end of a short list the precision goes on as (right hits so far / rank).
+
+    Raises:
+        DataError: as `mean_average_precision`.
+    """
+    _check(predictions, solution)
+    total = np.zeros(k)
+    for query, hits in predictions.items():
+        total += np.cumsum(_right(hits, solution[query], k)) / np.arange(1, k + 1)
+    return total / len(solution)
+
+
+def mean_median_position(
+    predictions: Mapping[str, Sequence[str]], solution: Mapping[str, Collection[str]], k: int = 100
+) -> tuple[float, float]:
+    """Mean and median over all queries of the first right hit's rank (from 1), which is K + 1 where there is none.
+
+    Raises:
+        DataError: as `mean_average_precision`.
+    """
+    _check(predictions, solution)
+    positions = np.full(len(solution), k + 1)
+    for row, (query, hits) in enumerate(predictions.items()):
+        right = _right(hits, solution[query], k)
+        if right.any():
+            positions[row] = right.argmax() + 1
+    return float(positions.mean()), float(np.median(positions))
+
+
+def global_average_precision(
+    predictions: Mapping[str, Recognition], solution: Mapping[str, Collection[int]], *, ignore_empty: bool = False
+) -> float:
+    """GAP, also µAP: average precision over all predictions together, surest first.
+
+    Ties are broken by query id, then by landmark, both ascending. The divisor is the number of queries that show a
+    landmark.
+
+    Args:
+        predictions: query id → `Recognition`, or any (landmark, score) pair.
+        solution: query id → its landmarks; empty where the image shows none.
+        ignore_empty: leave predictions for images without a landmark out, instead of counting them as wrong.
+
+    Raises:
+        DataError: no query shows a landmark, a predicted query is not in the solution, or a score is NaN.
+    """
+    _require_known(predictions, solution)
+    positives = sum(bool(truth) for truth in solution.values())
+    if not positives:
+        raise DataError("the solution holds no query with a landmark; GAP needs at least one. Check the solution file.")
+    unsure = next((query for query, (_, score) in predictions.items() if math.isnan(score)), None)
+    if unsure is not None:
+        raise DataError(f"the score of query {unsure!r} is NaN, which has no place in a ranking; expected a number.")
+
+    surest_first = sorted(predictions.items(), key=lambda item: (-item[1][1], item[0], item[1][0]))
+    scored = [(query, landmark) for query, (landmark, _) in surest_first if solution[query] or not ignore_empty]
+    right = np.array([landmark in solution[query] for query, landmark in scored], dtype=bool)
+    return float(np.sum(np.cumsum(right)[right] / (np.flatnonzero(right) + 1))) / positives
+
+
+def read_retrieval_solution(path: str | os.PathLike) -> RetrievalSolution:
+    """Reads `id,images,Usage`, where Usage is Public, Private or Ignored and images are separated by one space.
+
+    Raises:
+        DataError: the file is missing, has another header, repeats an id or has another Usage, or a scored query has no
+            image.
+    """
+
+    def images(cell: str) -> tuple[str, ...]:
+        relevant = tuple(cell.split(" "))
+        if "" in relevant:
+            raise ValueError(f"expected image ids separated by one space, found {cell!r}")
+        return relevant
+
+    return RetrievalSolution(*_read_solution(path, "images", images))
+
+
+def read_recognition_solution(path: str | os.PathLike) -> RecognitionSolution:
+    """Reads `id,landmarks,Usage`; an empty landmarks cell is an image without a landmark.
+
+    Raises:
+        DataError: the file is missing, has another header, repeats an id or has another Usage, or a landmark is not a
+            number.
+    """
+    return RecognitionSolution(
+        *_read_solution(path, "landmarks", lambda cell: tuple(int(part) for part in cell.split(" ")) if cell else ())
+    )
+
+
+def read_retrieval_predictions(path: str | os.PathLike, solution: Solution) -> RetrievalPredictions:
+    """Reads `id,images` for the scored queries of `solution`, nearest image first.
+
+    Ignored queries and rows without a prediction are skipped; one space at the end of a row is tolerated.
+
+    Raises:
+        DataError: the file is missing, has another header, repeats an id, or holds an id that is not in the solution.
+    """
+    return RetrievalPredictions(*_read_predictions(path, "images", solution, tuple))
+
+
+def read_recognition_predictions(path: str | os.PathLike, solution: Solution) -> RecognitionPredictions:
+    """Reads `id,landmarks`, where a row holds a landmark and its score; otherwise as `read_retrieval_predictions`.
+
+    Raises:
+        DataError: as `read_retrieval_predictions`, or a row has not exactly two parts or its score is no number.
+    """
+
+    def recognition(parts: list[str]) -> Recognition:
+        if len(parts) != 2:
+            raise ValueError(f"expected a landmark and a score, found {len(parts)} parts")
+        if math.isnan(score := float(parts[1])):
+            raise ValueError("expected a score, found NaN")
+        return Recognition(int(parts[0]), score)
+
+    return RecognitionPredictions(*_read_predictions(path, "landmarks", solution, recognition))
+
+
+def _right(hits: Sequence[str], relevant: Collection[str], k: int) -> np.ndarray:
+    """Which of the ranks 1 … K hold a relevant image for the first time, bool [K]."""
+    right = np.zeros(k, dtype=bool)
+    wanted = set(relevant)
+    for rank, hit in enumerate(hits[:k]):
+        right[rank] = hit in wanted
+        wanted.discard(hit)
+    return right
+
+
+def _check(predictions: Mapping[str, object], solution: Mapping[str, Collection]) -> None:
+    _require_known(predictions, solution)
+    if not solution:
+        raise DataError("the solution holds no query, so there is nothing to score. Check the solution file.")
+    empty = next((query for query, relevant in solution.items() if not relevant), None)
+    if empty is not None:
+        raise DataError(f"query {empty!r} has no relevant image in the solution; mark it Ignored or leave it out.")
+
+
+def _require_known(predictions: Mapping[str, object], solution: Mapping[str, object]) -> None:
+    unknown = next((query for query in predictions if query not in solution), None)
+    if unknown is not None:
+        raise DataError(f"query {unknown!r} was predicted but is not in the solution; predict for its queries only.")
+
+
+def _rows(path: str | os.PathLike, header: tuple[str, ...]) -> Iterator[tuple[int, list[str]]]:
+    """Yields (line number, cells) below the header, without blank lines."""
+    csv.field_size_limit(LONGEST_CELL)
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            reader = csv.reader(file)
+            found = next(reader, [])
+            if tuple(found) != header:
+                raise DataError(f"{path}:1: expected the header {','.join(header)!r}, found {','.join(found)!r}.")
+            for row in filter(None, reader):
+                if len(row) != len(header):
+                    raise DataError(f"{path}:{reader.line_num}: expected {len(header)} columns, found {len(row)}.")
+                yield reader.line_num, row
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path} could not be read as CSV with the columns {','.join(header)}: {error}.") from error
+
+
+def _read_solution(path: str | os.PathLike, column: str, parse: Callable[[str], T]) -> tuple[dict, dict, list[str]]:
+    parts: dict[str, dict[str, T]] = {"Public": {}, "Private": {}}
+    ignored: dict[str, None] = {}
+    for line, (query, cell, usage) in _rows(path, ("id", column, "Usage")):
+        if query in ignored or any(query in part for part in parts.values()):
+            raise DataError(f"{path}:{line}: query {query!r} is repeated; expected each query once.")
+        if usage == "Ignored":
+            ignored[query] = None
+        elif usage not in parts:
+            raise DataError(f"{path}:{line}: expected the Usage Public, Private or Ignored, found {usage!r}.")
+        else:
+            try:
+                parts[usage][query] = parse(cell)
+            except ValueError as error:
+                raise DataError(f"{path}:{line}: query {query!r}: {error}.") from error
+    return parts["Public"], parts["Private"], list(ignored)
+
+
+def _read_predictions(
+    path: str | os.PathLike, column: str, solution: Solution, parse: Callable[[list[str]], T]
+) -> tuple[dict[str, T], dict[str, T]]:
+    public: dict[str, T] = {}
+    private: dict[str, T] = {}
+    ignored = set(solution.ignored)
+    for line, (query, cell) in _rows(path, ("id", column)):
+        if query in public or query in private:
+            raise DataError(f"{path}:{line}: query {query!r} is repeated; expected each query once.")
+        if query in ignored or not cell:
+            continue
+        if query not in solution.public and query not in solution.private:
+            raise DataError(f"{path}:{line}: query {query!r} is not in the solution; expected one of its queries.")
+        try:
+            prediction = parse(cell.removesuffix(" ").split(" "))
+        except ValueError as error:
+            raise DataError(f"{path}:{line}: query {query!r}: {error}.") from error
+        (public if query in solution.public else private)[query] = prediction
+    return public, private

@@ -1,0 +1,163 @@
+"""Exact nearest neighbours by Euclidean distance, as the contest's scorer ranks, and the metrics of the ranking."""
+
+import argparse
+import csv
+import json
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import faiss
+import numpy as np
+
+from retrieval.data import Gldv2
+from retrieval.embeddings import Embeddings
+from retrieval.metrics import (
+    RetrievalPredictions,
+    RetrievalSolution,
+    mean_average_precision,
+    mean_median_position,
+    mean_precisions,
+    read_retrieval_predictions,
+    read_retrieval_solution,
+)
+from zoo.command import log, run
+from zoo.errors import DataError
+from zoo.files import new_file
+
+CONTEST_K = 100
+HELP = """\
+python -m retrieval.search --index index.safetensors --queries test.safetensors --data DIR --out predictions.csv
+
+Ranks the 100 nearest index images for each query, writes them as a contest predictions file (id,images) and prints
+mAP@100, P@1, P@10 and the median position of the first right image. DIR holds retrieval_solution_v2.1.csv.
+"""
+
+
+@dataclass(frozen=True, eq=False)
+class Ranking:
+    """The nearest index images of each query, nearest first.
+
+    Attributes:
+        query_ids: q ids.
+        hits: q times the ids of k index images.
+        distances: float32 [q, k], Euclidean, ascending along a row, in the unit of the descriptors.
+    """
+
+    query_ids: tuple[str, ...]
+    hits: tuple[tuple[str, ...], ...]
+    distances: np.ndarray
+
+
+def search(index: Embeddings, queries: Embeddings, k: int = CONTEST_K) -> Ranking:
+    """Ranks the whole index for each query and keeps the min(k, n) nearest; equal distances keep the index's order.
+
+    faiss (exact, float32) picks candidates; for large batches by ‖x‖² + ‖y‖² - 2x·y, which loses digits where x and y
+    are close. So it is asked for more than k, and their distances are computed again in float64 as ‖x - y‖.
+
+    Raises:
+        DataError: one of the two is empty, their descriptors differ in size, or a distance overflows float32.
+    """
+    n, dimension = index.descriptors.shape
+    if not n or not len(queries.ids):
+        raise DataError(f"expected images on both sides, found {n} in the index and {len(queries.ids)} queries.")
+    if queries.descriptors.shape[1] != dimension:
+        raise DataError(
+            f"the index has {dimension}-D descriptors and the queries {queries.descriptors.shape[1]}-D; "
+            "expected the same. Embed both with the same models in the same order."
+        )
+    k = min(k, n)
+    slack = _rounding_error(index.descriptors, queries.descriptors)
+    flat = faiss.IndexFlatL2(dimension)
+    flat.add(np.ascontiguousarray(index.descriptors))
+    descriptors = np.ascontiguousarray(queries.descriptors)
+    squared, candidates = flat.search(descriptors, min(2 * k, n))
+
+    hits, distances = [], np.empty((len(descriptors), k), np.float32)
+    for row, query in enumerate(descriptors):
+        chosen = candidates[row]
+        within = squared[row, k - 1] + slack[row]
+        if len(chosen) < n and squared[row, -1] <= within:
+            # Images beyond the candidates could be as near as the k-th: look at all that are.
+            chosen = flat.range_search(query[None], float(np.nextafter(within, np.float32(np.inf))))[2]
+        order, distances[row] = _nearest(index.descriptors, query, chosen, k)
+        hits.append(tuple(index.ids[place] for place in order))
+    return Ranking(queries.ids, tuple(hits), distances)
+
+
+def _rounding_error(index: np.ndarray, queries: np.ndarray) -> np.ndarray:
+    """Twice the error to expect in faiss's squared distances, float32 [q]: √D roundings of the largest term."""
+    with np.errstate(over="ignore"):
+        largest = np.einsum("qd,qd->q", queries, queries) + np.einsum("nd,nd->n", index, index).max()
+        if not np.isfinite(2 * largest).all():  # ‖x - y‖² is at most 2(‖x‖² + ‖y‖²)
+            raise DataError("the descriptors are so large that their distances overflow float32; normalise them.")
+    return (8 * np.sqrt(index.shape[1]) * np.finfo(np.float32).eps * largest).astype(np.float32)
+
+
+def _nearest(index: np.ndarray, query: np.ndarray, candidates: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """The k nearest of `candidates` (rows of the index) and their distances, by float64 distance and then by row."""
+    distances = np.linalg.norm(index[candidates].astype(np.float64) - query, axis=1)
+    order = np.lexsort((candidates, distances))[:k]
+    return candidates[order], distances[order]
+
+
+def write_predictions(path: str | os.PathLike, ranking: Ranking) -> None:
+    """Writes the contest's predictions file: `id,images`, the images separated by spaces, nearest first.
+
+    Raises:
+        OutputError: the disk is full or the folder cannot be written.
+    """
+    with new_file(path) as partial, open(partial, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("id", "images"))
+        writer.writerows((query, " ".join(hits)) for query, hits in zip(ranking.query_ids, ranking.hits, strict=True))
+
+
+def score(predictions: RetrievalPredictions, solution: RetrievalSolution) -> dict[str, float | None]:
+    """The contest's figures by name; those of a part without queries are None.
+
+    Raises:
+        DataError: the solution scores no query at all.
+    """
+    figures: dict[str, float | None] = {}
+    for part in ("public", "private", "everything"):
+        truth = getattr(solution, part)
+        name = f"map{CONTEST_K}_{'all' if part == 'everything' else part}"
+        figures[name] = mean_average_precision(getattr(predictions, part), truth, CONTEST_K) if truth else None
+    precisions = mean_precisions(predictions.everything, solution.everything, CONTEST_K)
+    return figures | {
+        "precision_1": float(precisions[0]),
+        "precision_10": float(precisions[9]),
+        "median_position": mean_median_position(predictions.everything, solution.everything, CONTEST_K)[1],
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=HELP, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--index", type=Path, required=True, help="embeddings of the index images")
+    parser.add_argument("--queries", type=Path, required=True, help="embeddings of the query images")
+    parser.add_argument("--data", type=Path, required=True, help="folder with retrieval_solution_v2.1.csv")
+    parser.add_argument("--out", type=Path, required=True, help="predictions file to write")
+    parser.add_argument(
+        "--json", action="store_true", help="print the figures and the path as one JSON object on stdout"
+    )
+    arguments = parser.parse_args()
+
+    # A wrong solution should be known before the search, which can take long.
+    solution = read_retrieval_solution(Gldv2(arguments.data).solution_path)
+    index, queries = Embeddings.load(arguments.index), Embeddings.load(arguments.queries)
+    log(f"searching {len(index.ids)} index images for {len(queries.ids)} queries")
+    write_predictions(arguments.out, search(index, queries))
+    figures = score(read_retrieval_predictions(arguments.out, solution), solution)
+    if arguments.json:
+        json.dump(figures | {"path": str(arguments.out)}, sys.stdout, indent=2)
+        print()
+    else:
+        for name, value in figures.items():
+            log(f"{name:>16}  {'-' if value is None else format(value, '.5g')}")
+        print(arguments.out)
+
+
+if __name__ == "__main__":
+    run(main)

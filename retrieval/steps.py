@@ -1,0 +1,113 @@
+"""Runs a pipeline's steps as processes: several at once, skipped when done, timed, their memory watched."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import psutil
+
+from zoo.command import INTERRUPTED, log
+from zoo.errors import ZooError
+from zoo.files import write_json
+
+_ROOT = Path(__file__).resolve().parents[1]
+_SAMPLE_SECONDS = 0.5
+Command = Sequence[object]
+"""A module of the project and its options."""
+
+
+class StepError(ZooError):
+    """A step's process failed; its own error stands above."""
+
+
+class Steps:
+    """The steps of one run. Their seconds are kept in `folder`, so that a resumed run still knows all of them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._file = folder / "seconds.json"
+        kept = json.loads(self._file.read_text()) if self._file.is_file() else {"seconds": {}, "peak_rss_mib": 0.0}
+        self.seconds: dict[str, float] = kept["seconds"]
+        self.peak_rss_mib: float = kept["peak_rss_mib"]
+        self._done = threading.Event()
+        self._processes: list[subprocess.Popen] = []
+
+    def __enter__(self) -> Self:
+        self._sampler = threading.Thread(target=self._sample, daemon=True)
+        self._sampler.start()
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._done.set()
+        self._sampler.join()
+
+    def run(self, name: str, commands: Sequence[Command], made: Sequence[Path], at_once: int = 1) -> None:
+        """Runs the commands whose output is not there yet.
+
+        Args:
+            name: of the step.
+            commands: each a module and its options.
+            made: what each command makes, whole or not at all.
+            at_once: how many run side by side; they share the cores evenly.
+
+        Raises:
+            StepError: a command failed; the others were ended.
+            KeyboardInterrupt: Ctrl-C; every process got it too and has saved what it can.
+        """
+        waiting = [command for command, path in zip(commands, made, strict=True) if not path.exists()]
+        if not waiting:
+            log(f"== {name}: already done")
+            return
+        log(f"== {name}")
+        start = time.perf_counter()
+        at_once = min(at_once, len(waiting))
+        environment = os.environ | {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // at_once))}
+        with ThreadPoolExecutor(at_once) as pool:
+            try:
+                statuses = pool.map(lambda command: self._process(command, environment), waiting)
+                for status, command in zip(statuses, waiting, strict=True):
+                    if status == INTERRUPTED:
+                        raise KeyboardInterrupt
+                    if status:
+                        raise StepError(f"`python -m {' '.join(map(str, command))}` failed; its error stands above")
+            except BaseException:
+                self._stop()
+                pool.shutdown(wait=True, cancel_futures=True)
+                raise
+        self.seconds[name] = round(self.seconds.get(name, 0.0) + time.perf_counter() - start, 1)
+        log(f"   {name}: {self.seconds[name]} s")
+        write_json(self._file, {"seconds": self.seconds, "peak_rss_mib": self.peak_rss_mib})
+
+    def _process(self, command: Command, environment: dict[str, str]) -> int:
+        if self._done.is_set():
+            return INTERRUPTED
+        words = [sys.executable, "-m", *map(str, command)]
+        process = subprocess.Popen(words, cwd=_ROOT, env=environment, stdout=subprocess.DEVNULL)
+        self._processes.append(process)
+        return process.wait()
+
+    def _stop(self) -> None:
+        """Asks every running step to save and end."""
+        self._done.set()
+        for process in self._processes:
+            if process.poll() is None:
+                process.terminate()
+
+    def _sample(self) -> None:
+        own = psutil.Process()
+        while not self._done.wait(_SAMPLE_SECONDS):
+            total = 0
+            for process in (own, *own.children(recursive=True)):
+                try:
+                    total += process.memory_info().rss
+                except psutil.NoSuchProcess:  # it ended between being listed and being asked
+                    continue
+            self.peak_rss_mib = max(self.peak_rss_mib, round(total / 2**20, 1))

@@ -1,0 +1,226 @@
+"""Packs a SavedModel into the folder that becomes a Kaggle data set, and refuses what the contest would refuse.
+
+Kaggle's client skips sub-folders, so a SavedModel uploaded as it is loses its `variables/`. Everything here is
+therefore a flat file: the SavedModel is one `submission.zip`, and `submission-files.json` lists what is in it, so that
+the notebook can make the same zip again where Kaggle has unpacked it.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import re
+import shutil
+import sys
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+# Run as a script, Python looks for imports in this folder and not in the repository's root, where zoo/ is.
+sys.path.insert(0, str(HERE.parent))
+
+from zoo.command import log, run  # noqa: E402
+from zoo.errors import OutputError, SubmissionError  # noqa: E402
+from zoo.files import new_file, new_folder, write_json  # noqa: E402
+from zoo.signature import CONTEST_INPUT, CONTEST_SIGNATURE, DESCRIPTOR  # noqa: E402
+
+ZIP = "submission.zip"
+LISTING = "submission-files.json"
+METADATA = "dataset-metadata.json"
+NOTEBOOK = "landmark-zoo-submission.ipynb"
+README = "README.md"
+
+_EPOCH = (1980, 1, 1, 0, 0, 0)
+"""The zip format's first moment; one fixed time makes the zip's bytes depend on nothing but the SavedModel."""
+
+
+def pack(
+    saved_model: Path,
+    out: Path = HERE,
+    *,
+    owner: str,
+    slug: str | None = None,
+    title: str | None = None,
+    include: Sequence[Path] = (),
+    overwrite: bool = False,
+) -> Path:
+    """Fills `out` with what `kaggle datasets create -p` uploads.
+
+    Args:
+        saved_model: the folder that `tf.saved_model.save` wrote; all of its files are packed.
+        out: this folder, or a new one, into which the notebook and the README are then copied.
+        owner: Kaggle user or organisation.
+        slug: name of the data set in its address; by default that of this folder's dataset-metadata.json, as `title`.
+        title: name of the data set on its page.
+        include: further files to upload, such as a model card; flat, under their own names.
+        overwrite: replace an earlier submission.
+
+    Returns:
+        The path of submission.zip.
+
+    Raises:
+        SubmissionError: the SavedModel or the metadata would be refused.
+        OutputError: `out` holds something already, or is a folder that must not be replaced.
+    """
+    saved_model, out = saved_model.resolve(), out.resolve()
+    check_saved_model(saved_model)
+    metadata = json.loads((HERE / METADATA).read_text(encoding="utf-8"))
+    metadata["id"] = f"{owner}/{slug or metadata['id'].partition('/')[2]}"
+    metadata["title"] = title or metadata["title"]
+    check_metadata(metadata, HERE)
+    _check_included(include)
+    if out == HERE:
+        if (HERE / ZIP).exists() and not overwrite:
+            raise OutputError(
+                f"{HERE / ZIP} is there already; pass --overwrite to replace it, or choose another --out."
+            )
+        _fill(out, saved_model, metadata, include)
+    else:
+        # --overwrite removes what `out` held: never the model, and never this repository.
+        if any(path.is_relative_to(out) for path in (HERE, saved_model)) or out.is_relative_to(saved_model):
+            raise OutputError(f"{out} holds {saved_model} or this repository, or lies in it. Choose another --out.")
+        with new_folder(out, overwrite=overwrite) as partial:
+            _fill(partial, saved_model, metadata, [*include, HERE / README, HERE / NOTEBOOK])
+    return out / ZIP
+
+
+def check_saved_model(folder: Path) -> None:
+    """Raises `SubmissionError` unless the scorer could call the SavedModel: read from its file, nothing is run.
+
+    The scorer calls `serving_default` positionally, which TensorFlow allows only where there is exactly one input.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    # Here and not at the top: TensorFlow takes seconds to import, and --help and the other checks need none of it.
+    from google.protobuf.message import DecodeError
+    from tensorflow.core.framework import types_pb2
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    path = folder / "saved_model.pb"
+
+    def require(holds: bool, expected: str, found: object) -> None:
+        if not holds:
+            raise SubmissionError(f"{path}: expected {expected}, found {found}. Export the model again.")
+
+    if not path.is_file():
+        inside = sorted(str(p.parent) for p in folder.glob("*/saved_model.pb")) if folder.is_dir() else []
+        hint = (
+            f"Did you mean --saved-model {inside[0]}?" if inside else "Pass the folder that tf.saved_model.save wrote."
+        )
+        raise SubmissionError(f"{path}: expected the SavedModel's own file, found none. {hint}")
+    model = saved_model_pb2.SavedModel()
+    try:
+        model.ParseFromString(path.read_bytes())
+    except DecodeError as error:
+        raise SubmissionError(f"{path}: expected a SavedModel, found other bytes. Export the model again.") from error
+    require(len(model.meta_graphs) == 1, "one graph", len(model.meta_graphs))
+    signatures = model.meta_graphs[0].signature_def
+    require(CONTEST_SIGNATURE in signatures, f"signature {CONTEST_SIGNATURE!r}", sorted(signatures))
+    inputs, outputs = signatures[CONTEST_SIGNATURE].inputs, signatures[CONTEST_SIGNATURE].outputs
+    require(list(inputs) == [CONTEST_INPUT], f"{CONTEST_INPUT!r} as the only input, passed by position", sorted(inputs))
+    require(DESCRIPTOR in outputs, f"output {DESCRIPTOR!r}", sorted(outputs))
+
+    def described(tensor) -> str:
+        shape = "unknown rank" if tensor.tensor_shape.unknown_rank else [dim.size for dim in tensor.tensor_shape.dim]
+        return f"{types_pb2.DataType.Name(tensor.dtype)} {shape}"
+
+    image, descriptor = described(inputs[CONTEST_INPUT]), described(outputs[DESCRIPTOR])
+    require(image == "DT_UINT8 [-1, -1, 3]", f"input {CONTEST_INPUT!r} DT_UINT8 [-1, -1, 3]", image)
+    # An imported graph may leave the output's rank unknown, which the scorer does not mind.
+    one_vector = re.fullmatch(r"DT_FLOAT (\[-?\d+\]|unknown rank)", descriptor)
+    require(one_vector is not None, f"output {DESCRIPTOR!r} DT_FLOAT [D]", descriptor)
+
+
+def check_metadata(metadata: dict, folder: Path) -> None:
+    """Raises `SubmissionError` where Kaggle's client would refuse the data set's metadata.
+
+    Rules of `dataset_create_new` in github.com/Kaggle/kaggle-api (src/kaggle/api/kaggle_api_extended.py); resources
+    are looked for in `folder`.
+    """
+
+    def require(holds: object, expected: str, found: object) -> None:
+        if not holds:
+            raise SubmissionError(f"{METADATA}: expected {expected}, found {found!r}.")
+
+    require("INSERT_" not in json.dumps(metadata), "no INSERT_…_HERE placeholder", metadata)
+    name, title, subtitle = metadata.get("id", ""), metadata.get("title", ""), metadata.get("subtitle")
+    require(
+        re.fullmatch(r"[A-Za-z0-9_-]+/[a-z0-9-]{6,50}", name),
+        "an id owner/slug whose slug is 6 to 50 lowercase letters, digits and hyphens",
+        name,
+    )
+    require(6 <= len(title) <= 50, "a title of 6 to 50 characters", title)
+    require(subtitle is None or 20 <= len(subtitle) <= 80, "a subtitle of 20 to 80 characters", subtitle)
+    licenses = metadata.get("licenses", [])
+    require(len(licenses) == 1 and licenses[0].get("name"), "exactly one license with a name", licenses)
+    paths = [resource.get("path", "") for resource in metadata.get("resources", [])]
+    require(len(set(paths)) == len(paths), "no resource twice", paths)
+    for path in paths:
+        require((folder / path).is_file(), f"every resource to be a file in {folder}", path)
+
+
+def write_zip(saved_model: Path, path: Path) -> dict[str, dict]:
+    """Zips every file of `saved_model`, `saved_model.pb` at the root, with the same bytes each time.
+
+    Stored without compression: trained weights hardly shrink, and compressed bytes differ between zlib versions.
+
+    Returns:
+        {name in the zip: {"bytes": int, "sha256": hex}}, sorted by name.
+    """
+    listing = {}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        for file in sorted(p for p in saved_model.rglob("*") if p.is_file()):
+            entry = zipfile.ZipInfo(file.relative_to(saved_model).as_posix(), _EPOCH)
+            entry.create_system, entry.external_attr, entry.file_size = 3, 0o100644 << 16, file.stat().st_size
+            with open(file, "rb") as source, archive.open(entry, "w") as target:
+                shutil.copyfileobj(source, target, 1 << 20)
+            with open(file, "rb") as source:
+                sha256 = hashlib.file_digest(source, "sha256").hexdigest()
+            listing[entry.filename] = {"bytes": entry.file_size, "sha256": sha256}
+    return listing
+
+
+def _fill(folder: Path, saved_model: Path, metadata: dict, copies: Sequence[Path]) -> None:
+    for file in copies:
+        with new_file(folder / file.name) as partial:
+            shutil.copyfile(file, partial)
+    with new_file(folder / ZIP) as partial:
+        listing = write_zip(saved_model, partial)
+    write_json(folder / LISTING, listing)
+    write_json(folder / METADATA, metadata)
+
+
+def _check_included(include: Sequence[Path]) -> None:
+    names = [ZIP, LISTING, METADATA, NOTEBOOK, README, Path(__file__).name]
+    for file in include:
+        if not file.is_file():
+            raise SubmissionError(f"{file}: expected a file to include, found none. Kaggle's client skips folders.")
+        if file.name in names:
+            raise SubmissionError(f"{file}: the upload already has a file named {file.name!r}. Rename it.")
+        names.append(file.name)
+
+
+def main() -> None:
+    """Packs, and prints the path of submission.zip."""
+    parser = argparse.ArgumentParser(
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="python submission/pack.py --saved-model runs/ensemble/saved_model --owner YOUR_KAGGLE_NAME\n\n"
+        "Checks the SavedModel as the contest's scorer would and fills submission/, which\n"
+        "`kaggle datasets create -p submission` uploads. The data set's other facts (licence, subtitle, description)\n"
+        f"are edited in submission/{METADATA}.",
+    )
+    parser.add_argument("--saved-model", type=Path, required=True, metavar="DIR", help="the SavedModel to submit")
+    parser.add_argument("--owner", required=True, help="your Kaggle user name, or an organisation's")
+    parser.add_argument("--slug", help=f"the data set's name in its address (default: that of {METADATA})")
+    parser.add_argument("--title", help=f"the data set's title (default: that of {METADATA})")
+    parser.add_argument("--include", type=Path, nargs="+", default=[], metavar="FILE", help="more files to upload")
+    parser.add_argument("--out", type=Path, default=HERE, metavar="DIR", help="another folder to fill")
+    parser.add_argument("--overwrite", action="store_true", help="replace an earlier submission")
+    options = vars(parser.parse_args())
+    path = pack(options.pop("saved_model"), options.pop("out"), **options)
+    log(f"upload with: kaggle datasets create -p {path.parent}   (again: kaggle datasets version -p … -m MESSAGE)")
+    print(path)
+
+
+if __name__ == "__main__":
+    run(main)

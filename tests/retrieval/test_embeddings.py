@@ -1,0 +1,121 @@
+"""Embeddings on disk: a round trip that keeps every bit, and every way in which a file or its parts can be wrong."""
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from retrieval.embeddings import Embeddings, concatenate
+from zoo.errors import DataError, OutputError
+
+SOURCE = {"model": "resnet18", "framework": "torch", "image_size": 96}
+
+
+def embeddings(n: int = 5, dimension: int = 3, seed: int = 0, **source) -> Embeddings:
+    values = np.random.default_rng(seed).normal(size=(n, dimension)).astype(np.float32)
+    return Embeddings(tuple(f"{row:016x}" for row in range(n)), values, SOURCE | source)
+
+
+def test_round_trip_keeps_everything(tmp_path):
+    written = embeddings()
+    written.save(tmp_path / "deep" / "index.safetensors")
+    read = Embeddings.load(tmp_path / "deep" / "index.safetensors")
+    assert (read.ids, read.source) == (written.ids, written.source)
+    assert read.descriptors.dtype == np.float32
+    np.testing.assert_array_equal(read.descriptors, written.descriptors)
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["index.safetensors"]
+
+
+def test_ids_of_any_script_and_no_images_at_all_survive(tmp_path):
+    Embeddings(("塔", 'a"b'), np.ones((2, 1), np.float32), {}).save(tmp_path / "a")
+    assert Embeddings.load(tmp_path / "a").ids == ("塔", 'a"b')
+    Embeddings((), np.ones((0, 4), np.float32), {}).save(tmp_path / "b")
+    assert Embeddings.load(tmp_path / "b").descriptors.shape == (0, 4)
+
+
+def test_a_view_that_is_not_contiguous_is_stored_as_it_reads(tmp_path):
+    values = np.arange(6, dtype=np.float32).reshape(2, 3).T
+    Embeddings(("a", "b", "c"), values, {}).save(tmp_path / "view")
+    np.testing.assert_array_equal(Embeddings.load(tmp_path / "view").descriptors, values)
+
+
+@pytest.mark.parametrize(
+    ("ids", "values", "message"),
+    [
+        (("a", "b"), np.ones((3, 2), np.float32), "2 ids and 3 descriptors"),
+        (("a", "a"), np.ones((2, 2), np.float32), "'a' twice"),
+        (("a", "b c"), np.ones((2, 2), np.float32), "'b c'"),
+        (("a", ""), np.ones((2, 2), np.float32), "found ''"),
+        (("a", 7), np.ones((2, 2), np.float32), "found 7"),
+        (("a", "b"), np.ones((2, 2), np.float64), "float64"),
+        (("a", "b"), np.ones(2, np.float32), r"float32 \[2\]"),
+        (("a", "b"), np.array([[1, 2], [np.nan, 1]], np.float32), "1 of them, first in 'b'"),
+        (("a", "b"), np.array([[1, np.inf], [np.nan, 1]], np.float32), "2 of them, first in 'a'"),
+    ],
+)
+def test_refuses_parts_that_do_not_fit(ids, values, message):
+    with pytest.raises(DataError, match=message):
+        Embeddings(ids, values, {})
+
+
+def test_refuses_a_source_that_json_cannot_hold(tmp_path):
+    with pytest.raises(DataError, match="must be JSON"):
+        Embeddings(("a",), np.ones((1, 1), np.float32), {"model": object()}).save(tmp_path / "a")
+    assert not list(tmp_path.iterdir())
+
+
+def test_refuses_files_that_are_something_else(tmp_path):
+    path = tmp_path / "file"
+    with pytest.raises(DataError, match="file is not a readable embeddings file"):
+        Embeddings.load(path)
+    path.write_bytes(b"id,images\n")
+    with pytest.raises(DataError, match="not a readable embeddings file"):
+        Embeddings.load(path)
+    save_file({"descriptors": np.ones((1, 1), np.float32)}, path)
+    with pytest.raises(DataError, match="expected the format 'landmark-zoo embeddings 1', found None"):
+        Embeddings.load(path)
+    with pytest.raises(DataError):
+        Embeddings.load(tmp_path)
+
+
+@pytest.mark.parametrize("ids", ['["a"]', '["a", "a"]', "[", "3"])
+def test_refuses_a_file_whose_ids_do_not_fit(tmp_path, ids):
+    metadata = {"format": "landmark-zoo embeddings 1", "ids": ids, "source": "{}"}
+    save_file({"descriptors": np.ones((2, 1), np.float32)}, tmp_path / "file", metadata)
+    with pytest.raises(DataError, match="file is not a readable embeddings file"):
+        Embeddings.load(tmp_path / "file")
+
+
+def test_a_cut_file_is_refused(tmp_path):
+    embeddings().save(tmp_path / "file")
+    whole = (tmp_path / "file").read_bytes()
+    (tmp_path / "file").write_bytes(whole[:-4])
+    with pytest.raises(DataError, match="not a readable embeddings file"):
+        Embeddings.load(tmp_path / "file")
+
+
+def test_a_place_that_cannot_be_written_is_an_output_error(tmp_path):
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(OutputError, match="folder could not be written"):
+        embeddings().save(tmp_path / "folder")
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+
+
+def test_concatenate_puts_columns_side_by_side():
+    first, second = embeddings(dimension=2), embeddings(dimension=3, seed=1, model="resnest50")
+    both = concatenate([first, second])
+    assert both.ids == first.ids
+    assert both.descriptors.dtype == np.float32
+    np.testing.assert_array_equal(both.descriptors[:, :2], first.descriptors)
+    np.testing.assert_array_equal(both.descriptors[:, 2:], second.descriptors)
+    assert both.source == {"members": [first.source, second.source]}
+
+
+def test_concatenate_refuses_other_ids_or_another_order():
+    first = embeddings(2)
+    swapped = Embeddings(first.ids[::-1], first.descriptors, {})
+    with pytest.raises(DataError, match=r"row 0 is '0{16}' in embeddings 1 and '0{15}1' in embeddings 2"):
+        concatenate([first, first, swapped])
+    with pytest.raises(DataError, match="2 images and embeddings 1 3"):
+        concatenate([first, embeddings(3)])
+    with pytest.raises(DataError, match="at least one"):
+        concatenate([])

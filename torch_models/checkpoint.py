@@ -1,0 +1,34 @@
+"""Checkpoints in and out of PyTorch modules; PyTorch's names and layouts are the canonical ones."""
+
+import numpy as np
+import torch
+from torch import nn
+
+from torch_models.embedder import Embedder
+from zoo.checkpoint import Checkpoint
+
+_NOT_SAVED = ".num_batches_tracked"
+"""PyTorch's BatchNorm counts batches; nothing reads the count where the momentum is given, and Paddle has none."""
+
+
+def build(checkpoint: Checkpoint) -> Embedder:
+    """The checkpoint's network in evaluation mode, without the class weights."""
+    model = Embedder(checkpoint.spec)
+    load_weights(model, {n: v for n, v in checkpoint.weights.items() if not n.startswith("arc_margin.")})
+    return model.eval()
+
+
+def load_weights(model: nn.Module, weights: dict[str, np.ndarray]) -> None:
+    """Copies canonical float arrays into a module; every tensor of the module must be among them and no other."""
+    own = {name: tensor for name, tensor in model.state_dict().items() if not name.endswith(_NOT_SAVED)}
+    if own.keys() != weights.keys():
+        raise KeyError(f"tensors differ: {sorted(own.keys() ^ weights.keys())[:4]}")
+    with torch.no_grad():
+        for name, tensor in own.items():
+            tensor.copy_(torch.from_numpy(np.ascontiguousarray(weights[name])))
+
+
+def read_weights(model: nn.Module) -> dict[str, np.ndarray]:
+    """A copy of a module's tensors by canonical name."""
+    state = model.state_dict().items()
+    return {name: tensor.detach().numpy().copy() for name, tensor in state if not name.endswith(_NOT_SAVED)}

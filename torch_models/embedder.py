@@ -1,0 +1,50 @@
+"""The whole network: image batch → backbone → pooling → neck → unit-norm descriptor."""
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from torch_models.layers import AveragePool, GeneralisedMean, Neck, unit_norm
+from torch_models.resnest import SplitAttentionBottleneck
+from torch_models.resnet import BasicBlock, Bottleneck, ResNet
+from zoo.specs import ModelSpec
+
+BLOCKS = {"basic": BasicBlock, "bottleneck": Bottleneck, "split_attention": SplitAttentionBottleneck}
+
+
+class Embedder(nn.Module):
+    """Input float [N, 3, H, W], normalised (`zoo.preprocess`); output: descriptors float [N, D], unit norm."""
+
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__()
+        head = spec.head
+        self.backbone = ResNet(spec.backbone, BLOCKS[spec.backbone.block])
+        self.pool = GeneralisedMean(head.gem_p) if head.pool == "gem" else AveragePool()
+        self.neck = nn.Identity() if head.neck == "none" else Neck(spec.backbone.features, head)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return unit_norm(self.neck(self.pool(self.backbone(images))))
+
+
+def intermediates(model: nn.Module, images: np.ndarray) -> dict[str, np.ndarray]:
+    """The output of every named module for one batch, in the order of the forward pass; `descriptor` is the last.
+
+    Args:
+        model: put into evaluation mode.
+        images: float [N, 3, H, W], normalised.
+    """
+    outputs: dict[str, np.ndarray] = {}
+
+    def keep(name: str, module: nn.Module) -> RemovableHandle:
+        return module.register_forward_hook(lambda _, __, output: outputs.update({name: output.numpy().copy()}))
+
+    model.eval()
+    hooks = [keep(name or "descriptor", module) for name, module in model.named_modules()]
+    try:
+        with torch.no_grad():
+            model(torch.from_numpy(images))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return outputs

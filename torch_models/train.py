@@ -1,0 +1,89 @@
+"""Training in PyTorch: one step of SGD on ArcMargin's loss; `zoo.training` does the rest."""
+
+import dataclasses
+
+import numpy as np
+import torch
+
+from retrieval.data import Gldv2, batches_per_epoch, training_batches
+from torch_models.arc_margin import ArcMargin, arc_margin_loss
+from torch_models.checkpoint import load_weights, read_weights
+from torch_models.embedder import Embedder
+from zoo import training
+from zoo.command import run
+from zoo.preprocess import normalise
+from zoo.recipes import Recipe, Step
+from zoo.specs import ModelSpec
+
+
+class Trainer:
+    """A model, its class weights and SGD with Nesterov's momentum."""
+
+    framework = "torch"
+    version = torch.__version__
+
+    def __init__(self, spec: ModelSpec, classes: int, recipe: Recipe, weights: dict[str, np.ndarray]) -> None:
+        self.spec, self.recipe = spec, recipe
+        self.model = Embedder(spec)
+        self.model.arc_margin = ArcMargin(classes, spec.head.embedding_size, recipe.scale)
+        load_weights(self.model, weights)
+        self.parameters = dict(self.model.named_parameters())
+        decayed = [value for value in self.parameters.values() if value.ndim > 1]
+        others = [value for value in self.parameters.values() if value.ndim <= 1]
+        groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": others, "weight_decay": 0.0}]
+        self.optimiser = torch.optim.SGD(groups, lr=1.0, momentum=recipe.momentum, nesterov=True)
+        self.model.train()
+
+    def step(self, images: np.ndarray, labels: np.ndarray, step: Step) -> tuple[float, float]:
+        """One step on uint8 [N, S, S, 3] and int64 [N]; returns the loss and the accuracy, both with the margin."""
+        inputs, targets = torch.from_numpy(normalise(images, self.spec.preprocess)), torch.from_numpy(labels)
+        logits = self.model.arc_margin(self.model(inputs), targets, step.margin)
+        loss = arc_margin_loss(logits, targets)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.recipe.gradient_clip)
+        for group in self.optimiser.param_groups:
+            group["lr"] = step.learning_rate
+        self.optimiser.step()
+        self.optimiser.zero_grad()
+        return loss.item(), float((logits.detach().argmax(dim=1) == targets).float().mean())
+
+    def weights(self) -> dict[str, np.ndarray]:
+        """Every tensor of a checkpoint, class weights included."""
+        return read_weights(self.model)
+
+    def momentum(self) -> dict[str, np.ndarray]:
+        """SGD's velocity of each parameter; empty before the first step."""
+        state = self.optimiser.state
+        return {n: state[p]["momentum_buffer"].numpy().copy() for n, p in self.parameters.items() if p in state}
+
+    def load_momentum(self, momentum: dict[str, np.ndarray]) -> None:
+        """Puts `momentum` back."""
+        for name, value in momentum.items():
+            self.optimiser.state[self.parameters[name]]["momentum_buffer"] = torch.from_numpy(value.copy())
+
+
+def main() -> None:
+    """Command line."""
+    arguments = training.parse_arguments("torch")
+    recipe: Recipe = arguments.recipe
+    train_set = Gldv2(arguments.data).train()
+
+    def batches(step: Step) -> training.Batches:
+        return training_batches(
+            arguments.data,
+            train_set,
+            batch_size=recipe.batch_size,
+            size=step.resolution,
+            seed=recipe.seed,
+            epoch=step.epoch,
+            start=step.batch,
+            **dataclasses.asdict(recipe.augmentation),
+        )
+
+    per_epoch = batches_per_epoch(train_set, recipe.batch_size)
+    training.fit(Trainer, arguments.spec, recipe, len(train_set.landmark_ids), per_epoch, batches, arguments.out)
+    print(arguments.out)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,1 @@
+"""What both frameworks share: specs, weights, checkpoints, recipes, preprocessing, tolerances. Imports no framework."""

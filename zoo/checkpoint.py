@@ -1,0 +1,148 @@
+"""One checkpoint format for both frameworks: a safetensors file whose header carries the spec and the provenance.
+
+Reading never executes anything. A file is believed only after its names, shapes, dtypes and values have been compared
+with what its spec asks for.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from zoo.errors import CheckpointError, SpecError
+from zoo.files import new_file
+from zoo.specs import ModelSpec
+from zoo.weights import parameter_shapes
+
+FORMAT = "landmark-zoo-checkpoint-1"
+_PICKLED = {".pth", ".pt", ".pdparams", ".pdopt", ".pkl", ".ckpt", ".bin", ".tar"}
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A trained model without a framework.
+
+    Attributes:
+        spec: the model.
+        weights: float32 arrays by canonical name (`zoo.weights.parameter_shapes`).
+        classes: rows of the class weights, 0 where the checkpoint has none.
+        provenance: where it came from: `framework`, `recipe`, versions, step …; plain JSON values.
+    """
+
+    spec: ModelSpec
+    weights: dict[str, np.ndarray]
+    classes: int
+    provenance: dict
+
+
+def save_checkpoint(path: str | os.PathLike, checkpoint: Checkpoint) -> None:
+    """Writes a checkpoint, whole or not at all.
+
+    Raises:
+        CheckpointError: the weights do not fit the spec, or some are not finite.
+        OutputError: the disk is full or the folder cannot be written.
+    """
+    check_weights(checkpoint.spec, checkpoint.weights, checkpoint.classes, source=str(path))
+    header = {
+        "format": FORMAT,
+        "spec": json.dumps(checkpoint.spec.to_dict()),
+        "classes": str(checkpoint.classes),
+        "provenance": json.dumps(checkpoint.provenance),
+    }
+    write_tensors(path, checkpoint.weights, header)
+
+
+def write_tensors(path: str | os.PathLike, tensors: dict[str, np.ndarray], header: dict[str, str]) -> None:
+    """Writes a safetensors file, whole or not at all."""
+    with new_file(path) as partial:
+        try:
+            save_file({name: np.ascontiguousarray(value) for name, value in tensors.items()}, partial, header)
+        except SafetensorError as error:  # safetensors wraps the operating system's error, such as a full disk
+            raise OSError(str(error)) from error
+
+
+def read_tensors(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Tensors and header of a safetensors file.
+
+    Raises:
+        CheckpointError: missing, pickled, truncated, or a header that its data contradict.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"{path} does not exist; expected a checkpoint (.safetensors)")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except (SafetensorError, ValueError, TypeError, KeyError) as error:
+        raise CheckpointError(f"{path} is not a readable safetensors file: {error}. {_advice(path)}") from error
+
+
+def _advice(path: Path) -> str:
+    if path.suffix.lower() in _PICKLED:
+        return (
+            "It looks like a pickled file of a framework, which can execute code when it is loaded, so it was not opened. "
+            "Save its tensors with safetensors under landmark-zoo's names, or train a checkpoint with "
+            "`python -m torch_models.train` or `python -m paddle_models.train`."
+        )
+    return "It may be cut off: copy it again, or train it again with the command that made it."
+
+
+def load_checkpoint(path: str | os.PathLike) -> Checkpoint:
+    """Reads and checks a checkpoint.
+
+    Raises:
+        CheckpointError: not a checkpoint of ours, tensors that its spec does not have, or values that are not finite.
+    """
+    weights, header = read_tensors(path)
+    if header.get("format") != FORMAT:
+        raise CheckpointError(
+            f"{path} is a safetensors file but not a landmark-zoo checkpoint: expected format {FORMAT!r} in its header, "
+            f"found {header.get('format')!r}. Make one with `python -m torch_models.train` or `python -m paddle_models.train`."
+        )
+    try:
+        spec = ModelSpec.from_dict(json.loads(header["spec"]))
+        classes, provenance = int(header["classes"]), json.loads(header["provenance"])
+    except (KeyError, ValueError, SpecError) as error:
+        raise CheckpointError(f"{path}: its header does not parse: {error}. Train it again or copy it again.") from error
+    check_weights(spec, weights, classes, source=str(path))
+    return Checkpoint(spec, weights, classes, provenance)
+
+
+def check_weights(spec: ModelSpec, weights: dict[str, np.ndarray], classes: int, source: str) -> None:
+    """Raises `CheckpointError` unless the weights are exactly the spec's: names, shapes, float32, finite."""
+    expected = parameter_shapes(spec, classes)
+    differences = [f"- {name} {list(expected[name])} is missing" for name in expected if name not in weights]
+    differences += [f"+ {name} {list(weights[name].shape)} is not of this model" for name in weights if name not in expected]
+    for name in expected.keys() & weights.keys():
+        if tuple(weights[name].shape) != expected[name]:
+            differences.append(f"! {name}: expected {list(expected[name])}, found {list(weights[name].shape)}")
+        elif weights[name].dtype != np.float32:
+            differences.append(f"! {name}: expected float32, found {weights[name].dtype}")
+    if differences:
+        shown = "\n  ".join(sorted(differences)[:12])
+        more = f"\n  … and {len(differences) - 12} more" if len(differences) > 12 else ""
+        raise CheckpointError(
+            f"{source} does not hold the tensors of {spec.name} with {classes} classes:\n  {shown}{more}\n"
+            "Use the model that the weights were trained for, or train this one."
+        )
+    for name, value in weights.items():
+        if not np.isfinite(value).all():
+            raise CheckpointError(
+                f"{source}: {name} holds {np.count_nonzero(~np.isfinite(value))} values that are not finite (NaN or "
+                "infinity). The training diverged: lower the learning rate and train again, or use an earlier checkpoint."
+            )
+
+
+def fingerprint(checkpoint: Checkpoint) -> str:
+    """sha256 over the spec and every weight: the same for the same model, wherever it was written."""
+    digest = hashlib.sha256(json.dumps(dataclasses.asdict(checkpoint.spec), sort_keys=True).encode())
+    for name in sorted(checkpoint.weights):
+        digest.update(name.encode())
+        digest.update(np.ascontiguousarray(checkpoint.weights[name]).tobytes())
+    return digest.hexdigest()

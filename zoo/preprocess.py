@@ -1,0 +1,60 @@
+"""The one definition of how a uint8 image becomes a network input.
+
+An image of any height and width is stretched to a square by bilinear resampling with antialiasing (a triangle filter
+whose support grows with the scale, as in Pillow's `Image.resize` and TensorFlow's `tf.image.resize(antialias=True)`),
+kept in floating point, scaled to 0…1 and normalised channel by channel.
+"""
+
+import functools
+
+import numpy as np
+
+from zoo.specs import PreprocessSpec
+
+
+@functools.lru_cache(maxsize=256)
+def _triangle_filter(length: int, size: int) -> np.ndarray:
+    """Weights float32 [size, length] of each input pixel in each output pixel; every row sums to 1."""
+    scale = length / size
+    support = max(scale, 1.0)
+    centre = (np.arange(size)[:, None] + 0.5) * scale
+    distance = np.abs(np.arange(length)[None, :] + 0.5 - centre) / support
+    weights = np.maximum(0.0, 1.0 - distance)
+    return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
+def resize(image: np.ndarray, size: int) -> np.ndarray:
+    """Stretches an image to a square.
+
+    Args:
+        image: uint8 [H, W, 3], any H and W from 1.
+        size: the square's side in pixels.
+
+    Returns:
+        float32 [size, size, 3], values from 0 to 255, not rounded.
+    """
+    height, width, channels = image.shape
+    # Rows first: a tall panorama gets small before anything else is computed from it.
+    rows = _triangle_filter(height, size) @ image.reshape(height, width * channels).astype(np.float32)
+    return np.einsum("sw,hwc->hsc", _triangle_filter(width, size), rows.reshape(size, width, channels), optimize=True)
+
+
+def normalise(pixels: np.ndarray, spec: PreprocessSpec) -> np.ndarray:
+    """Turns pixels into what the network reads.
+
+    Args:
+        pixels: uint8 or float32 [N, H, W, 3], RGB, values from 0 to 255.
+
+    Returns:
+        float32 [N, 3, H, W] in the spec's channel order.
+    """
+    if spec.channels == "bgr":
+        pixels = pixels[..., ::-1]
+    mean, std = (np.asarray(values, np.float32) for values in (spec.mean, spec.std))
+    normalised = (np.asarray(pixels, np.float32) / np.float32(255) - mean) / std
+    return np.ascontiguousarray(normalised.transpose(0, 3, 1, 2))
+
+
+def network_input(image: np.ndarray, spec: PreprocessSpec) -> np.ndarray:
+    """One uint8 [H, W, 3] RGB image of any size → float32 [1, 3, size, size]."""
+    return normalise(resize(image, spec.size)[None], spec)

@@ -1,0 +1,22 @@
+"""Names, dtypes and shapes of the served model.
+
+The first signature is the contest's: called positionally, so it has exactly one input. The second embeds batches whose
+images have already been resized (`zoo.preprocess.resize`), which is many times faster for big sets.
+"""
+
+CONTEST_SIGNATURE = "serving_default"
+CONTEST_INPUT = "input_image"
+"""uint8 [H, W, 3], RGB, any H and W from 1."""
+
+BATCH_SIGNATURE = "embed_resized"
+
+DESCRIPTOR = "global_descriptor"
+"""float32 [D] from the contest's signature, [N, D] from the batch signature; unit Euclidean norm."""
+
+
+def batch_input(size: int) -> str:
+    """Name of the batch signature's input float32 [N, size, size, 3], RGB, values from 0 to 255.
+
+    An ensemble has one such input for each resolution that its members want.
+    """
+    return f"images_{size}"
