@@ -17,7 +17,7 @@ TINY_SAVED_MODELS = Path(__file__).resolve().parent / "tests" / "tiny_saved_mode
 
 @pytest.fixture(scope="session")
 def tf22_python() -> Path:
-    """The python with TensorFlow 2.2.0. Without one the test is skipped; where CI is set it fails, so as not to hide."""
+    """The python with TensorFlow 2.2.0. Without one the test is skipped, but fails where CI is set."""
     if python := find_python():
         return python
     message = "needs TensorFlow 2.2.0: run `make tf22`"

@@ -64,14 +64,16 @@ def run_pipeline(recipe_path: Path, data: Path | None, out: Path, kaggle_owner: 
         untrained = _untrained(steps, recipe, dataset, members)
         checkpoints = [out / "checkpoints" / f"{member.name}.safetensors" for member in members]
         training = [
-            (f"{m.framework}_models.train", "--recipe", recipe_path, "--model", m.model, "--seed", m.seed, "--data", data)
-            + ("--out", checkpoint)
+            (f"{m.framework}_models.train", "--recipe", recipe_path, "--data", data)
+            + ("--model", m.model, "--seed", m.seed, "--out", checkpoint)
             for m, checkpoint in zip(members, checkpoints, strict=True)
         ]
         # Paddle's CPU convolutions use one core, so each training gets one, and as many run at once as there are cores.
         steps.run("training", training, checkpoints, at_once=CORES)
         exports = [out / "exports" / member.name for member in members]
-        commands = [("export.to_savedmodel", "--ckpt", c, "--out", e) for c, e in zip(checkpoints, exports, strict=True)]
+        commands = [
+            ("export.to_savedmodel", "--ckpt", c, "--out", e) for c, e in zip(checkpoints, exports, strict=True)
+        ]
         steps.run("export and parity", commands, exports, at_once=CORES)
         ensemble = out / "ensemble"
         members_saved = [export / "saved_model" for export in exports]
@@ -81,9 +83,17 @@ def run_pipeline(recipe_path: Path, data: Path | None, out: Path, kaggle_owner: 
             ("export.embed", "--saved-model", ensemble / "saved_model", "--data", data, "--split", split, "--out", path)
             for split, path in embeddings.items()
         ]
-        steps.run("embedding", embedding, list(embeddings.values()))
+        steps.run("embedding", embedding, list(embeddings.values()), at_once=CORES)
         upload = out / "submission"
-        packing = ("submission.pack", "--saved-model", ensemble / "saved_model", "--owner", kaggle_owner, "--out", upload)
+        packing = (
+            "submission.pack",
+            "--saved-model",
+            ensemble / "saved_model",
+            "--owner",
+            kaggle_owner,
+            "--out",
+            upload,
+        )
         steps.run("submission", [(*packing, "--overwrite")], [upload / "submission.zip"])
     index, queries = (Embeddings.load(path) for path in embeddings.values())
     truth = read_retrieval_solution(dataset.solution_path).everything
@@ -102,7 +112,10 @@ def run_pipeline(recipe_path: Path, data: Path | None, out: Path, kaggle_owner: 
         },
     }
     write_json(out / "figures.json", figures)
-    curves = {m.name: json.loads(c.with_suffix(".history.json").read_text()) for m, c in zip(members, checkpoints, strict=True)}
+    curves = {
+        m.name: json.loads(c.with_suffix(".history.json").read_text())
+        for m, c in zip(members, checkpoints, strict=True)
+    }
     report = out / "report.html"
     write_report(report, Report(f"landmark-zoo: {out.name}", figures, curves, query_rows(dataset, ranking, truth)))
     _summarise(figures)
@@ -167,7 +180,9 @@ def _summarise(figures: dict) -> None:
     mean = sum(scores["members"].values()) / len(scores["members"])
     log(f"         members' mean {mean:.4f}\n         ensemble {scores['ensemble']:.4f}")
     worst = max(figures["parity"], key=lambda row: row["max_abs"] / row["tolerance"])
-    log(f"parity   {len(figures['parity'])} arrows within tolerance; worst {worst['max_abs']:.1e}: {worst['arrow']} of {worst['model']}")
+    log(
+        f"parity   {len(figures['parity'])} arrows within tolerance; worst {worst['max_abs']:.1e}: {worst['arrow']} of {worst['model']}"
+    )
     log(f"time     {sum(figures['seconds'].values()):.0f} s, peak memory {figures['peak_rss_mib']:.0f} MiB")
 
 
@@ -176,7 +191,9 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="a data set in the Google Landmarks v2 layout; default: render one")
     root = Path(__file__).resolve().parent
-    parser.add_argument("--recipe", type=Path, default=root / "recipes" / "demo.yaml", help="models and training schedule")
+    parser.add_argument(
+        "--recipe", type=Path, default=root / "recipes" / "demo.yaml", help="models and training schedule"
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder of this run")
     parser.add_argument("--owner", default="landmark-zoo", help="Kaggle user that the packed submission names")
     return parser.parse_args()

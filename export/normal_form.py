@@ -65,7 +65,9 @@ def _run(model: onnx.ModelProto) -> list[np.ndarray]:
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
     random = np.random.default_rng(0)
-    return [session.run(None, {name: random.normal(size=(n, 3, h, w)).astype(np.float32)})[0] for n, h, w in PROOF_SIZES]
+    return [
+        session.run(None, {name: random.normal(size=(n, 3, h, w)).astype(np.float32)})[0] for n, h, w in PROOF_SIZES
+    ]
 
 
 def _prove(name: str, expected: list[np.ndarray], found: list[np.ndarray]) -> None:
@@ -85,7 +87,9 @@ def _forbid(model: onnx.ModelProto) -> None:
         uncounted = node.op_type == "AveragePool" and any(attributes.get("pads", ()))
         if node.op_type in FORBIDDEN or grouped or uncounted:
             what = f"{node.op_type}{' with groups' if grouped else ' with padding' if uncounted else ''}"
-            raise ExportError(f"the normal form does not know what to do with {what} at {node.name or node.output[0]!r}")
+            raise ExportError(
+                f"the normal form does not know what to do with {what} at {node.name or node.output[0]!r}"
+            )
 
 
 FORBIDDEN = {
@@ -109,7 +113,9 @@ def split_grouped_convolutions(graph: gs.Graph) -> None:
             continue
         parts = _group_inputs(graph, node, groups)
         outputs = [
-            _convolution(graph, node, f"group{index}", part, *(np.split(v.values, groups)[index] for v in node.inputs[1:]))
+            _convolution(
+                graph, node, f"group{index}", part, *(np.split(v.values, groups)[index] for v in node.inputs[1:])
+            )
             for index, part in enumerate(parts)
         ]
         _replace_group_outputs(graph, node, outputs)
@@ -164,7 +170,9 @@ def split_attention_without_reshape(graph: gs.Graph) -> None:
     """
     for softmax in [node for node in graph.nodes if node.op == "Softmax"]:
         convolution, logits = _logits(softmax)
-        groups = np.moveaxis(logits, softmax.attrs.get("axis", -1), 0).reshape(logits.shape[softmax.attrs.get("axis", -1)], -1)
+        groups = np.moveaxis(logits, softmax.attrs.get("axis", -1), 0).reshape(
+            logits.shape[softmax.attrs.get("axis", -1)], -1
+        )
         products = _follow(softmax.outputs[0], logits)
         channels = np.stack([indices for _, indices in products])
         if {tuple(sorted(column)) for column in channels.T} != {tuple(sorted(column)) for column in groups.T}:
@@ -175,7 +183,12 @@ def split_attention_without_reshape(graph: gs.Graph) -> None:
         if len(products) == 2:
             first, second = channels
             difference = _convolution(
-                graph, convolution, "difference", convolution.inputs[0], weight[first] - weight[second], bias[first] - bias[second]
+                graph,
+                convolution,
+                "difference",
+                convolution.inputs[0],
+                weight[first] - weight[second],
+                bias[first] - bias[second],
             )
             share = _append(graph, "Sigmoid", [difference], like=difference)
             apart = _append(graph, "Sub", splits, like=total)
@@ -191,7 +204,9 @@ def split_attention_without_reshape(graph: gs.Graph) -> None:
 
 def _weighted_sum(graph: gs.Graph, logits: list[gs.Variable], splits: list[gs.Variable]) -> gs.Variable:
     greatest = _append(graph, "Max", logits, like=logits[0])
-    powers = [_append(graph, "Exp", [_append(graph, "Sub", [logit, greatest], like=logit)], like=logit) for logit in logits]
+    powers = [
+        _append(graph, "Exp", [_append(graph, "Sub", [logit, greatest], like=logit)], like=logit) for logit in logits
+    ]
     total = powers[0]
     for power in powers[1:]:
         total = _append(graph, "Add", [total, power], like=total)
@@ -238,7 +253,9 @@ def _follow(weights: gs.Variable, indices: np.ndarray) -> list[tuple[gs.Node, np
         elif node.op == "Mul":
             products.append((node, indices.reshape(-1)))
         else:
-            raise ExportError(f"expected split attention's weights to multiply its splits, found {node.op} at {node.name!r}")
+            raise ExportError(
+                f"expected split attention's weights to multiply its splits, found {node.op} at {node.name!r}"
+            )
     return products
 
 
@@ -270,7 +287,9 @@ def explicit_average_pooling(graph: gs.Graph) -> None:
         pads, counted = node.attrs.get("pads", [0, 0, 0, 0]), node.attrs.get("count_include_pad", 0)
         if any(pads) and counted and not node.attrs.get("ceil_mode", 0):
             amounts = gs.Constant(f"{node.name}/pads", np.array([0, 0, *pads[:2], 0, 0, *pads[2:]], np.int64))
-            node.inputs[0] = _append(graph, "Pad", [node.inputs[0], amounts], like=node.outputs[0], attrs={"mode": "constant"})
+            node.inputs[0] = _append(
+                graph, "Pad", [node.inputs[0], amounts], like=node.outputs[0], attrs={"mode": "constant"}
+            )
             node.attrs.update(pads=[0, 0, 0, 0], count_include_pad=0)
         elif node.attrs.get("ceil_mode", 0) and node.attrs["kernel_shape"] == node.attrs["strides"] and not any(pads):
             node.attrs.pop("pads", None)
@@ -288,11 +307,15 @@ def neck_as_convolution(graph: gs.Graph) -> None:
         kernel = gs.Constant(f"{node.name}/weight", np.ascontiguousarray(weight[:, :, None, None]))
         attributes = {"kernel_shape": [1, 1], "strides": [1, 1], "dilations": [1, 1], "group": 1, "pads": [0, 0, 0, 0]}
         last, embedding = node, gs.Variable(f"{node.name}/map", np.float32)
-        graph.nodes.append(gs.Node("Conv", f"{node.name}/conv", attributes, [node.inputs[0], kernel, *node.inputs[2:]], [embedding]))
+        graph.nodes.append(
+            gs.Node("Conv", f"{node.name}/conv", attributes, [node.inputs[0], kernel, *node.inputs[2:]], [embedding])
+        )
         if len(node.outputs[0].outputs) == 1 and node.outputs[0].outputs[0].op == "BatchNormalization":
             last = node.outputs[0].outputs[0]
             normalised = gs.Variable(f"{last.name}/map", np.float32)
-            graph.nodes.append(gs.Node(last.op, f"{last.name}/map", last.attrs, [embedding, *last.inputs[1:]], [normalised]))
+            graph.nodes.append(
+                gs.Node(last.op, f"{last.name}/map", last.attrs, [embedding, *last.inputs[1:]], [normalised])
+            )
             embedding = normalised
         axes = gs.Constant(f"{node.name}/axes", np.array([2, 3], np.int64))
         _rewire(graph, last.outputs[0], _append(graph, "Squeeze", [embedding, axes], like=embedding))

@@ -15,11 +15,10 @@ from typing import Any
 
 import onnx
 
+from export.quiet import quiet_stderr
 from zoo.errors import ExportError
 from zoo.signature import BATCH_SIGNATURE, CONTEST_INPUT, CONTEST_SIGNATURE, DESCRIPTOR, batch_input
 from zoo.specs import PreprocessSpec
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # read while TensorFlow is imported, by whoever imports it first
 
 
 @dataclass(frozen=True)
@@ -44,9 +43,10 @@ def network_from_onnx(model: onnx.ModelProto, spec: PreprocessSpec) -> Network:
     Raises:
         ExportError: onnx2tf failed, or left an operator that does not belong into the network.
     """
-    import onnx2tf
-    import tensorflow as tf
-    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+    with quiet_stderr():
+        import onnx2tf
+        import tensorflow as tf
+        from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(sys.stderr):
         try:
@@ -67,10 +67,13 @@ def network_from_onnx(model: onnx.ModelProto, spec: PreprocessSpec) -> Network:
         images = (pixels / tf.constant(255.0) - tf.constant(spec.mean)) / tf.constant(spec.std)
         return network(images)
 
-    frozen = convert_variables_to_constants_v2(embed.get_concrete_function())
+    with quiet_stderr():
+        frozen = convert_variables_to_constants_v2(embed.get_concrete_function())
     transposed = [node.name for node in frozen.graph.as_graph_def().node if node.op in ("Transpose", "Reshape")]
     if transposed:
-        raise ExportError(f"onnx2tf put {transposed[0]!r} into the network; the normal form should leave no need for it")
+        raise ExportError(
+            f"onnx2tf put {transposed[0]!r} into the network; the normal form should leave no need for it"
+        )
     return Network(lambda pixels: frozen(pixels)[0], spec.size)
 
 
@@ -80,12 +83,15 @@ def network_from_saved_model(folder: str | os.PathLike, weight: float = 1.0) -> 
     Raises:
         ExportError: not a SavedModel, or not one of ours with a single resolution.
     """
-    import tensorflow as tf
+    with quiet_stderr():
+        import tensorflow as tf
 
     try:
         loaded = tf.saved_model.load(str(folder))
     except (OSError, ValueError) as error:
-        raise ExportError(f"{folder} is not a SavedModel: {error}. Make one with `python export/to_savedmodel.py`.") from error
+        raise ExportError(
+            f"{folder} is not a SavedModel: {error}. Make one with `python export/to_savedmodel.py`."
+        ) from error
     signature = loaded.signatures.get(BATCH_SIGNATURE)
     inputs = list(signature.structured_input_signature[1]) if signature else []
     if len(inputs) != 1:
@@ -107,7 +113,8 @@ def write_saved_model(folder: Path, networks: Sequence[Network]) -> None:
     The descriptor is the members' unit-norm descriptors times their weights, concatenated and divided by the weights'
     Euclidean norm: of unit norm again, and ranked as the weighted concatenation would be.
     """
-    import tensorflow as tf
+    with quiet_stderr():
+        import tensorflow as tf
 
     norm = sum(network.weight**2 for network in networks) ** 0.5
     sizes = sorted({network.size for network in networks})
@@ -127,7 +134,10 @@ def write_saved_model(folder: Path, networks: Sequence[Network]) -> None:
 
         def descriptors(self, resized: dict) -> Any:
             parts = [network.function(resized[network.size]) for network in networks]
-            parts = [p if n.weight == norm else p * tf.constant(n.weight / norm) for p, n in zip(parts, networks, strict=True)]
+            parts = [
+                p if n.weight == norm else p * tf.constant(n.weight / norm)
+                for p, n in zip(parts, networks, strict=True)
+            ]
             return parts[0] if len(parts) == 1 else tf.concat(parts, axis=1)
 
     served = Served()

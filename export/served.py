@@ -7,15 +7,17 @@ from typing import Any
 
 import numpy as np
 
+from export.quiet import quiet_stderr
 from zoo.errors import ExportError
 from zoo.signature import BATCH_SIGNATURE, CONTEST_SIGNATURE, DESCRIPTOR, batch_input
 
 
 @functools.lru_cache(maxsize=1)
 def _load(folder: str, changed: int) -> Any:
-    import tensorflow as tf
+    with quiet_stderr():
+        import tensorflow as tf
 
-    return tf.saved_model.load(folder)
+        return tf.saved_model.load(folder)
 
 
 def load(folder: str | os.PathLike) -> Any:
@@ -26,7 +28,9 @@ def load(folder: str | os.PathLike) -> Any:
     """
     proto = Path(folder, "saved_model.pb")
     if not proto.is_file():
-        raise ExportError(f"{folder} is not a SavedModel: it holds no saved_model.pb. Run `python export/to_savedmodel.py`.")
+        raise ExportError(
+            f"{folder} is not a SavedModel: it holds no saved_model.pb. Run `python export/to_savedmodel.py`."
+        )
     loaded = _load(str(folder), proto.stat().st_mtime_ns)
     missing = {CONTEST_SIGNATURE, BATCH_SIGNATURE} - set(loaded.signatures)
     if missing:

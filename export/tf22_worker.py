@@ -18,9 +18,11 @@ from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # Read while TensorFlow is imported, so it is set before.
 
-import numpy as np  # noqa: E402
-import PIL.Image  # noqa: E402
-import tensorflow as tf  # noqa: E402
+import numpy as np
+import PIL.Image
+import tensorflow as tf
+
+tf.get_logger().setLevel("ERROR")  # 2.2 warns of objects without weights, which constants are
 
 CONTEST_SIGNATURE = "serving_default"
 DESCRIPTOR = "global_descriptor"
@@ -167,7 +169,8 @@ def embed(function, paths, seconds):
         try:
             outputs = function(tf.convert_to_tensor(image))
         except TypeError as error:  # TensorFlow allows a positional call only where there is exactly one input.
-            raise Refused(f"the signature refuses one positional uint8 [H, W, 3] argument: {error}") from error
+            names = sorted(function.structured_input_signature[1])
+            raise Refused(f"expected one input, callable by position; found inputs {names}") from error
         if DESCRIPTOR not in outputs:
             raise Refused(f"expected output {DESCRIPTOR!r}, found {sorted(outputs)}")
         vector = outputs[DESCRIPTOR].numpy()

@@ -103,7 +103,9 @@ def _export(checkpoint: Checkpoint, framework: str, name: str, made: Path, work:
         parity.measure("preprocessing → graph", name, python_images, served_images),
     ]
     with _step("SavedModel → TensorFlow 2.2"):
-        row = check_in_tf22(made / "saved_model", name, [spec.size], batches, served_batches, images, served_images, work)
+        row = check_in_tf22(
+            made / "saved_model", name, [spec.size], batches, served_batches, images, served_images, work
+        )
         rows += [row] if row else []
     return rows
 
@@ -123,7 +125,9 @@ def check_in_tf22(
         log("SKIPPED: not checked in TensorFlow 2.2, which is not installed here. Run `make tf22` and export again.")
         return None
     np.savez(work / "images.npz", **images)
-    np.savez(work / "batches.npz", **{f"{key}/{batch_input(s)}": batch for key, batch in batches.items() for s in sizes})
+    np.savez(
+        work / "batches.npz", **{f"{key}/{batch_input(s)}": batch for key, batch in batches.items() for s in sizes}
+    )
     calls = [
         {"signature": CONTEST_SIGNATURE, "inputs": work / "images.npz", "outputs": work / "images_out.npz"},
         {"signature": BATCH_SIGNATURE, "inputs": work / "batches.npz", "outputs": work / "batches_out.npz"},
@@ -140,7 +144,9 @@ def _run_modules(ckpt: Path, modules: list[str], options: list[tuple]) -> None:
         for module, option in zip(modules, options, strict=True):
             command = [sys.executable, "-m", module, "--ckpt", str(ckpt), *map(str, option)]
             root = Path(__file__).resolve().parents[1]
-            processes.append(subprocess.Popen(command, cwd=root, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True))
+            processes.append(
+                subprocess.Popen(command, cwd=root, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+            )
         for module, process in zip(modules, processes, strict=True):
             _, said = process.communicate()
             if process.returncode:
@@ -156,7 +162,9 @@ def _read(path: Path) -> dict[str, np.ndarray]:
 
 
 def _run_onnx(model: onnx.ModelProto, batches: dict[str, np.ndarray], spec: PreprocessSpec) -> dict[str, np.ndarray]:
-    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # Paddle's files hold values that nothing reads; a warning for each says no more
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     return {name: session.run(None, {INPUT: normalise(batch, spec)})[0] for name, batch in batches.items()}
 
 
@@ -173,8 +181,12 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--ckpt", required=True, type=Path, help="a landmark-zoo checkpoint from either framework")
     parser.add_argument("--out", type=Path, help="folder to make; default: beside the checkpoint, under its name")
-    parser.add_argument("--framework", choices=FRAMEWORKS, help="whose exporter to use; default: the one that trained it")
-    parser.add_argument("--size", type=int, help="side in pixels that served images are resized to; default: the spec's")
+    parser.add_argument(
+        "--framework", choices=FRAMEWORKS, help="whose exporter to use; default: the one that trained it"
+    )
+    parser.add_argument(
+        "--size", type=int, help="side in pixels that served images are resized to; default: the spec's"
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace the folder if it holds something")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON before the path")
     return parser.parse_args()

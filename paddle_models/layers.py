@@ -13,7 +13,9 @@ GEM_EPSILON = 1e-6
 NORM_EPSILON = 1e-12
 
 
-def convolution(inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1, bias: bool = False) -> nn.Conv2D:
+def convolution(
+    inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1, bias: bool = False
+) -> nn.Conv2D:
     """A convolution padded so that stride 1 keeps height and width."""
     return nn.Conv2D(
         inputs, outputs, kernel, stride, padding=kernel // 2, groups=groups, bias_attr=None if bias else False

@@ -5,10 +5,10 @@ import dataclasses
 import numpy as np
 import paddle
 
-from retrieval.data import Gldv2, batches_per_epoch, training_batches
 from paddle_models.arc_margin import ArcMargin, arc_margin_loss
 from paddle_models.checkpoint import from_paddle, load_weights, read_weights, to_paddle
 from paddle_models.embedder import Embedder
+from retrieval.data import Gldv2, batches_per_epoch, training_batches
 from zoo import training
 from zoo.command import run
 from zoo.preprocess import normalise

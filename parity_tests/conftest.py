@@ -14,7 +14,9 @@ from zoo.specs import SPECS, BackboneSpec, HeadSpec, ModelSpec, PreprocessSpec
 _SMALL = {"depths": (2, 1, 1, 1), "planes": (8, 16, 24, 32), "stem_channels": 24, "stem_width": 8}
 
 
-def _small(name: str, head: HeadSpec | None = None, preprocess: PreprocessSpec | None = None, **changes: object) -> ModelSpec:
+def _small(
+    name: str, head: HeadSpec | None = None, preprocess: PreprocessSpec | None = None, **changes: object
+) -> ModelSpec:
     backbone: BackboneSpec = replace(SPECS[name].backbone, **_SMALL, **changes)
     head = head or HeadSpec(embedding_size=64)
     return ModelSpec(f"{name}_small", backbone, head, preprocess or PreprocessSpec(size=64))

@@ -38,7 +38,9 @@ def split_attention(x: np.ndarray, weights: dict[str, np.ndarray], radix: int, c
     channels = u.shape[1] // radix
     splits = [u[:, r * channels : (r + 1) * channels] for r in range(radix)]
     pooled = sum(splits).mean((2, 3), keepdims=True)
-    hidden = relu(batch_norm(convolution(pooled, weights["fc1.weight"], weights["fc1.bias"], 1, cardinality), weights, "bn1"))
+    hidden = relu(
+        batch_norm(convolution(pooled, weights["fc1.weight"], weights["fc1.bias"], 1, cardinality), weights, "bn1")
+    )
     logits = convolution(hidden, weights["fc2.weight"], weights["fc2.bias"], 1, cardinality)[:, :, 0, 0]
     each, out = channels // cardinality, np.zeros_like(splits[0])
     for k in range(cardinality):
@@ -58,7 +60,9 @@ def generalised_mean(x: np.ndarray, p: float) -> np.ndarray:
 def average_pool(x: np.ndarray, kernel: int, stride: int, pad: int, count_padding: bool) -> np.ndarray:
     """By loops; without counted padding an edge is averaged over the pixels that exist, odd edges included."""
     height, width = x.shape[2:]
-    rows, columns = ((size + 2 * pad - kernel + (0 if count_padding else stride - 1)) // stride + 1 for size in (height, width))
+    rows, columns = (
+        (size + 2 * pad - kernel + (0 if count_padding else stride - 1)) // stride + 1 for size in (height, width)
+    )
     out = np.zeros((*x.shape[:2], rows, columns))
     for i in range(rows):
         for j in range(columns):

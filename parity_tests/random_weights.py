@@ -28,7 +28,11 @@ def random_checkpoint(spec: ModelSpec, seed: int, classes: int = 0, framework: s
             value = random.normal(0.01, 1 / np.sqrt(shape[1]), shape)
         elif name.endswith(".weight"):
             # The last BatchNorm of a block is small, or the sum over many blocks grows.
-            value = random.uniform(0.2, 0.6, shape) if ".bn3." in name or ".bn2." in name else random.uniform(0.5, 1.3, shape)
+            value = (
+                random.uniform(0.2, 0.6, shape)
+                if ".bn3." in name or ".bn2." in name
+                else random.uniform(0.5, 1.3, shape)
+            )
         else:
             value = random.normal(0.1, 0.3, shape)
         values[name] = value.astype(np.float32)

@@ -67,7 +67,9 @@ def test_gradients_of_the_arc_margin_loss(name):
     for parameter, expected in gradients[0].items():
         scale = np.abs(expected).max()
         if scale > 1e-5:  # a bias in front of BatchNorm has no gradient but rounding
-            np.testing.assert_allclose(gradients[1][parameter], expected, rtol=0, atol=GRADIENT * scale, err_msg=parameter)
+            np.testing.assert_allclose(
+                gradients[1][parameter], expected, rtol=0, atol=GRADIENT * scale, err_msg=parameter
+            )
 
 
 def test_a_checkpoint_of_one_loads_in_the_other(tmp_path, small_checkpoint, network_inputs):

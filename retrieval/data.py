@@ -192,7 +192,9 @@ def _check_new_id(path: Path, line: int, image_id: str, seen: dict) -> None:
 
 def _bad_row(path: Path, line: int, expected: str, found: str) -> DataError:
     found = found if len(found) <= 80 else found[:77] + "..."
-    return DataError(f"{path}, line {line}: expected {expected}, found {found!r}. Mend the line, or fetch the file anew.")
+    return DataError(
+        f"{path}, line {line}: expected {expected}, found {found!r}. Mend the line, or fetch the file anew."
+    )
 
 
 def read_image(path: Path) -> np.ndarray:

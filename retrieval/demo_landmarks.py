@@ -11,10 +11,19 @@ import numpy as np
 
 from retrieval.demo_shapes import ACCENT, DOOR, OPENINGS, ROOF, TRIM, WALL, WINDOW, Grid, Mesh, Profile
 
-STONES = ((222, 205, 172), (178, 92, 68), (236, 232, 224), (205, 158, 108), (160, 160, 166), (238, 214, 150), (150, 128, 112))
-ROOFS = ((96, 138, 122), (168, 74, 52), (86, 92, 108), (120, 82, 62), (206, 168, 76))
+STONES = (
+    (226, 208, 172),
+    (178, 86, 62),
+    (240, 236, 228),
+    (208, 152, 96),
+    (152, 154, 164),
+    (242, 210, 120),
+    (132, 108, 92),
+    (216, 152, 140),
+)
+ROOFS = ((84, 142, 118), (172, 66, 46), (76, 84, 108), (112, 74, 56), (212, 168, 62), (74, 116, 160))
 GLASS = ((66, 84, 108), (52, 50, 58), (104, 128, 146))
-ACCENTS = ((226, 184, 72), (176, 52, 48), (60, 104, 150), (240, 240, 236))
+ACCENTS = ((230, 186, 62), (184, 44, 44), (50, 98, 166), (242, 242, 238), (44, 128, 104))
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,7 +109,9 @@ def _cathedral(mesh: Mesh, rng: np.random.Generator) -> None:
         x, z = side * (width + tower) / 2, 0.3
         mesh.box(tower, top, tower, at=(x, z), windows=window)
         sides = int(rng.choice([4, 8]))
-        mesh.lathe([(tower * 0.55, top), (tower * 0.5, top + 0.06), (0, top + spire)], at=(x, z), sides=sides, material=ROOF)
+        mesh.lathe(
+            [(tower * 0.55, top), (tower * 0.5, top + 0.06), (0, top + spire)], at=(x, z), sides=sides, material=ROOF
+        )
 
 
 def _capitol(mesh: Mesh, rng: np.random.Generator) -> None:
@@ -190,7 +201,9 @@ def _mosque(mesh: Mesh, rng: np.random.Generator) -> None:
         profile = [(thin * 1.4, 0.0)]
         for level in levels[1:]:
             profile += [(thin, level - 0.06), (thin * 1.6, level - 0.02), (thin * 1.6, level), (thin, level)]
-        mesh.lathe([*profile, (0, minaret + 0.25)], at=at, sides=7, material=(WALL, TRIM, TRIM, WALL), layer=int(z > 0) * 2)
+        mesh.lathe(
+            [*profile, (0, minaret + 0.25)], at=at, sides=7, material=(WALL, TRIM, TRIM, WALL), layer=int(z > 0) * 2
+        )
 
 
 def _triumphal_arch(mesh: Mesh, rng: np.random.Generator) -> None:
@@ -238,7 +251,9 @@ def _lighthouse(mesh: Mesh, rng: np.random.Generator) -> None:
     height, radius, bands = rng.uniform(1.5, 2.1), rng.uniform(0.22, 0.34), int(rng.integers(3, 8))
     taper = rng.uniform(0.5, 0.75)
     rings = [(radius * (1 - (1 - taper) * t), height * t) for t in np.linspace(0, 1, bands + 1)]
-    mesh.lathe(rings, material=(WALL, ACCENT) if rng.random() < 0.7 else (WALL, TRIM), windows=Grid(1, 1, "slot", 0.3), on=1)
+    mesh.lathe(
+        rings, material=(WALL, ACCENT) if rng.random() < 0.7 else (WALL, TRIM), windows=Grid(1, 1, "slot", 0.3), on=1
+    )
     top = radius * taper
     gallery = [(top, height), (top * 1.5, height + 0.06), (top * 1.5, height + 0.1), (top * 0.8, height + 0.1)]
     mesh.lathe(gallery, material=TRIM)
@@ -334,10 +349,19 @@ def _onion_church(mesh: Mesh, rng: np.random.Generator) -> None:
     tall, colours = rng.uniform(0.5, 0.9), (ROOF, ACCENT) if rng.random() < 0.5 else (ROOF, ROOF)
     for k, (x, z, size) in enumerate(places):
         radius, top = 0.2 * size, height + tall * size
-        mesh.lathe([(radius, 0), (radius, height), (radius, top)], at=(x, z), sides=8, windows=Grid(2, 1, "slot"), on=1, layer=1)
+        mesh.lathe(
+            [(radius, 0), (radius, height), (radius, top)],
+            at=(x, z),
+            sides=8,
+            windows=Grid(2, 1, "slot"),
+            on=1,
+            layer=1,
+        )
         onion = _dome(radius * 1.05, top, radius * 2.2, onion=True)
         mesh.lathe(onion, at=(x, z), sides=10, material=colours[k % 2], layer=1)
-        mesh.lathe([(0.015, top + radius * 2.1), (0.015, top + radius * 3)], at=(x, z), sides=4, material=ACCENT, layer=1)
+        mesh.lathe(
+            [(0.015, top + radius * 2.1), (0.015, top + radius * 3)], at=(x, z), sides=4, material=ACCENT, layer=1
+        )
 
 
 def _television_tower(mesh: Mesh, rng: np.random.Generator) -> None:
@@ -348,7 +372,9 @@ def _television_tower(mesh: Mesh, rng: np.random.Generator) -> None:
     sphere = [(max(ball * np.cos(a), 0.02), height + ball * flat * np.sin(a)) for a in angles]
     mesh.lathe(sphere, sides=14, material=(TRIM, TRIM, WALL, WINDOW, WALL, TRIM, TRIM))
     if rng.random() < 0.5:
-        mesh.lathe([(ball * 0.5, height * 0.55), (ball * 0.7, height * 0.6), (ball * 0.4, height * 0.64)], material=TRIM)
+        mesh.lathe(
+            [(ball * 0.5, height * 0.55), (ball * 0.7, height * 0.6), (ball * 0.4, height * 0.64)], material=TRIM
+        )
     top = height + ball * flat
     mesh.lathe([(0.05, top), (0.03, top + 0.3), (0, top + rng.uniform(0.4, 0.9))], sides=6, material=ACCENT)
 

@@ -44,7 +44,7 @@ def photograph(landmark: Landmark | None, rng: np.random.Generator) -> Image.Ima
     _ground(draw, w, h, horizon, tint, rng)
     if landmark:
         _landmark(draw, landmark, w, h, horizon, tint, sun, sky_number == NIGHT, rng)
-    for _ in range(int(rng.choice([0, 1, 2, 3], p=(0.35, 0.35, 0.2, 0.1)))):
+    for _ in range(int(rng.choice([0, 1, 2, 3], p=(0.4, 0.35, 0.2, 0.05)))):
         _tree(draw, w, h, horizon, tint, rng)
     for _ in range(int(rng.choice([0, 2, 5], p=(0.45, 0.35, 0.2)))):
         _person(draw, w, h, tint, rng)
@@ -136,18 +136,18 @@ def _landmark(
     rng: np.random.Generator,
 ) -> None:
     view = View(
-        yaw=rng.uniform(-0.6, 0.6),
+        yaw=rng.uniform(-0.5, 0.5),
         pitch=rng.uniform(0.03, 0.2),
         roll=rng.normal(0, 0.04),
         distance=rng.uniform(3.6, 9.0),
     )
-    azimuth, elevation = rng.uniform(-1.4, 1.4), rng.uniform(0.3, 1.0)
+    azimuth, elevation = rng.uniform(-1.1, 1.1), rng.uniform(0.3, 1.0)
     light = np.array([np.sin(azimuth), np.tan(elevation), np.cos(azimuth)])
     palette = landmark.palette * tint * (1 + 0.25 * sun)
     if night:
         palette[WINDOW] = (250, 214, 124)
     foot = (w * np.clip(rng.normal(0.5, 0.08), 0.25, 0.75), min(horizon + h * rng.uniform(0.02, 0.16), h))
-    zoom = rng.uniform(0.8, 1.25)
+    zoom = rng.uniform(0.85, 1.25)
     draw_mesh(
         draw,
         landmark.mesh,
@@ -185,7 +185,9 @@ def _person(draw: ImageDraw.ImageDraw, w: int, h: int, tint: np.ndarray, rng: np
     draw.rectangle((x - size * 0.1, base - size * 0.45, x + size * 0.1, base), fill=_fill(legs))
     body = (x - size * 0.16, base - size * 0.84, x + size * 0.16, base - size * 0.36)
     draw.rounded_rectangle(body, size * 0.1, fill=_fill(coat))
-    draw.ellipse((x - size * 0.09, base - size, x + size * 0.09, base - size * 0.81), fill=_fill(tint * (214, 170, 140)))
+    draw.ellipse(
+        (x - size * 0.09, base - size, x + size * 0.09, base - size * 0.81), fill=_fill(tint * (214, 170, 140))
+    )
 
 
 def _camera(image: Image.Image, rng: np.random.Generator) -> Image.Image:
@@ -196,6 +198,6 @@ def _camera(image: Image.Image, rng: np.random.Generator) -> Image.Image:
     curves = np.minimum(np.arange(256) / 255 * gain[:, None], 1) ** gamma * 255
     pixels = np.asarray(image.point(curves.round().astype(int).ravel().tolist()), np.int16)
     # Uniform noise: Gaussian numbers would take longer than all the rest of the photograph.
-    half = int(rng.integers(2, 16))
+    half = int(rng.integers(2, 12))
     noise = rng.integers(-half, half + 1, pixels.shape, np.int8)
     return Image.fromarray(np.clip(pixels + noise, 0, 255).astype(np.uint8))

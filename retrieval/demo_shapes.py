@@ -5,6 +5,7 @@ A `Mesh` is built from two kinds of solid, turned ones (`lathe`: towers, domes, 
 half the width of a building. The painter's algorithm orders the solids (Newell, Newell and Sancha 1972).
 """
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -97,7 +98,7 @@ class Mesh:
         ring *= (stretch[0], 1, stretch[1])
         rings = [ring * radius + (at[0], y, at[1]) for radius, y in profile]
         materials = (material,) if isinstance(material, int) else material
-        for segment, (low, high) in enumerate(zip(rings, rings[1:], strict=False)):
+        for segment, (low, high) in enumerate(itertools.pairwise(rings)):
             for side in range(sides):
                 corners = low[side], low[side + 1], high[side + 1], high[side]
                 self._face(np.stack(corners), materials[segment % len(materials)])

@@ -48,6 +48,8 @@ def query_rows(data: Gldv2, ranking: Ranking, truth: Mapping[str, Sequence[str]]
         if query not in truth:
             continue
         relevant = set(truth[query])
-        shown = [Hit(data.image_path("index", h), h, float(d), h in relevant) for h, d in zip(hits, distances, strict=True)]
+        shown = [
+            Hit(data.image_path("index", h), h, float(d), h in relevant) for h, d in zip(hits, distances, strict=True)
+        ]
         rows.append(QueryRow(data.image_path("test", query), query, average_precision(hits, relevant), shown))
     return rows

@@ -64,12 +64,12 @@ def pack(
         OutputError: `out` holds something already, or is a folder that must not be replaced.
     """
     saved_model, out = saved_model.resolve(), out.resolve()
-    check_saved_model(saved_model)
     metadata = json.loads((HERE / METADATA).read_text(encoding="utf-8"))
     metadata["id"] = f"{owner}/{slug or metadata['id'].partition('/')[2]}"
     metadata["title"] = title or metadata["title"]
     check_metadata(metadata, HERE)
     _check_included(include)
+    check_saved_model(saved_model)
     if out == HERE:
         if (HERE / ZIP).exists() and not overwrite:
             raise OutputError(

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from torch_models.checkpoint import build
 from retrieval.data import Gldv2, read_image
 from retrieval.embeddings import Embeddings
+from torch_models.checkpoint import build
 from zoo.checkpoint import Checkpoint, fingerprint, load_checkpoint
 from zoo.command import run
 from zoo.files import new_file

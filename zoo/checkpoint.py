@@ -109,7 +109,9 @@ def load_checkpoint(path: str | os.PathLike) -> Checkpoint:
         spec = ModelSpec.from_dict(json.loads(header["spec"]))
         classes, provenance = int(header["classes"]), json.loads(header["provenance"])
     except (KeyError, ValueError, SpecError) as error:
-        raise CheckpointError(f"{path}: its header does not parse: {error}. Train it again or copy it again.") from error
+        raise CheckpointError(
+            f"{path}: its header does not parse: {error}. Train it again or copy it again."
+        ) from error
     check_weights(spec, weights, classes, source=str(path))
     return Checkpoint(spec, weights, classes, provenance)
 
@@ -118,7 +120,9 @@ def check_weights(spec: ModelSpec, weights: dict[str, np.ndarray], classes: int,
     """Raises `CheckpointError` unless the weights are exactly the spec's: names, shapes, float32, finite."""
     expected = parameter_shapes(spec, classes)
     differences = [f"- {name} {list(expected[name])} is missing" for name in expected if name not in weights]
-    differences += [f"+ {name} {list(weights[name].shape)} is not of this model" for name in weights if name not in expected]
+    differences += [
+        f"+ {name} {list(weights[name].shape)} is not of this model" for name in weights if name not in expected
+    ]
     for name in expected.keys() & weights.keys():
         if tuple(weights[name].shape) != expected[name]:
             differences.append(f"! {name}: expected {list(expected[name])}, found {list(weights[name].shape)}")

@@ -5,7 +5,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from zoo.errors import OutputError
@@ -40,7 +40,8 @@ def new_file(path: str | os.PathLike) -> Iterator[Path]:
     except OSError as error:
         raise _write_error(path, error) from error
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):  # it is gone after the rename, or its folder never was one
+            partial.unlink()
 
 
 @contextmanager

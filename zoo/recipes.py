@@ -86,7 +86,9 @@ class Recipe:
         for name in self.models:
             get_spec(name)
         for number, stage in enumerate(self.stages, start=1):
-            if not (0 <= stage.margin < math.pi / 2 and stage.learning_rate > 0 and 0 <= stage.warmup_epochs <= stage.epochs):
+            if not (
+                0 <= stage.margin < math.pi / 2 and stage.learning_rate > 0 and 0 <= stage.warmup_epochs <= stage.epochs
+            ):
                 raise RecipeError(
                     f"stage {number}: expected a margin from 0 to below π/2, a learning rate above 0 and warm-up within its "
                     f"epochs; found {stage}"

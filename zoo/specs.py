@@ -118,7 +118,9 @@ class ModelSpec:
                 f"found embedding_size {head.embedding_size}. Set it to {backbone.features} or choose a neck."
             )
         if backbone.block != "split_attention" and backbone.radix != 1:
-            raise SpecError(f"{self.name}: radix {backbone.radix} needs block 'split_attention', found {backbone.block!r}")
+            raise SpecError(
+                f"{self.name}: radix {backbone.radix} needs block 'split_attention', found {backbone.block!r}"
+            )
         if backbone.block == "basic" and (backbone.cardinality, backbone.base_width) != (1, 64):
             raise SpecError(f"{self.name}: a basic block has cardinality 1 and base width 64")
         if self.preprocess.size < 32:
@@ -183,7 +185,7 @@ def _convert(hint: typing.Any, value: object, where: str) -> typing.Any:
         return float(value)
     if type(value) is not hint:  # bool is an int to isinstance, and "3" is no number
         raise SpecError(f"{where}: expected {hint.__name__}, found {value!r}")
-    if hint is int and value < 0 or hint is float and not math.isfinite(value):
+    if (hint is int and value < 0) or (hint is float and not math.isfinite(value)):
         raise SpecError(f"{where}: expected a finite number, not negative where it counts something; found {value}")
     return value
 

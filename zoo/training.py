@@ -86,7 +86,10 @@ def fit(
         tensors = trainer.weights() | {MOMENTUM + name: value for name, value in trainer.momentum().items()}
         write_tensors(state, tensors, identity | {"history": json.dumps(history)})
 
-    with _interrupts() as interrupted, tqdm(total=len(steps), initial=len(history), desc=out.stem, unit="step") as progress:
+    with (
+        _interrupts() as interrupted,
+        tqdm(total=len(steps), initial=len(history), desc=out.stem, unit="step") as progress,
+    ):
         source: Batches | None = None
         for step in steps[len(history) :]:
             if source is None or step.batch == 0:
@@ -107,7 +110,10 @@ def fit(
             if step.batch == batches_per_epoch - 1:
                 save_state()
     provenance = {"framework": trainer_class.framework, "version": trainer_class.version, "recipe": recipe.digest}
-    provenance |= {"steps": len(steps), "loss": round(float(np.mean([h["loss"] for h in history[-batches_per_epoch:]])), 4)}
+    provenance |= {
+        "steps": len(steps),
+        "loss": round(float(np.mean([h["loss"] for h in history[-batches_per_epoch:]])), 4),
+    }
     write_json(out.with_suffix(".history.json"), history)
     save_checkpoint(out, Checkpoint(spec, trainer.weights(), classes, provenance))
     state.unlink(missing_ok=True)

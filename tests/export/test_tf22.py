@@ -131,8 +131,11 @@ def test_python38_from_the_variable_then_from_uv(bare, tmp_path, monkeypatch):
     fetched = tmp_path / "uv" / "python"
     script(
         bare / "uv",
-        f'case "$2" in find) test -e {fetched} && echo {fetched};; '
-        f"install) /bin/mkdir -p {fetched.parent}; printf '#!/bin/sh\\necho 3.8\\n' > {fetched}; /bin/chmod 755 {fetched};; esac",
+        f"""case "$2" in
+        find) test -e {fetched} && echo {fetched};;
+        install) /bin/mkdir -p {fetched.parent}
+            printf '#!/bin/sh\\necho 3.8\\n' > {fetched}; /bin/chmod 755 {fetched};;
+        esac""",
     )
     assert tf22_environment.find_python38() == fetched
     chosen = script(tmp_path / "chosen", "echo 3.8")

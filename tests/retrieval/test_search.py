@@ -18,7 +18,7 @@ def embeddings(values: np.ndarray, prefix: str) -> Embeddings:
     return Embeddings(tuple(f"{prefix}{row}" for row in range(len(values))), values.astype(np.float32), {})
 
 
-@pytest.fixture(params=[0, 1 << 60], ids=["expanded", "direct"])
+@pytest.fixture(params=[0, 2**31 - 1], ids=["expanded", "direct"])
 def faiss_form(request, monkeypatch):
     """Both of faiss's ways to a distance; left alone, it takes the expanded, inexact one for large batches only."""
     monkeypatch.setattr(faiss.cvar, "distance_compute_blas_threshold", request.param)

@@ -56,9 +56,9 @@ def test_predictions_are_those_of_numpy(submission, images, tf22_python, tiny_de
     for query, vector in vectors["test"].items():
         distances = np.linalg.norm(index - vector, axis=1)
         order = np.argsort(distances)
-        assert np.diff(distances[order]).min() > 2e-6, "the images must not tie, or the order says nothing"
+        assert np.diff(distances[order]).min() > 2e-5, "the images must not tie, or the order says nothing"
         assert scored["predictions"][query] == [index_ids[i] for i in order[:100]]
-        np.testing.assert_allclose(scored["distances"][query], distances[order[:100]], rtol=0, atol=1e-6)
+        np.testing.assert_allclose(scored["distances"][query], distances[order[:100]], rtol=0, atol=1e-5)
 
 
 def test_refuses_saved_model_in_a_nested_folder(tiny_saved_models, images, tf22_python, tmp_path):
@@ -73,8 +73,7 @@ def test_refuses_saved_model_in_a_nested_folder(tiny_saved_models, images, tf22_
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        ("two_inputs", "one positional"),
-        ("no_contest_signature", "expected signature 'serving_default'"),
+        ("two_inputs", "expected one input"),
         ("misnamed_output", "expected output 'global_descriptor'"),
     ],
 )

@@ -1,0 +1,1 @@
+"""Every number in the README, with the command that prints it."""

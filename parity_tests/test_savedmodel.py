@@ -1,0 +1,121 @@
+"""normal form → SavedModel → TensorFlow 2.2, preprocessing → graph, members → ensemble, by the command lines.
+
+The command measures its arrows itself and fails where one is outside the table; here it is run on small members of
+several families from both frameworks, and asked for what its own check does not ask.
+"""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from export import tf22
+from parity_tests.conftest import SMALL_SPECS
+from parity_tests.random_weights import random_checkpoint
+from zoo.checkpoint import save_checkpoint
+from zoo.preprocess import resize
+from zoo.signature import BATCH_SIGNATURE, DESCRIPTOR, batch_input
+
+ROOT = Path(__file__).resolve().parents[1]
+EXPORTED = [
+    ("resnet18", "torch", 64),
+    ("resnest50", "paddle", 64),
+    ("resnest50_radix4", "torch", 48),
+    ("resnest50_cardinality2", "paddle", 64),
+    ("resnet18_neck_bn_bgr", "paddle", 64),
+]
+"""Every family's kind of rewrite at least once, both frameworks, two resolutions."""
+
+
+def command(*words: object) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, *map(str, words)], cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory, tf22_python) -> dict[str, tuple[Path, list[dict]]]:
+    """SavedModel and parity rows of each of `EXPORTED`, made by the mission's own command."""
+    made = {}
+    for name, framework, size in EXPORTED:
+        folder = tmp_path_factory.mktemp(name)
+        checkpoint = random_checkpoint(SMALL_SPECS[name], seed=5, framework=framework)
+        save_checkpoint(folder / "model.safetensors", checkpoint)
+        arguments = ["--ckpt", folder / "model.safetensors", "--size", size, "--json"]
+        done = command("export/to_savedmodel.py", *arguments)
+        assert done.returncode == 0, done.stderr[-3000:]
+        *_, figures, path = done.stdout.splitlines()
+        assert Path(path) == folder / "model" / "saved_model"
+        made[name] = Path(path), json.loads(figures)["parity"]
+    return made
+
+
+def test_every_arrow_was_measured_and_holds(exported):
+    for (name, framework, _), (_, rows) in zip(EXPORTED, exported.values(), strict=True):
+        arrows = ["torch ↔ paddle", f"{framework} → onnx", "onnx → normal form", "normal form → savedmodel"]
+        assert [row["arrow"] for row in rows] == [*arrows, "preprocessing → graph", "savedmodel → tf 2.2"], name
+        for row in rows:
+            assert row["max_abs"] <= row["tolerance"] <= 1e-5
+            assert row["cosine"] >= 0.999999
+
+
+def test_any_image_size_in_tensorflow_22(exported, tf22_python, tmp_path):
+    """From one pixel to twelve megapixels, portrait and panorama: finite, unit norm, equal to the Python preprocessing."""
+    saved_model, size = exported["resnest50"][0], 64
+    random = np.random.default_rng(4)
+    shapes = [(1, 1), (1, 900), (900, 1), (2, 3), (64, 64), (63, 65), (480, 640), (4000, 3000), (200, 6000)]
+    images = {f"i{h}x{w}": random.integers(0, 256, (h, w, 3), dtype=np.uint8) for h, w in shapes}
+    images["black"], images["white"] = np.zeros((50, 40, 3), np.uint8), np.full((50, 40, 3), 255, np.uint8)
+    np.savez(tmp_path / "images.npz", **images)
+    resized = np.stack([resize(image, size) for image in images.values()])
+    np.savez(tmp_path / "batch.npz", **{f"all/{batch_input(size)}": resized})
+    contest = {"saved_model": saved_model, "inputs": tmp_path / "images.npz", "outputs": tmp_path / "one.npz"}
+    batch = {"inputs": tmp_path / "batch.npz", "outputs": tmp_path / "all.npz", "signature": BATCH_SIGNATURE}
+    tf22.run_calls([contest, {"saved_model": saved_model, **batch}], python=tf22_python)
+    one, together = np.load(tmp_path / "one.npz"), np.load(tmp_path / "all.npz")[f"all/{DESCRIPTOR}"]
+    for name, expected in zip(images, together, strict=True):
+        assert one[name].dtype == np.float32
+        assert one[name].shape == (64,)
+        np.testing.assert_allclose(one[name], expected, rtol=0, atol=1e-5, err_msg=name)
+        assert np.linalg.norm(one[name]) == pytest.approx(1, abs=1e-6), name
+
+
+def test_ensemble_of_weighted_members_with_two_resolutions(exported, tmp_path):
+    members = [exported[name][0] for name in ("resnet18", "resnest50_radix4", "resnest50_cardinality2")]
+    done = command(
+        *("-m", "export.ensemble", "--members", *members, "--weights", 1, 0.8, 0.5, "--out", tmp_path / "e", "--json")
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    *_, figures, path = done.stdout.splitlines()
+    rows = json.loads(figures)["parity"]
+    assert [row["arrow"] for row in rows] == ["members → ensemble", "savedmodel → tf 2.2"]
+    assert all(row["max_abs"] <= row["tolerance"] for row in rows)
+    assert Path(path, "saved_model.pb").is_file()
+
+
+def test_an_output_folder_that_holds_something_is_left_alone(exported, tmp_path):
+    saved_model = exported["resnet18"][0]
+    checkpoint = saved_model.parents[1] / "model.safetensors"
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("years of work")
+    for words in (
+        ("export/to_savedmodel.py", "--ckpt", checkpoint, "--out", tmp_path / "mine"),
+        ("-m", "export.ensemble", "--members", saved_model, "--out", tmp_path / "mine"),
+    ):
+        done = command(*words)
+        assert done.returncode == 2
+        assert "already holds 'thesis.txt'" in done.stderr
+        assert "--overwrite" in done.stderr
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["thesis.txt"]
+
+
+def test_bad_input_is_named(tmp_path):
+    (tmp_path / "empty").mkdir()
+    done = command("-m", "export.ensemble", "--members", tmp_path / "empty", "--out", tmp_path / "e")
+    assert done.returncode == 2
+    assert "is not a SavedModel" in done.stderr
+    done = command("export/to_savedmodel.py", "--ckpt", tmp_path / "none.safetensors")
+    assert done.returncode == 2
+    assert "none.safetensors does not exist" in done.stderr
+    assert list(tmp_path.iterdir()) == [tmp_path / "empty"], "nothing half-made is left"

@@ -1,0 +1,74 @@
+"""The rules that keep the house livable, read from the imports themselves."""
+
+import ast
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+ROOMS = {"zoo", "torch_models", "paddle_models", "retrieval", "export", "submission", "pipeline"}
+FRAMEWORKS = {"torch", "paddle", "tensorflow", "tf_keras", "onnx", "onnxruntime"}
+MAY_IMPORT = {
+    "zoo": set(),
+    "torch_models": {"zoo", "retrieval.data", "retrieval.embeddings"},
+    "paddle_models": {"zoo", "retrieval.data", "retrieval.embeddings"},
+    "retrieval": {"zoo"},
+    "submission": {"zoo"},
+    "export": {"zoo", "retrieval.data", "retrieval.embeddings"},
+}
+
+
+def _imports(path: Path, inside_functions: bool) -> set[str]:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    nodes = ast.walk(tree) if inside_functions else tree.body
+    found = set()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            # `from zoo import training` imports the module zoo.training
+            found |= (
+                {node.module} if node.module not in ROOMS else {f"{node.module}.{alias.name}" for alias in node.names}
+            )
+    return found
+
+
+@pytest.mark.parametrize("room", MAY_IMPORT)
+def test_a_room_imports_only_what_it_may(room):
+    for path in (ROOT / room).glob("*.py"):
+        for name in _imports(path, inside_functions=room != "export"):
+            if name.split(".")[0] in ROOMS - {room}:
+                allowed = any(name == rule or name.startswith(f"{rule}.") for rule in MAY_IMPORT[room])
+                assert allowed, f"{path.relative_to(ROOT)} imports {name}"
+
+
+@pytest.mark.parametrize("room", ["zoo", "retrieval"])
+def test_what_both_frameworks_share_imports_neither(room):
+    for path in (ROOT / room).glob("*.py"):
+        found = {name.split(".")[0] for name in _imports(path, inside_functions=True)}
+        assert not found & FRAMEWORKS, path.name
+
+
+@pytest.mark.parametrize("side", ["torch", "paddle"])
+def test_a_model_package_imports_its_own_framework_alone(side):
+    for path in (ROOT / f"{side}_models").glob("*.py"):
+        found = {name.split(".")[0] for name in _imports(path, inside_functions=True)}
+        assert not found & (FRAMEWORKS - {side}), path.name
+
+
+def test_nothing_unpickles():
+    forbidden = ("import pickle", "allow_pickle=True", "torch.load(", "paddle.load(", "yaml.load(", "shell=True")
+    for room in MAY_IMPORT:
+        for path in (ROOT / room).glob("*.py"):
+            text = path.read_text(encoding="utf-8")
+            assert not [word for word in forbidden if word in text], path.name
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="needs the git checkout to know what is committed")
+def test_the_commands_have_an_example_in_their_help():
+    tracked = subprocess.run(["git", "ls-files", "*.py"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    for name in tracked.split():
+        text = (ROOT / name).read_text(encoding="utf-8")
+        if "argparse.ArgumentParser(" in text and not name.startswith("tests/"):
+            assert "python " in text, f"{name}: --help should start with a worked example"

@@ -1,0 +1,121 @@
+"""Ctrl-C in training, in both frameworks: resumed, it computes the same weights to the bit on one thread."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from zoo.checkpoint import load_checkpoint
+
+ROOT = Path(__file__).resolve().parents[2]
+RECIPE = """
+models: [resnest14_narrow]
+batch_size: 4
+augmentation: {crop_area: [0.5, 1.0], jitter: 0.2}
+stages:
+  - {epochs: 3, resolution: 32, margin: 0.1, learning_rate: 0.02, warmup_epochs: 1}
+  - {epochs: 3, resolution: 40, margin: 0.2, learning_rate: 0.01}
+"""
+STEPS = 24
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    """Sixteen small photographs of four landmarks."""
+    root, random = tmp_path_factory.mktemp("data"), np.random.default_rng(0)
+    rows = ["landmark_id,images"]
+    for landmark in range(4):
+        ids = [f"{landmark:x}{number:015x}" for number in range(4)]
+        rows.append(f"{landmark * 10},{' '.join(ids)}")
+        for image_id in ids:
+            path = root.joinpath("train", *image_id[:3], f"{image_id}.jpg")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            pixels = random.integers(0, 256, (6, 8, 3), dtype=np.uint8)
+            Image.fromarray(pixels).resize((48, 40)).save(path)
+    (root / "train_clean.csv").write_text("\n".join(rows) + "\n")
+    (root / "recipe.yaml").write_text(RECIPE)
+    return root
+
+
+def start(framework: str, data: Path, out: Path, *more: str) -> subprocess.Popen:
+    command = [
+        sys.executable,
+        "-m",
+        f"{framework}_models.train",
+        "--recipe",
+        data / "recipe.yaml",
+        "--data",
+        data,
+        "--out",
+        out,
+    ]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.Popen([*map(str, command), *more], cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.mark.parametrize("framework", ["torch", "paddle"])
+def test_interrupted_and_resumed_is_unbroken_to_the_bit(framework, data, tmp_path):
+    whole, broken = tmp_path / "whole.safetensors", tmp_path / "broken.safetensors"
+    process = start(framework, data, whole)
+    assert process.wait() == 0, process.stderr.read()
+
+    process, seen = start(framework, data, broken), ""
+    # The progress bar says when the second epoch has begun; then Ctrl-C, as the terminal sends it.
+    while "6/24" not in seen and process.poll() is None:
+        seen += process.stderr.read(1)
+    process.send_signal(signal.SIGINT)
+    said = process.stderr.read()
+    assert process.wait() == 130
+    assert "run the same command again to go on" in said
+    assert not broken.exists()
+    state = tmp_path / "broken.state.safetensors"
+    assert state.exists()
+
+    other = start(framework, data, broken, "--seed", "9")
+    assert other.wait() == 2
+    assert "is the state of another run" in other.stderr.read()
+
+    process = start(framework, data, broken)
+    said = process.communicate()[1]
+    assert process.returncode == 0, said
+    assert "resuming after step" in said
+    assert not state.exists()
+    expected, found = load_checkpoint(whole), load_checkpoint(broken)
+    assert found.provenance == expected.provenance
+    for name, value in expected.weights.items():
+        assert np.array_equal(found.weights[name], value), name
+    histories = [(path.with_suffix(".history.json")).read_text() for path in (whole, broken)]
+    assert histories[0] == histories[1]
+    assert histories[0].count('"step"') == STEPS
+
+
+def test_a_corrupt_photograph_stops_with_its_name_and_what_to_do(data, tmp_path):
+    victim = next((data / "train" / "2").rglob("*.jpg"))
+    whole = victim.read_bytes()
+    victim.write_bytes(whole[: len(whole) // 2])
+    try:
+        process = start("torch", data, tmp_path / "model.safetensors")
+        said = process.communicate()[1]
+    finally:
+        victim.write_bytes(whole)
+    assert process.returncode == 2
+    assert victim.name in said
+    assert "retrieval.check_data" in said
+
+
+def test_a_row_without_its_file(data, tmp_path):
+    victim = next((data / "train" / "1").rglob("*.jpg"))
+    moved = victim.rename(tmp_path / "moved.jpg")
+    try:
+        process = start("torch", data, tmp_path / "model.safetensors")
+        said = process.communicate()[1]
+    finally:
+        moved.rename(victim)
+    assert process.returncode == 2
+    assert victim.name in said
+    assert "no such file" in said

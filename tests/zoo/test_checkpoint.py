@@ -1,0 +1,150 @@
+"""Checkpoints: what was written is read, and nothing else is believed."""
+
+import json
+import pickle
+import struct
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from zoo.checkpoint import FORMAT, Checkpoint, fingerprint, load_checkpoint, save_checkpoint
+from zoo.errors import CheckpointError, OutputError
+from zoo.specs import get_spec
+from zoo.weights import initial_weights
+
+SPEC = get_spec("resnet10_narrow")
+
+
+@pytest.fixture
+def checkpoint() -> Checkpoint:
+    return Checkpoint(SPEC, initial_weights(SPEC, 5, seed=1), 5, {"framework": "torch"})
+
+
+@pytest.fixture
+def path(tmp_path, checkpoint) -> Path:
+    save_checkpoint(tmp_path / "model.safetensors", checkpoint)
+    return tmp_path / "model.safetensors"
+
+
+def _rewrite_header(path: Path, change) -> None:
+    """Changes the JSON header of a safetensors file in place of its old one, the data untouched."""
+    data = path.read_bytes()
+    (length,) = struct.unpack("<Q", data[:8])
+    header = json.loads(data[8 : 8 + length])
+    change(header)
+    new = json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(new)) + new + data[8 + length :])
+
+
+def test_round_trip(path, checkpoint):
+    read = load_checkpoint(path)
+    assert (read.spec, read.classes, read.provenance) == (SPEC, 5, {"framework": "torch"})
+    assert read.weights.keys() == checkpoint.weights.keys()
+    assert all(np.array_equal(read.weights[name], value) for name, value in checkpoint.weights.items())
+    assert fingerprint(read) == fingerprint(checkpoint)
+
+
+def test_fingerprint_sees_one_bit(checkpoint):
+    changed = {name: value.copy() for name, value in checkpoint.weights.items()}
+    changed["neck.linear.weight"][3, 4] = np.nextafter(changed["neck.linear.weight"][3, 4], np.float32(9))
+    assert fingerprint(replace(checkpoint, weights=changed)) != fingerprint(checkpoint)
+
+
+def test_checkpoint_of_another_model(path):
+    other = json.dumps(get_spec("resnest14_narrow").to_dict())
+    _rewrite_header(path, lambda header: header["__metadata__"].update(spec=other))
+    with pytest.raises(
+        CheckpointError,
+        match=r"does not hold the tensors of resnest14_narrow(.|\n)*expected \[16, 32, 1, 1\], found \[32, 32, 3, 3\](.|\n)*more",
+    ):
+        load_checkpoint(path)
+
+
+def test_nan_is_refused_when_written_and_when_read(path, checkpoint):
+    checkpoint.weights["backbone.bn1.bias"][3] = np.nan
+    with pytest.raises(CheckpointError, match=r"backbone\.bn1\.bias holds 1 values that are not finite"):
+        save_checkpoint(path.with_name("nan.safetensors"), checkpoint)
+    assert not path.with_name("nan.safetensors").exists()
+    nan = struct.pack("<f", float("nan"))
+    path.write_bytes(path.read_bytes()[:-4] + nan)
+    with pytest.raises(CheckpointError, match="not finite"):
+        load_checkpoint(path)
+
+
+def test_header_that_lies_about_shapes(path):
+    def lie(header: dict) -> None:
+        header["neck.linear.weight"]["shape"] = header["neck.linear.weight"]["shape"][::-1] + [2]
+
+    _rewrite_header(path, lie)
+    with pytest.raises(CheckpointError, match="not a readable safetensors file"):
+        load_checkpoint(path)
+
+
+def test_header_that_swaps_two_axes(path):
+    """The bytes fit, the spec does not."""
+    _rewrite_header(path, lambda header: header["arc_margin.weight"]["shape"].reverse())
+    with pytest.raises(CheckpointError, match=r"arc_margin\.weight: expected \[5, 512\], found \[512, 5\]"):
+        load_checkpoint(path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda meta: meta.pop("spec"),
+        lambda meta: meta.update(spec="{}"),
+        lambda meta: meta.update(spec="no json"),
+        lambda meta: meta.update(classes="many"),
+        lambda meta: meta.update(spec=json.dumps(SPEC.to_dict() | {"surprise": 1})),
+    ],
+)
+def test_header_that_does_not_parse(path, change):
+    _rewrite_header(path, lambda header: change(header["__metadata__"]))
+    with pytest.raises(CheckpointError, match="its header does not parse"):
+        load_checkpoint(path)
+
+
+def test_safetensors_of_somebody_else(path):
+    _rewrite_header(path, lambda header: header["__metadata__"].update(format="other"))
+    with pytest.raises(CheckpointError, match=f"expected format '{FORMAT}'"):
+        load_checkpoint(path)
+
+
+@pytest.mark.parametrize("kept", [0, 5, 100, 5000])
+def test_truncated(path, kept):
+    path.write_bytes(path.read_bytes()[:kept])
+    with pytest.raises(CheckpointError, match="copy it again"):
+        load_checkpoint(path)
+
+
+class Bomb:
+    """Unpickled, it leaves a trace."""
+
+    def __init__(self, trace: Path) -> None:
+        self.trace = trace
+
+    def __reduce__(self):
+        return Path.touch, (self.trace,)
+
+
+@pytest.mark.parametrize("name", ["model.pdparams", "model.pth"])
+def test_a_pickle_is_never_executed(tmp_path, name):
+    trace = tmp_path / "executed"
+    (tmp_path / name).write_bytes(pickle.dumps({"weight": Bomb(trace)}))
+    with pytest.raises(CheckpointError, match="can execute code when it is loaded, so it was not opened"):
+        load_checkpoint(tmp_path / name)
+    assert not trace.exists()
+
+
+def test_full_disk_keeps_the_old_checkpoint(path, checkpoint, monkeypatch):
+    before = path.read_bytes()
+
+    def full(*arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("zoo.checkpoint.save_file", full)
+    with pytest.raises(OutputError, match="No space left on device"):
+        save_checkpoint(path, checkpoint)
+    assert path.read_bytes() == before
+    assert list(path.parent.iterdir()) == [path]

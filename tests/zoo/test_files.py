@@ -1,0 +1,43 @@
+"""Nothing half-made is ever seen under its own name, and nothing already made is lost."""
+
+import pytest
+
+from zoo.errors import OutputError
+from zoo.files import new_file, new_folder
+
+
+def test_a_failure_leaves_the_old_file(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with pytest.raises(RuntimeError), new_file(path) as partial:
+        partial.write_text("half")
+        raise RuntimeError
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_appears_whole(tmp_path):
+    with new_folder(tmp_path / "out") as partial:
+        (partial / "a").write_text("1")
+        assert not (tmp_path / "out").exists()
+    assert (tmp_path / "out" / "a").read_text() == "1"
+
+
+def test_a_folder_that_holds_something(tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine").touch()
+    with pytest.raises(OutputError, match="already holds 'mine'"), new_folder(tmp_path / "out"):
+        pass
+    with pytest.raises(RuntimeError), new_folder(tmp_path / "out", overwrite=True):
+        raise RuntimeError
+    assert (tmp_path / "out" / "mine").exists()
+    with new_folder(tmp_path / "out", overwrite=True) as partial:
+        (partial / "new").touch()
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["new"]
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_folder_that_is_a_file(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match="could not be written"), new_file(tmp_path / "file" / "a.txt"):
+        pass

@@ -1,0 +1,40 @@
+"""The one preprocessing against Pillow, which resamples with the same filter."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from zoo.preprocess import network_input, normalise, resize
+from zoo.specs import PreprocessSpec
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 500), (500, 1), (31, 47), (64, 64), (333, 77), (640, 480), (50, 3000)])
+def test_resize_equals_pillow_in_floating_point(shape):
+    image = np.random.default_rng(sum(shape)).integers(0, 256, (*shape, 3), dtype=np.uint8)
+    planes = [
+        Image.fromarray(image[..., c].astype(np.float32)).resize((64, 64), Image.Resampling.BILINEAR) for c in range(3)
+    ]
+    found = resize(image, 64)
+    assert found.dtype == np.float32
+    # Measured 8e-5 of 255 at most: float32 weights against Pillow's float64 ones.
+    np.testing.assert_allclose(found, np.stack([np.array(plane) for plane in planes], -1), rtol=0, atol=5e-4)
+
+
+def test_normalise_orders_channels():
+    pixels = np.zeros((1, 2, 3, 3), np.uint8)
+    pixels[..., 0], pixels[..., 1], pixels[..., 2] = 255, 51, 102
+    spec = {"mean": (0.1, 0.2, 0.3), "std": (0.5, 0.25, 0.2)}
+    rgb = normalise(pixels, PreprocessSpec(**spec))
+    assert rgb.shape == (1, 3, 2, 3)
+    np.testing.assert_allclose(rgb[0, :, 0, 0], [(1 - 0.1) / 0.5, 0, (0.4 - 0.3) / 0.2], rtol=0, atol=1e-6)
+    bgr = normalise(pixels, PreprocessSpec(**spec, channels="bgr"))
+    np.testing.assert_allclose(bgr[0, :, 0, 0], [(0.4 - 0.1) / 0.5, 0, (1 - 0.3) / 0.2], rtol=0, atol=1e-6)
+
+
+def test_network_input():
+    image = np.full((7, 9, 3), 255, np.uint8)
+    found = network_input(image, PreprocessSpec(size=32))
+    assert found.shape == (1, 3, 32, 32)
+    np.testing.assert_allclose(
+        found[0, :, 5, 5], (1 - np.array([0.485, 0.456, 0.406])) / [0.229, 0.224, 0.225], rtol=0, atol=1e-5
+    )
