@@ -90,5 +90,5 @@ def test_schedule(tmp_path):
     assert [step.resolution for step in steps] == [64] * 8 + [96] * 4
     assert [step.learning_rate for step in steps[:3]] == pytest.approx([0.05, 0.1, 0.1])
     rates = [step.learning_rate for step in steps]
-    assert all(before > after for before, after in itertools.pairwise(rates))
+    assert all(before > after for before, after in itertools.pairwise(rates[2:8]))
     assert rates[8] == pytest.approx(0.01)
