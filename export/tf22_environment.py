@@ -114,9 +114,9 @@ def _candidates() -> Iterator[Path]:
         if found := _answer(["uv", "python", "find", "3.8"]):
             yield Path(found)
         log("no Python 3.8 found here; asking uv to download one")
-        if subprocess.run(["uv", "python", "install", "3.8"], stdout=sys.stderr).returncode == 0:
-            if found := _answer(["uv", "python", "find", "3.8"]):
-                yield Path(found)
+        installed = subprocess.run(["uv", "python", "install", "3.8"], stdout=sys.stderr).returncode == 0
+        if installed and (found := _answer(["uv", "python", "find", "3.8"])):
+            yield Path(found)
 
 
 def _version(python: Path) -> tuple[int, ...]:

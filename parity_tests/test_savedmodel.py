@@ -15,6 +15,10 @@ import pytest
 from export import tf22
 from parity_tests.conftest import SMALL_SPECS
 from parity_tests.random_weights import random_checkpoint
+from retrieval.demo_data import DemoSize, write_demo_data
+from retrieval.embeddings import Embeddings
+from retrieval.evaluate import evaluate
+from retrieval.metrics import mean_average_precision, read_retrieval_solution
 from zoo.checkpoint import save_checkpoint
 from zoo.preprocess import resize
 from zoo.signature import BATCH_SIGNATURE, DESCRIPTOR, batch_input
@@ -92,6 +96,35 @@ def test_ensemble_of_weighted_members_with_two_resolutions(exported, tmp_path):
     assert [row["arrow"] for row in rows] == ["members → ensemble", "savedmodel → tf 2.2"]
     assert all(row["max_abs"] <= row["tolerance"] for row in rows)
     assert Path(path, "saved_model.pb").is_file()
+
+
+def test_the_contests_scorer_and_our_evaluation_agree(exported, tf22_python, tmp_path):
+    """What the organisers run in TensorFlow 2.2, one image a call, ranks and scores as our batches and our search do."""
+    data, upload = tmp_path / "data", tmp_path / "upload"
+    write_demo_data(
+        data, size=DemoSize(train_landmarks=2, train_images=2, queried_seen=4, queried_unseen=4, distractors=20)
+    )
+    saved_model = exported["resnest50"][0]
+    embeddings = {}
+    for split in ("index", "test"):
+        embeddings[split] = tmp_path / f"{split}.safetensors"
+        words = ("--saved-model", saved_model, "--data", data, "--split", split, "--out", embeddings[split])
+        done = command("-m", "export.embed", *words)
+        assert done.returncode == 0, done.stderr[-2000:]
+    done = command("submission/pack.py", "--saved-model", saved_model, "--owner", "someone", "--out", upload)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+    scored = tf22.score(upload / "submission.zip", data / "test", data / "index", python=tf22_python)
+    truth = read_retrieval_solution(data / "retrieval_solution_v2.1.csv").everything
+    theirs = mean_average_precision({q: hits for q, hits in scored["predictions"].items() if q in truth}, truth)
+    index, queries = (Embeddings.load(path) for path in embeddings.values())
+    ranking, ours = evaluate(index, queries, truth, ["alone"])
+
+    assert ours["members"]["alone"] == ours["ensemble"]
+    assert theirs == pytest.approx(ours["ensemble"], abs=1e-9)
+    assert 0 < theirs < 1
+    for query, distances in zip(ranking.query_ids, ranking.distances, strict=True):
+        np.testing.assert_allclose(scored["distances"][query], distances, rtol=0, atol=2e-5)
 
 
 def test_an_output_folder_that_holds_something_is_left_alone(exported, tmp_path):

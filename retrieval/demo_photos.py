@@ -136,7 +136,7 @@ def _landmark(
     rng: np.random.Generator,
 ) -> None:
     view = View(
-        yaw=rng.uniform(-0.5, 0.5),
+        yaw=rng.uniform(-0.45, 0.45),
         pitch=rng.uniform(0.03, 0.2),
         roll=rng.normal(0, 0.04),
         distance=rng.uniform(3.6, 9.0),
@@ -146,8 +146,8 @@ def _landmark(
     palette = landmark.palette * tint * (1 + 0.25 * sun)
     if night:
         palette[WINDOW] = (250, 214, 124)
-    foot = (w * np.clip(rng.normal(0.5, 0.08), 0.25, 0.75), min(horizon + h * rng.uniform(0.02, 0.16), h))
-    zoom = rng.uniform(0.85, 1.25)
+    foot = (w * np.clip(rng.normal(0.5, 0.06), 0.3, 0.7), min(horizon + h * rng.uniform(0.02, 0.16), h))
+    zoom = rng.uniform(0.9, 1.2)
     draw_mesh(
         draw,
         landmark.mesh,
@@ -194,7 +194,7 @@ def _camera(image: Image.Image, rng: np.random.Generator) -> Image.Image:
     """Focus, exposure, white balance and sensor noise."""
     if rng.random() < 0.35:
         image = image.filter(ImageFilter.GaussianBlur(rng.uniform(0.4, 1.1)))
-    gain, gamma = rng.uniform(0.88, 1.12) * rng.normal(1, 0.03, 3), rng.uniform(0.85, 1.2)
+    gain, gamma = rng.uniform(0.88, 1.12) * rng.normal(1, 0.025, 3), rng.uniform(0.85, 1.2)
     curves = np.minimum(np.arange(256) / 255 * gain[:, None], 1) ** gamma * 255
     pixels = np.asarray(image.point(curves.round().astype(int).ravel().tolist()), np.int16)
     # Uniform noise: Gaussian numbers would take longer than all the rest of the photograph.
