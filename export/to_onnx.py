@@ -53,6 +53,21 @@ def export_onnx(checkpoint: Checkpoint, framework: str) -> onnx.ModelProto:
     return model
 
 
+def trained_in(checkpoint: Checkpoint) -> str:
+    """The framework that a checkpoint says it was trained in.
+
+    Raises:
+        ExportError: it does not say; the caller has to choose one.
+    """
+    framework = checkpoint.provenance.get("framework")
+    if framework not in _EXPORTERS:
+        raise ExportError(
+            f"the checkpoint's provenance names no framework that exports (found {framework!r}). "
+            f"Choose one with --framework: {' or '.join(_EXPORTERS)}."
+        )
+    return framework
+
+
 def _export_torch(checkpoint: Checkpoint, path: Path) -> None:
     import torch
 
@@ -122,7 +137,7 @@ def main() -> None:
     """Command line."""
     arguments = parse_arguments()
     checkpoint = load_checkpoint(arguments.ckpt)
-    framework = arguments.framework or checkpoint.provenance["framework"]
+    framework = arguments.framework or trained_in(checkpoint)
     model = export_onnx(checkpoint, framework)
     with new_file(arguments.out) as partial:
         onnx.save(model, partial)

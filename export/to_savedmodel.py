@@ -29,7 +29,7 @@ from export import parity, probes, tf22
 from export.normal_form import normal_form
 from export.saved_model import network_from_onnx, write_saved_model
 from export.served import call_batches, call_images
-from export.to_onnx import INPUT
+from export.to_onnx import INPUT, trained_in
 from zoo.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from zoo.command import log, run
 from zoo.errors import ExportError
@@ -60,7 +60,7 @@ def to_savedmodel(
     checkpoint = load_checkpoint(ckpt)
     if size:
         checkpoint = replace(checkpoint, spec=checkpoint.spec.resized(size))
-    framework = framework or checkpoint.provenance["framework"]
+    framework = framework or trained_in(checkpoint)
     with new_folder(out, overwrite=overwrite) as made, tempfile.TemporaryDirectory() as work:
         rows = _export(checkpoint, framework, f"{checkpoint.spec.name} ({framework})", made, Path(work))
         write_json(made / "parity.json", parity.to_json(rows))

@@ -152,3 +152,21 @@ def test_bad_input_is_named(tmp_path):
     assert done.returncode == 2
     assert "none.safetensors does not exist" in done.stderr
     assert list(tmp_path.iterdir()) == [tmp_path / "empty"], "nothing half-made is left"
+
+
+OFFLINE = """
+import socket, sys
+def refuse(*arguments, **options):
+    raise SystemExit(f"a connection was asked for: {arguments}")
+socket.socket.connect = socket.create_connection = socket.getaddrinfo = refuse
+import onnx
+from export.saved_model import network_from_onnx
+from zoo.specs import PreprocessSpec
+network_from_onnx(onnx.load(sys.argv[1]), PreprocessSpec(size=64))
+"""
+
+
+def test_the_conversion_asks_for_no_connection(exported):
+    """onnx2tf fetches a picture where sizes are static; the normal form's are not."""
+    done = command("-c", OFFLINE, exported["resnest50"][0].parent / "normal_form.onnx")
+    assert done.returncode == 0, done.stderr[-2000:]

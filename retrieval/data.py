@@ -1,8 +1,8 @@
 """Reads a data set in the layout of Google Landmarks v2 and makes training batches of it.
 
-Layout: `<root>/<split>/a/b/c/<id>.jpg`, where split is train, index or test, id is 16 hexadecimal digits and a, b, c are
-its first three; the tables (`train.csv`, `train_clean.csv`, `index.csv`, `test.csv`, `retrieval_solution_v2.1.csv`) lie
-in the root. Source: https://github.com/cvdfoundation/google-landmark.
+Layout: `<root>/<split>/a/b/c/<id>.jpg`, where split is train, index or test, id is 16 hexadecimal digits and a, b, c
+are its first three; the tables (`train.csv`, `train_clean.csv`, `index.csv`, `test.csv`,
+`retrieval_solution_v2.1.csv`) lie in the root. Source: https://github.com/cvdfoundation/google-landmark.
 
 Nobody publishes a list of GLDv2's damaged images, so `retrieval.check_data` writes one for the copy at hand:
 `<root>/unreadable.csv`. What stands there is left out of `train()` and `index_ids()`. Queries are never left out, since

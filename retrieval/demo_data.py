@@ -61,22 +61,24 @@ class _Tables:
 
 
 def write_demo_data(root: Path, *, seed: int = 0, size: DemoSize = DemoSize()) -> None:
-    """Fills the empty folder `root`; the same seed, size and library versions give the same bytes.
-
-    Landmark number n has kind n modulo the number of kinds, so that several landmarks share a kind.
-    """
+    """Fills the empty folder `root`; the same seed, size and library versions give the same bytes."""
     tables = _plan(seed, size)
     dataset = Gldv2(root)
     landmarks: dict[int, Landmark] = {}
     for position, (split, image_id, number) in enumerate(tqdm(tables.images, "drawing", unit="image")):
         if number is not None and number not in landmarks:
-            landmarks[number] = build_landmark(number, _generator(seed, 0, number))
+            landmarks[number] = demo_landmark(seed, number)
         rng = _generator(seed, 1, position)
         path = dataset.image_path(split, image_id)
         path.parent.mkdir(parents=True, exist_ok=True)
         photograph(landmarks.get(number), rng).save(path, quality=int(rng.integers(*JPEG_QUALITY)))
     for name, rows in tables.rows.items():
         _write_csv(root / name, rows)
+
+
+def demo_landmark(seed: int, number: int) -> Landmark:
+    """Landmark `number` of a set: its kind is `number` modulo the number of kinds, so that several share a kind."""
+    return build_landmark(number, _generator(seed, 0, number))
 
 
 def _plan(seed: int, size: DemoSize) -> _Tables:

@@ -70,9 +70,12 @@ class Steps:
         start = time.perf_counter()
         at_once = min(at_once, len(waiting))
         environment = os.environ | {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // at_once))}
+        environment |= {"TQDM_MININTERVAL": "1"}
         with ThreadPoolExecutor(at_once) as pool:
             try:
-                statuses = pool.map(lambda command: self._process(command, environment), waiting)
+                # Each of the bars that run side by side gets a line of its own.
+                places = [environment | {"TQDM_POSITION": str(number % at_once)} for number in range(len(waiting))]
+                statuses = pool.map(self._process, waiting, places)
                 for status, command in zip(statuses, waiting, strict=True):
                     if status == INTERRUPTED:
                         raise KeyboardInterrupt

@@ -1,0 +1,369 @@
+import csv
+import gc
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from retrieval.check_data import check_data
+from retrieval.data import (
+    Gldv2,
+    TrainSet,
+    UnreadableImageError,
+    augment,
+    batches_per_epoch,
+    read_image,
+    training_batches,
+)
+from zoo.errors import DataError
+
+SETTINGS = {"batch_size": 4, "size": 24, "seed": 5, "crop_area": (0.3, 1.0), "flip": True, "jitter": 0.3}
+
+
+def image_id(number: int) -> str:
+    return f"{number * 0x9E3779B97F4A7C15 % 2**64:016x}"
+
+
+def picture(number: int, width: int = 60, height: int = 48) -> Image.Image:
+    """Smooth, so that JPEG keeps it, and with no two rows, columns or channels alike."""
+    rng = np.random.default_rng(number)
+    small = Image.fromarray(rng.integers(0, 256, (6, 5, 3), np.uint8))
+    return small.resize((width, height), Image.Resampling.BICUBIC)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """11 training images of 3 landmarks, 3 index images and 2 queries."""
+    dataset = Gldv2(tmp_path)
+    landmarks = [900, 7, 7, 52, 900, 7, 52, 52, 900, 7, 7]
+    train = [(image_id(k), landmark) for k, landmark in enumerate(landmarks)]
+    index, test = [image_id(k) for k in (20, 21, 22)], [image_id(k) for k in (30, 31)]
+    rows = "".join(f'{name},"https://a.invalid/x,y",{landmark}\n' for name, landmark in train)
+    (tmp_path / "train.csv").write_text("id,url,landmark_id\n" + rows)
+    (tmp_path / "index.csv").write_text("\n".join(["id", *index]) + "\n")
+    (tmp_path / "test.csv").write_text("\n".join(["id", *test]) + "\n")
+    for split, ids in (("train", [name for name, _ in train]), ("index", index), ("test", test)):
+        for name in ids:
+            path = dataset.image_path(split, name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            picture(int(name[:8], 16)).save(path, quality=95)
+    return tmp_path
+
+
+def test_classes_are_the_sorted_landmark_ids(root):
+    train = Gldv2(root).train()
+    assert train.landmark_ids == (7, 52, 900)
+    assert train.labels.tolist() == [2, 0, 0, 1, 2, 0, 1, 1, 2, 0, 0]
+    assert train.labels.dtype == np.int64
+    assert train.ids[:2] == (image_id(0), image_id(1))
+
+
+def test_train_clean_comes_before_train(root):
+    (root / "train_clean.csv").write_text(f"landmark_id,images\n900,{image_id(0)}\n7,{image_id(2)} {image_id(1)}\n")
+    train = Gldv2(root).train()
+    assert train.ids == (image_id(0), image_id(2), image_id(1))
+    assert train.labels.tolist() == [1, 0, 0]
+    assert train.landmark_ids == (7, 900)
+
+
+def test_train_clean_may_name_ten_thousand_images_in_one_field(root):
+    ids = [image_id(k) for k in range(100, 10_100)]
+    (root / "train_clean.csv").write_text(f"landmark_id,images\n3,{' '.join(ids)}\n")
+    assert Gldv2(root).train().ids == tuple(ids)
+
+
+def test_image_path_and_solution_path(root):
+    dataset = Gldv2(root)
+    assert dataset.image_path("index", "0123456789abcdef") == root / "index/0/1/2/0123456789abcdef.jpg"
+    assert dataset.solution_path == root / "retrieval_solution_v2.1.csv"
+
+
+def test_unreadable_images_leave_train_and_index_but_not_the_queries_or_the_classes(root):
+    bad = [("train", image_id(0)), ("train", image_id(4)), ("train", image_id(8)), ("index", image_id(21))]
+    rows = "".join(f"{split},{name},no such file\n" for split, name in [*bad, ("test", image_id(30))])
+    (root / "unreadable.csv").write_text("split,id,reason\n" + rows)
+    dataset = Gldv2(root)
+    train = dataset.train()
+    assert len(train.ids) == 8 and image_id(0) not in train.ids
+    assert train.labels.tolist() == [0, 0, 1, 0, 1, 1, 0, 0]
+    assert train.landmark_ids == (7, 52, 900)
+    assert dataset.index_ids() == (image_id(20), image_id(22))
+    assert dataset.query_ids() == (image_id(30), image_id(31))
+    assert dataset.unreadable("test") == {image_id(30)}
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("train.csv", "id,url,landmark_id\n0123456789abcdef,u,1\n0123456789abcdef,u,1\n", ["line 3", "once"]),
+        ("train.csv", "id,url,landmark_id\n\n0123456789ABCDEF,u,1\n", ["line 3", "16 hexadecimal", "0123456789ABCDEF"]),
+        ("train.csv", "id,url,landmark_id\n../../etc/passwd,u,1\n", ["line 2", "16 hexadecimal"]),
+        ("train.csv", "id,url,landmark_id\n0123456789abcdef,u,one\n", ["line 2", "integer", "one"]),
+        ("train.csv", "id,url,landmark_id\n0123456789abcdef,1\n", ["line 2", "3 fields"]),
+        ("train.csv", "id,url\n0123456789abcdef,u\n", ["line 1", "landmark_id"]),
+        ("train.csv", "", ["line 1", "'id'"]),
+        ("train_clean.csv", "landmark_id,images\n1,0123456789abcdef\n2,0123456789abcdef\n", ["line 3", "once"]),
+        ("index.csv", "id\n0123456789abcdef\n0123456789abcdef\n", ["line 3", "once"]),
+        ("test.csv", "id\n0123\n", ["line 2", "16 hexadecimal"]),
+        ("index.csv", "id\n\udcff\udcfe\n", ["UTF-8"]),
+        ("unreadable.csv", "split,id,reason\nindeks,0123456789abcdef,x\n", ["line 2", "split"]),
+    ],
+)
+def test_a_bad_table_names_file_and_line(root, name, text, words):
+    (root / name).write_text(text, errors="surrogateescape")
+    with pytest.raises(DataError) as caught:
+        dataset = Gldv2(root)
+        dataset.train(), dataset.index_ids(), dataset.query_ids()
+    assert all(word in str(caught.value) for word in [name, *words]), caught.value
+
+
+@pytest.mark.parametrize("name", ["train.csv", "index.csv", "test.csv"])
+def test_a_missing_table_is_named_with_its_columns(root, name):
+    (root / name).unlink()
+    with pytest.raises(DataError, match=rf"{name} is missing; expected a table with the columns id.*demo_data"):
+        dataset = Gldv2(root)
+        dataset.train(), dataset.index_ids(), dataset.query_ids()
+
+
+def test_a_missing_root_is_an_error(tmp_path):
+    with pytest.raises(DataError, match="is not a folder"):
+        Gldv2(tmp_path / "nowhere")
+
+
+def test_read_image_gives_the_scorers_pixels_without_exif_rotation(tmp_path):
+    path = tmp_path / "a.jpg"
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    picture(1).save(path, quality=80, exif=exif)
+    image = read_image(path)
+    assert image.shape == (48, 60, 3) and image.dtype == np.uint8
+    np.testing.assert_array_equal(image, np.array(Image.open(path).convert("RGB")))
+
+
+@pytest.mark.parametrize("mode", ["L", "CMYK", "P", "RGBA", "1"])
+def test_read_image_makes_three_channels_of_every_mode(tmp_path, mode):
+    path = tmp_path / ("a.tif" if mode == "CMYK" else "a.png")
+    picture(1).convert(mode).save(path)
+    image = read_image(path)
+    assert image.shape == (48, 60, 3)
+    np.testing.assert_array_equal(image, np.array(Image.open(path).convert("RGB")))
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+@pytest.mark.parametrize("share", [0.02, 0.3, 0.6, 0.9])
+@pytest.mark.parametrize("tolerant", [False, True])
+def test_a_truncated_jpeg_is_never_half_grey(tmp_path, monkeypatch, progressive, share, tolerant):
+    monkeypatch.setattr("PIL.ImageFile.LOAD_TRUNCATED_IMAGES", tolerant)
+    path = tmp_path / "a.jpg"
+    picture(2, 300, 200).save(path, quality=95, progressive=progressive)
+    data = path.read_bytes()
+    path.write_bytes(data[: int(len(data) * share)])
+    with pytest.raises(UnreadableImageError, match=r"a\.jpg.*python -m retrieval\.check_data --data DIR"):
+        read_image(path)
+
+
+def test_other_broken_images_say_why(tmp_path, monkeypatch):
+    path = tmp_path / "a.jpg"
+    with pytest.raises(UnreadableImageError, match="no such file"):
+        read_image(path)
+    for text in (b"", b"<html>429 Too Many Requests</html>"):
+        path.write_bytes(text)
+        with pytest.raises(UnreadableImageError, match="not an image"):
+            read_image(path)
+    picture(1).save(path)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    with pytest.raises(UnreadableImageError, match="decompression bomb"):
+        read_image(path)
+
+
+def test_augment_is_a_function_of_the_generator():
+    image = np.array(picture(3))
+    results = [augment(image, 32, np.random.default_rng(seed), (0.2, 1), True, 0.4) for seed in (1, 1, 2)]
+    assert results[0].shape == (32, 32, 3) and results[0].dtype == np.uint8
+    np.testing.assert_array_equal(results[0], results[1])
+    assert np.abs(results[0].astype(int) - results[2]).mean() > 2
+
+
+def test_augment_without_crop_flip_and_jitter_is_a_resize():
+    image = np.array(picture(3, 40, 40))
+    seen = [augment(image, 20, np.random.default_rng(seed), (1, 1), False, 0) for seed in range(30)]
+    whole = np.array(Image.fromarray(image).resize((20, 20), Image.Resampling.BILINEAR))
+    # An aspect ratio other than 1 does not fit into the whole area, so the fallback is the whole image.
+    assert all(np.array_equal(result, whole) for result in seen)
+
+
+def test_augment_mirrors_half_of_the_images():
+    image = np.array(picture(3, 40, 40))
+    whole = np.array(Image.fromarray(image).resize((20, 20), Image.Resampling.BILINEAR))
+    mirrored = 0
+    for seed in range(200):
+        result = augment(image, 20, np.random.default_rng(seed), (1, 1), True, 0)
+        assert np.array_equal(result, whole) or np.array_equal(result, whole[:, ::-1])
+        mirrored += not np.array_equal(result, whole)
+    assert 75 < mirrored < 125
+
+
+def test_crops_have_the_asked_area_aspect_and_place():
+    """In an image whose channels are x and y, the corners of a crop tell its box."""
+    width, height, size = 240, 180, 48
+    x, y = np.meshgrid(np.arange(width), np.arange(height))
+    image = np.stack([x, y, np.zeros_like(x)], -1).astype(np.uint8)
+    boxes = []
+    for seed in range(300):
+        crop = augment(image, size, np.random.default_rng(seed), (0.25, 0.5), False, 0).astype(float)
+        shares = (size - 1) / size
+        w, h = (crop[0, -1, 0] - crop[0, 0, 0]) / shares, (crop[-1, 0, 1] - crop[0, 0, 1]) / shares
+        boxes.append((w * h / (width * height), w / h, crop[0, 0, 0], crop[0, 0, 1]))
+    area, aspect, left, top = np.array(boxes).T
+    assert 0.23 < area.min() < 0.27 and 0.47 < area.max() < 0.53
+    assert 0.7 < aspect.min() < 0.8 and 1.25 < aspect.max() < 1.42
+    assert np.abs(np.median(np.log(aspect))) < 0.08
+    assert left.min() < 8 and top.min() < 8 and left.max() > 80 and top.max() > 60
+
+
+@pytest.mark.parametrize(("width", "height"), [(400, 3), (3, 400), (1, 1)])
+def test_very_long_and_tiny_images_still_give_a_crop(width, height):
+    image = np.array(picture(3, width, height))
+    assert augment(image, 16, np.random.default_rng(0), (0.9, 1), True, 0.2).shape == (16, 16, 3)
+
+
+def test_jitter_scales_brightness_contrast_and_saturation():
+    image = np.array(picture(4, 40, 40)) // 2 + 40
+    plain = augment(image, 40, np.random.default_rng(0), (1, 1), False, 0).astype(float)
+    brightness, contrast, saturation = [], [], []
+    for seed in range(100):
+        changed = augment(image, 40, np.random.default_rng(seed), (1, 1), False, 0.2).astype(float)
+        grey = [pixels @ [0.299, 0.587, 0.114] for pixels in (changed, plain)]
+        brightness.append(grey[0].mean() / grey[1].mean())
+        contrast.append(grey[0].std() / grey[1].std() / brightness[-1])
+        saturation.append((changed - grey[0][..., None]).std() / (plain - grey[1][..., None]).std())
+        saturation[-1] /= brightness[-1] * contrast[-1]
+    for factors in (brightness, contrast, saturation):
+        assert 0.78 < min(factors) < 0.84 and 1.16 < max(factors) < 1.22
+
+
+def test_batches_have_the_labels_of_their_images(root):
+    train = Gldv2(root).train()
+    images, labels = next(training_batches(root, train, epoch=0, **SETTINGS | {"batch_size": 11, "jitter": 0.0}))
+    assert images.shape == (11, 24, 24, 3) and images.dtype == np.uint8 and labels.dtype == np.int64
+    centres = {k: read_image(Gldv2(root).image_path("train", name)).mean((0, 1)) for k, name in enumerate(train.ids)}
+    nearest = [min(centres, key=lambda k: np.abs(centres[k] - image.mean((0, 1))).sum()) for image in images]
+    right = (train.labels[nearest] == labels).mean()
+    assert right > 0.7
+    assert sorted(labels) == sorted(train.labels)
+
+
+def test_a_resumed_epoch_sees_the_same_bytes_whatever_the_number_of_threads(root):
+    train = Gldv2(root).train()
+    whole = list(training_batches(root, train, epoch=3, workers=4, **SETTINGS))
+    assert len(whole) == batches_per_epoch(train, 4) == 2
+    for start in range(3):
+        resumed = list(training_batches(root, train, epoch=3, start=start, workers=1, **SETTINGS))
+        assert len(resumed) == 2 - start
+        for (images, labels), (expected, expected_labels) in zip(resumed, whole[start:], strict=True):
+            np.testing.assert_array_equal(images, expected)
+            np.testing.assert_array_equal(labels, expected_labels)
+
+
+def test_epochs_and_seeds_differ(root):
+    train = Gldv2(root).train()
+
+    def first(**changed):
+        return next(training_batches(root, train, **SETTINGS | {"epoch": 0} | changed))[0]
+
+    assert not np.array_equal(first(), first(epoch=1))
+    assert not np.array_equal(first(), first(seed=6))
+    assert not np.array_equal(first(seed=1, epoch=0), first(seed=0, epoch=1))
+
+
+def test_an_epoch_longer_than_the_prefetch_comes_in_order_and_once(root):
+    train = Gldv2(root).train()
+    batches = list(training_batches(root, train, epoch=0, **SETTINGS | {"batch_size": 1}))
+    assert len(batches) == 11
+    labels = np.concatenate([labels for _, labels in batches])
+    eleven = next(training_batches(root, train, epoch=0, **SETTINGS | {"batch_size": 11}))
+    np.testing.assert_array_equal(labels, eleven[1])
+    np.testing.assert_array_equal(np.concatenate([images for images, _ in batches]), eleven[0])
+
+
+def test_a_set_smaller_than_a_batch_and_a_start_outside_the_epoch_are_errors(root):
+    train = Gldv2(root).train()
+    with pytest.raises(DataError, match="11 readable images; expected at least one batch of 12"):
+        training_batches(root, train, epoch=0, **SETTINGS | {"batch_size": 12})
+    for start in (-1, 3):
+        with pytest.raises(DataError, match=f"batch {start} was asked for; expected 0 to 2"):
+            training_batches(root, train, epoch=0, start=start, **SETTINGS)
+    with pytest.raises(DataError, match="0 readable images"):
+        batches_per_epoch(TrainSet((), np.zeros(0, np.int64), ()), 1)
+
+
+def loaders() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name.startswith("training-batches")]
+
+
+def wait_until_no_loader() -> bool:
+    deadline = time.monotonic() + 10
+    while loaders() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return not loaders()
+
+
+def test_a_broken_image_stops_the_consumer_with_its_name(root):
+    train = Gldv2(root).train()
+    path = Gldv2(root).image_path("train", train.ids[5])
+    path.write_bytes(path.read_bytes()[:400])
+    with pytest.raises(UnreadableImageError, match=train.ids[5]):
+        for _ in training_batches(root, train, epoch=0, **SETTINGS | {"batch_size": 1}):
+            pass
+    assert wait_until_no_loader()
+
+
+@pytest.mark.parametrize("taken", [0, 1])
+def test_an_abandoned_iterator_leaves_no_thread(root, taken):
+    batches = training_batches(root, Gldv2(root).train(), epoch=0, **SETTINGS | {"batch_size": 1})
+    for _ in range(taken):
+        next(batches)
+        assert loaders()
+    del batches
+    gc.collect()
+    assert wait_until_no_loader()
+
+
+def test_check_data_lists_missing_and_broken_images_and_training_then_skips_them(root):
+    dataset = Gldv2(root)
+    ids = dataset.train().ids
+    dataset.image_path("train", ids[2]).unlink()
+    cut = dataset.image_path("train", ids[6])
+    cut.write_bytes(cut.read_bytes()[:-300])
+    dataset.image_path("test", image_id(31)).write_bytes(b"no picture")
+    path, counts = check_data(root, workers=2)
+    assert counts == {"train": 2, "index": 0, "test": 1}
+    with open(path, newline="") as file:
+        found = {(row["split"], row["id"]): row["reason"] for row in csv.DictReader(file)}
+    assert found.pop(("train", ids[2])) == "no such file"
+    assert "truncated" in found.pop(("train", ids[6]))
+    assert found == {("test", image_id(31)): "not an image"}
+    train = Gldv2(root).train()
+    assert len(train.ids) == 9
+    assert len(list(training_batches(root, train, epoch=0, **SETTINGS | {"batch_size": 1}))) == 9
+    # An image that was fetched anew is found again, and one still broken stays listed.
+    picture(1).save(dataset.image_path("train", ids[2]))
+    assert check_data(root, workers=1)[1] == {"train": 1, "index": 0, "test": 1}
+
+
+def test_check_data_command(root):
+    (root / "index.csv").unlink()
+    command = [sys.executable, "-m", "retrieval.check_data", "--data"]
+    done = subprocess.run([*command, str(root)], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == str(root / "unreadable.csv")
+    assert "train: 11 images, 0 unreadable" in done.stderr and "test: 2 images" in done.stderr
+    (root / "train.csv").unlink()
+    (root / "test.csv").unlink()
+    failed = subprocess.run([*command, str(root)], capture_output=True, text=True, timeout=60)
+    assert failed.returncode == 2 and "holds none of train.csv" in failed.stderr
