@@ -13,9 +13,9 @@ def _picture(random: np.random.Generator, height: int, width: int) -> np.ndarray
     return np.clip(picture[:height, :width], 0, 255).astype(np.float32)
 
 
-def pixel_batches(size: int) -> dict[str, np.ndarray]:
+def pixel_batches(size: int, seed: int = 2020) -> dict[str, np.ndarray]:
     """Resized pixels float32 [N, H, W, 3], 0 to 255, by name: several batch sizes, even and odd heights and widths."""
-    random = np.random.default_rng(2020)
+    random = np.random.default_rng(seed)
     shapes = [(1, size, size), (3, size, size), (2, size + 1, size - 3), (1, size // 2 + 1, size + 33)]
     return {f"b{n}x{h}x{w}": np.stack([_picture(random, h, w) for _ in range(n)]) for n, h, w in shapes}
 

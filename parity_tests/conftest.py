@@ -1,14 +1,14 @@
 """Small members of every family with weights that nothing can be swapped in, shared by all arrows."""
 
-from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 
+from export.probes import pixel_batches
 from parity_tests.random_weights import random_checkpoint
 from zoo.checkpoint import Checkpoint
+from zoo.preprocess import normalise
 from zoo.specs import SPECS, BackboneSpec, HeadSpec, ModelSpec, PreprocessSpec
 
 _SMALL = {"depths": (2, 1, 1, 1), "planes": (8, 16, 24, 32), "stem_channels": 24, "stem_width": 8}
@@ -49,19 +49,6 @@ def small_checkpoint(request: pytest.FixtureRequest) -> Checkpoint:
 @pytest.fixture(scope="session")
 def network_inputs() -> list[np.ndarray]:
     """Normalised batches float32 [N, 3, H, W]: several batch sizes, even and odd heights and widths."""
-    random = np.random.default_rng(11)
-    shapes = [(1, 3, 64, 64), (3, 3, 65, 97), (2, 3, 33, 50), (1, 3, 131, 36)]
-    return [random.normal(size=shape).astype(np.float32) for shape in shapes]
-
-
-@pytest.fixture
-def checkpoint_file(tmp_path: Path) -> Callable[[Checkpoint], Path]:
-    """Writes a checkpoint and returns its path."""
-    from zoo.checkpoint import save_checkpoint
-
-    def write(checkpoint: Checkpoint) -> Path:
-        path = tmp_path / f"{checkpoint.spec.name}.safetensors"
-        save_checkpoint(path, checkpoint)
-        return path
-
-    return write
+    return [
+        normalise(pixels, PreprocessSpec()) for size in (64, 97) for pixels in pixel_batches(size, seed=11).values()
+    ]

@@ -101,6 +101,7 @@ def test_ensemble_of_weighted_members_with_two_resolutions(exported, tmp_path):
 def test_the_contests_scorer_and_our_evaluation_agree(exported, tf22_python, tmp_path):
     """What the organisers run in TensorFlow 2.2, one image a call, ranks and scores as our batches and our search do."""
     data, upload = tmp_path / "data", tmp_path / "upload"
+    data.mkdir()
     write_demo_data(
         data, size=DemoSize(train_landmarks=2, train_images=2, queried_seen=4, queried_unseen=4, distractors=20)
     )

@@ -22,54 +22,75 @@ from zoo.checkpoint import load_checkpoint, save_checkpoint
 from zoo.specs import SPECS
 from zoo.weights import is_buffer, parameter_shapes
 
-INTERMEDIATE = 2e-5
-"""Of the largest value of that intermediate: measured 2e-6, ten times of it for other machines' sums."""
-GRADIENT = 2e-4
-"""Of the largest entry of that gradient: measured 1e-5, which cancellation in BatchNorm's backward pass makes."""
+FLOAT64 = 1e-9
+"""Of the largest value: in float64 two frameworks that compute the same network differ by sums in another order alone.
+The headroom is for other machines' sums."""
+GRADIENT = 2e-7
+"""Of the largest entry: measured 2e-8. Paddle keeps BatchNorm's epsilon in float32, 3e-8 off, which counts in training where
+the variance of a small batch is itself small."""
 
 
-def test_intermediates_and_descriptor(small_checkpoint, network_inputs):
-    models = torch_models.checkpoint.build(small_checkpoint), paddle_models.checkpoint.build(small_checkpoint)
+def double(model, weights):
+    """The model in float64, with these weights."""
+    model = model.double() if isinstance(model, torch.nn.Module) else model.to(dtype="float64")
+    package = torch_models if isinstance(model, torch.nn.Module) else paddle_models
+    package.checkpoint.load_weights(model, {name: value.astype(np.float64) for name, value in weights.items()})
+    return model
+
+
+def test_every_intermediate_in_float64(small_checkpoint, network_inputs):
+    models = [
+        double(p.embedder.Embedder(small_checkpoint.spec), small_checkpoint.weights)
+        for p in (torch_models, paddle_models)
+    ]
     for images in network_inputs:
-        ours = torch_models.embedder.intermediates(models[0], images)
-        theirs = paddle_models.embedder.intermediates(models[1], images)
+        ours = torch_models.embedder.intermediates(models[0], images.astype(np.float64))
+        theirs = paddle_models.embedder.intermediates(models[1], images.astype(np.float64))
         assert list(ours) == list(theirs), "the modules have different names"
-        assert len(ours) > 40 or small_checkpoint.spec.head.neck == "none"
+        assert len(ours) > 40
         for name, value in ours.items():
             scale = np.abs(value).max()
             assert 1e-3 < scale < 1e3, f"{name} is {scale}: a tolerance would say nothing"
-            np.testing.assert_allclose(theirs[name], value, rtol=0, atol=INTERMEDIATE * scale, err_msg=name)
-        row = parity.measure("torch ↔ paddle", "small", {"x": ours["descriptor"]}, {"x": theirs["descriptor"]})
-        parity.require([row])
+            np.testing.assert_allclose(theirs[name], value, rtol=0, atol=FLOAT64 * scale, err_msg=name)
+
+
+def test_descriptors_in_float32(small_checkpoint, network_inputs):
+    sides = []
+    for package in (torch_models, paddle_models):
+        model = package.checkpoint.build(small_checkpoint)
+        outputs = [package.embedder.intermediates(model, images)["descriptor"] for images in network_inputs]
+        sides.append({str(number): output for number, output in enumerate(outputs)})
+    parity.require([parity.measure("torch ↔ paddle", "small", *sides)])
+    together = np.concatenate(list(sides[0].values()))
+    assert np.median(together @ together.T) < 0.95, "different pictures get one descriptor: no arrow would see an error"
 
 
 @pytest.mark.parametrize("name", ["resnet18", "resnest50", "resnest50_cardinality2"])
 def test_gradients_of_the_arc_margin_loss(name):
     checkpoint = random_checkpoint(SMALL_SPECS[name], seed=3, classes=6)
     random = np.random.default_rng(5)
-    images, labels = random.normal(size=(8, 3, 64, 64)).astype(np.float32), random.integers(0, 6, 8)
+    images, labels = random.normal(size=(8, 3, 64, 64)), random.integers(0, 6, 8)
     gradients, losses = [], []
     for package, library in ((torch_models, torch), (paddle_models, paddle)):
         model = package.embedder.Embedder(checkpoint.spec)
         model.arc_margin = package.arc_margin.ArcMargin(6, checkpoint.spec.head.embedding_size, 30.0)
-        package.checkpoint.load_weights(model, checkpoint.weights)
+        model = double(model, checkpoint.weights)
         model.train()
         tensor = library.from_numpy if library is torch else library.to_tensor
         logits = model.arc_margin(model(tensor(images)), tensor(labels), 0.2)
         loss = package.arc_margin.arc_margin_loss(logits, tensor(labels))
         loss.backward()
         losses.append(float(loss.detach()))
-        named = dict(model.named_parameters())
         turn = (lambda n, v: v) if library is torch else paddle_models.checkpoint.from_paddle
-        gradients.append({n: turn(n, p.grad.numpy()) for n, p in named.items() if p.grad is not None})
-    assert losses[1] == pytest.approx(losses[0], rel=0, abs=1e-4)
+        named = model.named_parameters()
+        gradients.append({n: turn(n, p.grad.numpy()) for n, p in named if p.grad is not None})
+    assert losses[1] == pytest.approx(losses[0], rel=0, abs=1e-9)
     assert set(gradients[0]) == {n for n in checkpoint.weights if not is_buffer(n)} == set(gradients[1])
+    largest = max(np.abs(value).max() for value in gradients[0].values())
     for parameter, expected in gradients[0].items():
-        scale = np.abs(expected).max()
-        if scale > 1e-5:  # a bias in front of BatchNorm has no gradient but rounding
-            np.testing.assert_allclose(
-                gradients[1][parameter], expected, rtol=0, atol=GRADIENT * scale, err_msg=parameter
-            )
+        # A bias in front of BatchNorm has no gradient but rounding, so the scale is never less than a millionth.
+        scale = max(np.abs(expected).max(), 1e-6 * largest)
+        np.testing.assert_allclose(gradients[1][parameter], expected, rtol=0, atol=GRADIENT * scale, err_msg=parameter)
 
 
 def test_a_checkpoint_of_one_loads_in_the_other(tmp_path, small_checkpoint, network_inputs):
