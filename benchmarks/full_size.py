@@ -1,7 +1,7 @@
 """Exports full-size members with random weights and writes their parity rows and times.
 
 Example:
-    python -m benchmarks.full_size --models resnet50 resnest50 --size 224 --out benchmarks/results/full_size.json
+    python -m benchmarks.full_size --models resnet50 --size 224 --out benchmarks/results/full_size.json
 
 Each model goes through the whole of `export/to_savedmodel.py` from each framework, a real TensorFlow 2.2.0 included.
 """
@@ -24,7 +24,7 @@ from zoo.specs import get_spec
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", nargs="+", default=["resnet50", "resnest50"], help="variants of the zoo")
+    parser.add_argument("--models", nargs="+", default=["resnet50"], help="variants of the zoo")
     parser.add_argument("--size", type=int, default=224, help="side in pixels that served images are resized to")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/full_size.json"))
     arguments = parser.parse_args()

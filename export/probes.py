@@ -5,7 +5,7 @@ import numpy as np
 from zoo.preprocess import resize
 
 
-def _picture(random: np.random.Generator, height: int, width: int) -> np.ndarray:
+def picture(random: np.random.Generator, height: int, width: int) -> np.ndarray:
     """float32 [height, width, 3], 0 to 255: coloured patches of two sizes under noise, unlike in every direction."""
     side = max(height, width)
     coarse, fine = (resize(random.integers(0, 256, (cells, cells + 2, 3), dtype=np.uint8), side) for cells in (4, 17))
@@ -17,11 +17,11 @@ def pixel_batches(size: int, seed: int = 2020) -> dict[str, np.ndarray]:
     """Resized pixels float32 [N, H, W, 3], 0 to 255, by name: several batch sizes, even and odd heights and widths."""
     random = np.random.default_rng(seed)
     shapes = [(1, size, size), (3, size, size), (2, size + 1, size - 3), (1, size // 2 + 1, size + 33)]
-    return {f"b{n}x{h}x{w}": np.stack([_picture(random, h, w) for _ in range(n)]) for n, h, w in shapes}
+    return {f"b{n}x{h}x{w}": np.stack([picture(random, h, w) for _ in range(n)]) for n, h, w in shapes}
 
 
 def images(size: int) -> dict[str, np.ndarray]:
     """uint8 [H, W, 3] by name: a single pixel, a line, portrait, landscape, a panorama, the size itself."""
     random = np.random.default_rng(2210)
     shapes = [(1, 1), (1, 300), (size, size), (333, 250), (250, 333), (90, 1200)]
-    return {f"i{h}x{w}": _picture(random, h, w).astype(np.uint8) for h, w in shapes}
+    return {f"i{h}x{w}": picture(random, h, w).astype(np.uint8) for h, w in shapes}
