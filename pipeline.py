@@ -25,7 +25,7 @@ from zoo.command import log, run
 from zoo.errors import OutputError
 from zoo.files import write_json
 from zoo.recipes import Recipe, read_recipe
-from zoo.specs import get_spec
+from zoo.variants import get_spec
 from zoo.weights import initial_weights
 
 FRAMEWORKS = ("torch", "paddle")
@@ -146,7 +146,7 @@ def _untrained(steps: Steps, recipe: Recipe, dataset: Gldv2, members: list[Membe
         if not path.exists():
             spec = get_spec(member.model).resized(recipe.serving_resolution)
             provenance = {"framework": member.framework, "steps": 0}
-            save_checkpoint(path, Checkpoint(spec, initial_weights(spec, 0, member.seed), 0, provenance))
+            save_checkpoint(path, Checkpoint(spec, initial_weights(spec, (), member.seed), 0, provenance))
         for split in ("index", "test"):
             embeddings = path.with_suffix(f".{split}.safetensors")
             options = ("--ckpt", path, "--data", dataset.root, "--split", split, "--out", embeddings)

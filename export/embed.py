@@ -12,27 +12,32 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from export.served import batch_sizes, call_batch
+from export.served import batch_inputs, call_batch
 from retrieval.data import Gldv2, read_image
 from retrieval.embeddings import Embeddings
 from zoo.command import run
 from zoo.preprocess import resize
+from zoo.signature import read_batch_input
 
 
 def embed_split(saved_model: Path, data: Gldv2, split: str, batch_size: int) -> Embeddings:
     """Descriptors of all readable images of a split, in the order of its table; images are decoded side by side."""
-    sizes, ids = batch_sizes(saved_model), data.readable_ids(split)
+    inputs, ids = batch_inputs(saved_model), data.readable_ids(split)
 
-    def resized(image_id: str) -> dict[int, np.ndarray]:
+    def resized(image_id: str) -> dict[str, np.ndarray]:
         image = read_image(data.image_path(split, image_id))
-        return {size: resize(image, size) for size in sizes}
+        return {name: resize(image, *read_batch_input(name)) for name in inputs}
 
     descriptors = []
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for start in tqdm(range(0, len(ids), batch_size), desc=f"embed {split}", unit="batch"):
             images = list(pool.map(resized, ids[start : start + batch_size]))
-            descriptors.append(call_batch(saved_model, {size: np.stack([i[size] for i in images]) for size in sizes}))
-    source = {"model": str(saved_model), "framework": "tensorflow", "size": max(sizes)}
+            descriptors.append(call_batch(saved_model, {name: np.stack([i[name] for i in images]) for name in inputs}))
+    source = {
+        "model": str(saved_model),
+        "framework": "tensorflow",
+        "size": max(read_batch_input(name)[0] for name in inputs),
+    }
     return Embeddings(ids, np.concatenate(descriptors), source)
 
 

@@ -15,11 +15,12 @@ import numpy as np
 
 from export import parity, probes
 from export.saved_model import network_from_saved_model, write_saved_model
-from export.served import batch_sizes, call_batch, call_images
+from export.served import batch_inputs, call_batches, call_images
 from export.to_savedmodel import check_in_tf22
 from zoo.command import log, run
 from zoo.errors import ExportError
 from zoo.files import new_folder, require_free, write_json
+from zoo.signature import read_batch_input
 
 
 def ensemble(members: list[Path], weights: list[float], out: Path, *, overwrite: bool = False) -> list[parity.Row]:
@@ -49,21 +50,20 @@ def ensemble(members: list[Path], weights: list[float], out: Path, *, overwrite:
 
 
 def _check(saved_model: Path, name: str, members: list[Path], weights: list[float], work: Path) -> list[parity.Row]:
-    sizes = batch_sizes(saved_model)
-    batches = probes.pixel_batches(max(sizes))
-    images = probes.images(max(sizes))
+    inputs = batch_inputs(saved_model)
+    size = max(read_batch_input(name)[0] for name in inputs)
+    batches, images = probes.pixel_batches(size), probes.images(size)
     scale = np.asarray(weights) / np.linalg.norm(weights)
     expected: dict[str, list[np.ndarray]] = {key: [] for key in [*batches, *images]}
     for member, factor in zip(members, scale, strict=True):
-        (size,) = batch_sizes(member)
-        found = {key: call_batch(member, {size: batch}) for key, batch in batches.items()} | call_images(member, images)
+        found = call_batches(member, batches) | call_images(member, images)
         for key, descriptors in found.items():
             expected[key].append(descriptors * np.float32(factor))
     together = {key: np.concatenate(parts, axis=-1) for key, parts in expected.items()}
-    served_batches = {key: call_batch(saved_model, dict.fromkeys(sizes, batch)) for key, batch in batches.items()}
+    served_batches = call_batches(saved_model, batches)
     served_images = call_images(saved_model, images)
     rows = [parity.measure("members → ensemble", name, together, served_batches | served_images)]
-    row = check_in_tf22(saved_model, name, sizes, batches, served_batches, images, served_images, work)
+    row = check_in_tf22(saved_model, name, inputs, batches, served_batches, images, served_images, work)
     return [*rows, row] if row else rows
 
 

@@ -68,7 +68,6 @@ def _run(model: onnx.ModelProto) -> list[np.ndarray]:
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
     random = np.random.default_rng(0)
-    random = np.random.default_rng(0)
     # Pictures, as the network is meant to see: white noise drives untrained attention where rounding alone reaches 2e-5.
     batches = (np.stack([picture(random, h, w) for _ in range(n)]) for n, h, w in PROOF_SIZES)
     return [session.run(None, {name: normalise(batch, PreprocessSpec())})[0] for batch in batches]
@@ -98,14 +97,18 @@ def _forbid(model: onnx.ModelProto) -> None:
 
 FORBIDDEN = {
     *("Transpose", "Reshape", "Shape", "Gather", "ConstantOfShape", "Unsqueeze", "Softmax", "BatchNormalization"),
-    *("Slice", "Expand", "Resize", "Cast", "Flatten", "Gemm"),
+    *("Slice", "Expand", "Resize", "Cast", "Flatten", "Gemm", "InstanceNormalization"),
 }
+
+BLOCK_CHANNELS, MOST_BLOCKS = 32, 16
+"""A convolution of many groups becomes blocks no narrower and no more than this: within 15 % of the fastest of all forms on
+every layer of ResNeXt in TensorFlow 2.2 and in today's (`benchmarks/grouped_convolutions.py`)."""
 
 
 def split_grouped_convolutions(graph: gs.Graph) -> None:
-    """A grouped convolution becomes one convolution a group; TensorFlow 2.2 has no other on CPUs.
+    """A grouped convolution becomes dense ones; TensorFlow 2.2 has no other on CPUs.
 
-    Where the convolution before it feeds the groups alone, that one is split too, so that no Split is left; where the
+    A few wide groups become one convolution each; of many narrow ones several share one, with zeros between them. Where the convolution before it feeds the groups alone, that one is split too, so that no Split is left; where the
     groups are told apart again behind it, as by split attention, they are never put together.
     """
     for node in [node for node in graph.nodes if node.op == "Conv" and node.attrs.get("group", 1) > 1]:
@@ -115,32 +118,89 @@ def split_grouped_convolutions(graph: gs.Graph) -> None:
             node.inputs[1] = _constant(node, "weight", _dense(node.inputs[1].values, groups))
             node.attrs["group"] = 1
             continue
-        parts = _group_inputs(graph, node, groups)
+        blocks = _blocks(node)
+        weight, *bias = (np.split(value.values, blocks) for value in node.inputs[1:])
+        values = [[_dense(rows, groups // blocks) for rows in weight], *bias]
+        parts = _split_input(graph, node, blocks)
         outputs = [
-            _convolution(
-                graph, node, f"group{index}", part, *(np.split(v.values, groups)[index] for v in node.inputs[1:])
-            )
+            _convolution(graph, node, f"group{index}", part, *(value[index] for value in values))
             for index, part in enumerate(parts)
         ]
         _replace_group_outputs(graph, node, outputs)
         node.outputs.clear()
 
 
-def _group_inputs(graph: gs.Graph, node: gs.Node, groups: int) -> list[gs.Variable]:
-    """The input of each group: the outputs of a split convolution, or of a Split."""
-    relu = _producer(node.inputs[0], "Relu")
-    before = _producer(relu.inputs[0], "Conv") if relu else None
-    alone = relu and before and len(node.inputs[0].outputs) == 1 and len(relu.inputs[0].outputs) == 1
-    if alone and before.attrs.get("group", 1) == 1:
-        parts = zip(*(np.split(value.values, groups) for value in before.inputs[1:]), strict=True)
-        convolved = [_convolution(graph, before, f"part{i}", before.inputs[0], *part) for i, part in enumerate(parts)]
-        before.outputs.clear()
-        return [_append(graph, "Relu", [part], like=part) for part in convolved]
-    channels = node.inputs[1].values.shape[1]
-    sizes = gs.Constant(f"{node.name}/sizes", np.full(groups, channels, np.int64))
-    outputs = [gs.Variable(f"{node.name}/split{index}", np.float32) for index in range(groups)]
+def _blocks(node: gs.Node) -> int:
+    """How many dense convolutions a grouped one becomes."""
+    groups, (outputs, inputs) = node.attrs["group"], node.inputs[1].values.shape[:2]
+    width = max(inputs, outputs // groups)
+    # Whoever tells the outputs apart again needs whole blocks.
+    relu = node.outputs[0].outputs[0] if node.outputs[0].outputs[0].op == "Relu" else node
+    split = relu.outputs[0].outputs[0]
+    least = len(split.outputs) if split.op == "Split" else 1
+    fits = (b for b in range(groups, 0, -1) if groups % b == 0 and b % least == 0 and (b <= MOST_BLOCKS or b == least))
+    return next((b for b in fits if groups // b * width >= BLOCK_CHANNELS), least)
+
+
+def _split_input(graph: gs.Graph, node: gs.Node, count: int) -> list[gs.Variable]:
+    """The input of a node in `count` parts: the outputs of a split convolution, or of a Split."""
+    parts = _split_producer(graph, node.inputs[0], count) if count > 1 else [node.inputs[0]]
+    if parts:
+        return parts
+    channels = node.inputs[1].values.shape[1] * node.attrs["group"] // count
+    sizes = gs.Constant(f"{node.name}/sizes", np.full(count, channels, np.int64))
+    outputs = [gs.Variable(f"{node.name}/split{index}", np.float32) for index in range(count)]
     graph.nodes.append(gs.Node("Split", f"{node.name}/split", {"axis": 1}, [node.inputs[0], sizes], outputs))
     return outputs
+
+
+def _split_producer(graph: gs.Graph, tensor: gs.Variable, count: int) -> list[gs.Variable]:
+    """A tensor as `count` outputs of the convolution that makes it, ReLUs included; empty where others read it too."""
+    relu = _producer(tensor, "Relu")
+    convolved = relu.inputs[0] if relu else tensor
+    before = _producer(convolved, "Conv")
+    alone = before and len(tensor.outputs) == 1 and len(convolved.outputs) == 1
+    if not alone or before.attrs.get("group", 1) > 1:
+        return []
+    values = zip(*(np.split(value.values, count) for value in before.inputs[1:]), strict=True)
+    parts = [_convolution(graph, before, f"part{i}", before.inputs[0], *part) for i, part in enumerate(values)]
+    before.outputs.clear()
+    return [_append(graph, "Relu", [part], like=part) for part in parts] if relu else parts
+
+
+def split_convolutions_instead_of_maps(graph: gs.Graph) -> None:
+    """A Split into equal parts behind a convolution becomes one convolution a part: Res2Net's hierarchy, IBN-a's halves.
+
+    No map is copied then, and BatchNorm behind IBN-a's half can be folded.
+    """
+    for node in [node for node in graph.nodes if node.op == "Split" and node.attrs.get("axis", 0) == 1]:
+        if len(set(node.inputs[1].values)) > 1:
+            continue
+        parts = _split_producer(graph, node.inputs[0], len(node.outputs))
+        for old, new in zip(list(node.outputs) if parts else [], parts, strict=True):
+            _rewire(graph, old, new)
+        if parts:
+            node.outputs.clear()
+
+
+def instance_norm_by_means(graph: gs.Graph) -> None:
+    """Instance normalisation written out: TensorFlow has no operator for it. (x - mean) / √(variance + ε) · scale + shift."""
+    for node in [node for node in graph.nodes if node.op == "InstanceNormalization"]:
+        features, *values = node.inputs
+        scale, shift = (
+            gs.Constant(f"{node.name}/{part}", value.values.reshape(1, -1, 1, 1))
+            for part, value in zip(("scale", "shift"), values, strict=True)
+        )
+        epsilon = gs.Constant(f"{node.name}/epsilon", np.array(node.attrs["epsilon"], np.float32))
+        mean = {"axes": [2, 3], "keepdims": 1}
+        like = node.outputs[0]
+        centred = _append(graph, "Sub", [features, _append(graph, "ReduceMean", [features], like, mean)], like)
+        squares = _append(graph, "Mul", [centred, centred], like)
+        variance = _append(graph, "ReduceMean", [squares], like, mean)
+        deviation = _append(graph, "Sqrt", [_append(graph, "Add", [variance, epsilon], like)], like)
+        factor = _append(graph, "Div", [scale, deviation], like)
+        scaled = _append(graph, "Mul", [centred, factor], like)
+        _rewire(graph, node.outputs[0], _append(graph, "Add", [scaled, shift], like))
 
 
 def _replace_group_outputs(graph: gs.Graph, node: gs.Node, outputs: list[gs.Variable]) -> None:
@@ -284,54 +344,97 @@ def _sum_of(terms: list[gs.Variable]) -> gs.Variable:
 def explicit_average_pooling(graph: gs.Graph) -> None:
     """Average pooling says its padding in a way that keeps dynamic sizes exact.
 
-    2×2 with stride 2 whose odd edges average over what exists is SAME_UPPER with padding not counted; pooling that
-    counts its padding is a Pad by zeros and a pooling without padding.
+    2×2 with stride 2 whose odd edges average over what exists is SAME_UPPER with padding not counted. Pooling that counts
+    its padding is a Pad by zeros and a pooling without padding; where padding does not count, it is divided by the same
+    pooling of ones, as no padding of TensorFlow's begins one before an even map.
     """
     for node in [node for node in graph.nodes if node.op == "AveragePool"]:
         pads, counted = node.attrs.get("pads", [0, 0, 0, 0]), node.attrs.get("count_include_pad", 0)
-        if any(pads) and counted and not node.attrs.get("ceil_mode", 0):
-            amounts = gs.Constant(f"{node.name}/pads", np.array([0, 0, *pads[:2], 0, 0, *pads[2:]], np.int64))
-            node.inputs[0] = _append(
-                graph, "Pad", [node.inputs[0], amounts], like=node.outputs[0], attrs={"mode": "constant"}
-            )
-            node.attrs.update(pads=[0, 0, 0, 0], count_include_pad=0)
+        if any(pads) and not node.attrs.get("ceil_mode", 0):
+            features, output = node.inputs[0], node.outputs[0]
+            averaged = _padded_average(graph, node, features, pads)
+            if not counted:
+                one, zero = (gs.Constant(f"{node.name}/{value}", np.array(value, np.float32)) for value in (1, 0))
+                mean = _append(graph, "ReduceMean", [features], like=output, attrs={"axes": [1], "keepdims": 1})
+                ones = _append(graph, "Add", [_append(graph, "Mul", [mean, zero], like=output), one], like=output)
+                averaged = _append(graph, "Div", [averaged, _padded_average(graph, node, ones, pads)], like=output)
+            _rewire(graph, output, averaged)
+            node.outputs.clear()
         elif node.attrs.get("ceil_mode", 0) and node.attrs["kernel_shape"] == node.attrs["strides"] and not any(pads):
             node.attrs.pop("pads", None)
             node.attrs.update(auto_pad="SAME_UPPER", ceil_mode=0, count_include_pad=0)
 
 
-def neck_as_convolution(graph: gs.Graph) -> None:
-    """The neck's linear layer becomes a 1×1 convolution on the pooled 1×1 map.
+def _padded_average(graph: gs.Graph, node: gs.Node, features: gs.Variable, pads: list[int]) -> gs.Variable:
+    """A node's average pooling of other features behind zeros that count."""
+    amounts = gs.Constant(f"{features.name}/pads", np.array([0, 0, *pads[:2], 0, 0, *pads[2:]], np.int64))
+    padded = _append(graph, "Pad", [features, amounts], like=node.outputs[0], attrs={"mode": "constant"})
+    attributes = {"kernel_shape": node.attrs["kernel_shape"], "strides": node.attrs["strides"], "pads": [0, 0, 0, 0]}
+    return _append(graph, "AveragePool", [padded], like=node.outputs[0], attrs=attributes)
 
-    onnx2tf writes a Transpose behind a MatMul of two dimensions, and only a convolution takes in the neck's BatchNorm.
+
+def neck_as_convolution(graph: gs.Graph) -> None:
+    """The neck's linear layer becomes a 1×1 convolution on the pooled 1×1 map, BatchNorm and bias on either side in it.
+
+    onnx2tf writes a Transpose behind a MatMul of two dimensions.
     """
     for node in [node for node in graph.nodes if node.op in ("MatMul", "Gemm")]:
         weight = node.inputs[1].values if node.op == "Gemm" and node.attrs.get("transB") else node.inputs[1].values.T
-        _keep_map(node.inputs[0])
-        kernel = gs.Constant(f"{node.name}/weight", np.ascontiguousarray(weight[:, :, None, None]))
-        attributes = {"kernel_shape": [1, 1], "strides": [1, 1], "dilations": [1, 1], "group": 1, "pads": [0, 0, 0, 0]}
-        last, embedding = node, gs.Variable(f"{node.name}/map", np.float32)
-        graph.nodes.append(
-            gs.Node("Conv", f"{node.name}/conv", attributes, [node.inputs[0], kernel, *node.inputs[2:]], [embedding])
+        bias = node.inputs[2].values if len(node.inputs) > 2 else np.zeros(len(weight), np.float32)
+        pooled, last = node.inputs[0], node
+        if norm := _producer(pooled, "BatchNormalization"):
+            scale, shift = _affine(norm)
+            weight, bias, pooled = weight * scale, bias + weight @ shift, norm.inputs[0]
+        while (reader := last.outputs[0].outputs[0] if len(last.outputs[0].outputs) == 1 else None) is not None:
+            if reader.op == "BatchNormalization":
+                scale, shift = _affine(reader)
+                weight, bias = weight * scale[:, None], bias * scale + shift
+            elif reader.op == "Add" and isinstance(reader.inputs[1], gs.Constant):
+                bias = bias + reader.inputs[1].values
+            else:
+                break
+            last = reader
+        _keep_map(pooled)
+        kernel, shift = (
+            gs.Constant(f"{node.name}/{part}", np.ascontiguousarray(value, np.float32))
+            for part, value in (("weight", weight[:, :, None, None]), ("bias", bias))
         )
-        if len(node.outputs[0].outputs) == 1 and node.outputs[0].outputs[0].op == "BatchNormalization":
-            last = node.outputs[0].outputs[0]
-            normalised = gs.Variable(f"{last.name}/map", np.float32)
-            graph.nodes.append(
-                gs.Node(last.op, f"{last.name}/map", last.attrs, [embedding, *last.inputs[1:]], [normalised])
-            )
-            embedding = normalised
+        attributes = {"kernel_shape": [1, 1], "strides": [1, 1], "dilations": [1, 1], "group": 1, "pads": [0, 0, 0, 0]}
+        embedding = _append(graph, "Conv", [pooled, kernel, shift], like=node.outputs[0], attrs=attributes)
         axes = gs.Constant(f"{node.name}/axes", np.array([2, 3], np.int64))
         _rewire(graph, last.outputs[0], _append(graph, "Squeeze", [embedding, axes], like=embedding))
 
 
+def _affine(norm: gs.Node) -> tuple[np.ndarray, np.ndarray]:
+    """Scale and shift float64 of a BatchNormalization node."""
+    weight, bias, mean, variance = (value.values.astype(np.float64) for value in norm.inputs[1:5])
+    scale = weight / np.sqrt(variance + norm.attrs.get("epsilon", 1e-5))
+    return scale, bias - mean * scale
+
+
 def _keep_map(pooled: gs.Variable) -> None:
-    """Makes the pooling before a neck keep its two dimensions of size 1."""
-    node = pooled.inputs[0]
-    while node.op != "ReduceMean":
-        pooled.shape = None
-        pooled, node = node.inputs[0], node.inputs[0].inputs[0]
-    node.attrs["keepdims"], pooled.shape = 1, None
+    """Makes the poolings before a neck keep their two dimensions of size 1."""
+    pooled.shape, node = None, pooled.inputs[0]
+    if node.op in ("ReduceMean", "ReduceMax"):
+        node.attrs["keepdims"] = 1
+        return
+    for tensor in node.inputs:
+        if isinstance(tensor, gs.Variable):
+            _keep_map(tensor)
+
+
+def mean_by_rows(graph: gs.Graph) -> None:
+    """The mean of a map becomes the mean of the means of its rows.
+
+    TensorFlow 2.2 adds a map up in one long sum, whose rounding has one sign where the map is flat: at 56 × 56 equal pixels
+    it is 50 times that of two short sums, and split attention carries it on.
+    """
+    for node in [node for node in graph.nodes if node.op == "ReduceMean" and sorted(node.attrs["axes"]) == [2, 3]]:
+        node.inputs[0] = _append(
+            graph, "ReduceMean", node.inputs[:1], like=node.outputs[0], attrs={"axes": [3], "keepdims": 1}
+        )
+        if node.attrs.get("keepdims", 1):
+            node.attrs["axes"] = [2]
 
 
 def same_padding(graph: gs.Graph) -> None:
@@ -345,14 +448,17 @@ def same_padding(graph: gs.Graph) -> None:
             node.attrs["auto_pad"] = "SAME_UPPER"
 
 
-# The neck comes before the second simplification, which folds its BatchNorm; the pooling after, as it undoes a Pad.
+# The second simplification folds the BatchNorm of IBN-a's half; the pooling comes after it, as it undoes a Pad.
 REWRITES = (
     simplify,
     neck_as_convolution,
+    instance_norm_by_means,
+    split_convolutions_instead_of_maps,
     simplify,
     split_grouped_convolutions,
     split_attention_without_reshape,
     explicit_average_pooling,
+    mean_by_rows,
     same_padding,
 )
 
@@ -385,9 +491,9 @@ def _constant(node: gs.Node, part: str, values: np.ndarray) -> gs.Constant:
 
 
 def _dense(weight: np.ndarray, groups: int) -> np.ndarray:
-    """Weights [out, in / groups, 1, 1] of a grouped convolution → [out, in, 1, 1], zero between the groups."""
+    """Weights [out, in / groups, K, K] of a grouped convolution → [out, in, K, K], zero between the groups."""
     out, each = weight.shape[:2]
-    dense = np.zeros((out, each * groups, 1, 1), weight.dtype)
+    dense = np.zeros((out, each * groups, *weight.shape[2:]), weight.dtype)
     for group, rows in enumerate(np.split(np.arange(out), groups)):
         dense[rows, group * each : (group + 1) * each] = weight[rows]
     return dense

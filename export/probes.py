@@ -20,6 +20,11 @@ def pixel_batches(size: int, seed: int = 2020) -> dict[str, np.ndarray]:
     return {f"b{n}x{h}x{w}": np.stack([picture(random, h, w) for _ in range(n)]) for n, h, w in shapes}
 
 
+def single_picture(size: int) -> dict[str, np.ndarray]:
+    """One picture of a size as a batch float32 [1, size, size, 3], 0 to 255, by name."""
+    return {f"b1x{size}x{size} alone": picture(np.random.default_rng(size), size, size)[None]}
+
+
 def images(size: int) -> dict[str, np.ndarray]:
     """uint8 [H, W, 3] by name: a single pixel, a line, portrait, landscape, a panorama, the size itself."""
     random = np.random.default_rng(2210)

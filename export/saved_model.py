@@ -17,7 +17,7 @@ import onnx
 
 from export.quiet import quiet_stderr
 from zoo.errors import ExportError
-from zoo.signature import BATCH_SIGNATURE, CONTEST_INPUT, CONTEST_SIGNATURE, DESCRIPTOR, batch_input
+from zoo.signature import BATCH_SIGNATURE, CONTEST_INPUT, CONTEST_SIGNATURE, DESCRIPTOR, batch_input, read_batch_input
 from zoo.specs import PreprocessSpec
 
 
@@ -28,12 +28,12 @@ class Network:
     Attributes:
         function: from resized pixels float32 [N, H, W, 3], RGB, 0 to 255, to unit-norm descriptors float32 [N, D];
             calls one concrete function, whose weights are constants.
-        size: the square that its images are resized to, in pixels.
+        input: name of its images in the batch signature: the square that they are resized to, and how.
         weight: what its descriptor is multiplied by before it is concatenated.
     """
 
     function: Callable[[Any], Any]
-    size: int
+    input: str
     weight: float = 1.0
 
 
@@ -74,7 +74,7 @@ def network_from_onnx(model: onnx.ModelProto, spec: PreprocessSpec) -> Network:
         raise ExportError(
             f"onnx2tf put {transposed[0]!r} into the network; the normal form should leave no need for it"
         )
-    return Network(lambda pixels: frozen(pixels)[0], spec.size)
+    return Network(lambda pixels: frozen(pixels)[0], batch_input(spec.size, spec.resize))
 
 
 def network_from_saved_model(folder: str | os.PathLike, weight: float = 1.0) -> Network:
@@ -104,7 +104,7 @@ def network_from_saved_model(folder: str | os.PathLike, weight: float = 1.0) -> 
     def embed(pixels: Any, owner: Any = loaded) -> Any:  # a signature's function dies with the object that it came from
         return signature(**{name: pixels})[DESCRIPTOR]
 
-    return Network(embed, int(name.rpartition("_")[2]), weight)
+    return Network(embed, name, weight)
 
 
 def write_saved_model(folder: Path, networks: Sequence[Network]) -> None:
@@ -117,7 +117,7 @@ def write_saved_model(folder: Path, networks: Sequence[Network]) -> None:
         import tensorflow as tf
 
     norm = sum(network.weight**2 for network in networks) ** 0.5
-    sizes = sorted({network.size for network in networks})
+    inputs = sorted({network.input for network in networks})
 
     class Served(tf.Module):
         """The two signatures over the members."""
@@ -125,15 +125,18 @@ def write_saved_model(folder: Path, networks: Sequence[Network]) -> None:
         @tf.function(input_signature=[tf.TensorSpec([None, None, 3], tf.uint8, name=CONTEST_INPUT)])
         def embed_image(self, image: Any) -> dict:
             batch = tf.cast(image[None], tf.float32)
-            resized = {s: tf.image.resize(batch, [s, s], method="bilinear", antialias=True) for s in sizes}
+            resized = {}
+            for name in inputs:
+                size, resize = read_batch_input(name)
+                resized[name] = tf.image.resize(batch, [size, size], "bilinear", antialias=resize == "antialias")
             return {DESCRIPTOR: self.descriptors(resized)[0]}
 
         @tf.function
         def embed_resized(self, **images: Any) -> dict:
-            return {DESCRIPTOR: self.descriptors({s: images[batch_input(s)] for s in sizes})}
+            return {DESCRIPTOR: self.descriptors(images)}
 
         def descriptors(self, resized: dict) -> Any:
-            parts = [network.function(resized[network.size]) for network in networks]
+            parts = [network.function(resized[network.input]) for network in networks]
             parts = [
                 p if n.weight == norm else p * tf.constant(n.weight / norm)
                 for p, n in zip(parts, networks, strict=True)
@@ -141,7 +144,7 @@ def write_saved_model(folder: Path, networks: Sequence[Network]) -> None:
             return parts[0] if len(parts) == 1 else tf.concat(parts, axis=1)
 
     served = Served()
-    batches = {batch_input(s): tf.TensorSpec([None, None, None, 3], tf.float32, name=batch_input(s)) for s in sizes}
+    batches = {name: tf.TensorSpec([None, None, None, 3], tf.float32, name=name) for name in inputs}
     signatures = {
         CONTEST_SIGNATURE: served.embed_image,
         BATCH_SIGNATURE: served.embed_resized.get_concrete_function(**batches),

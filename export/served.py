@@ -9,7 +9,7 @@ import numpy as np
 
 from export.quiet import quiet_stderr
 from zoo.errors import ExportError
-from zoo.signature import BATCH_SIGNATURE, CONTEST_SIGNATURE, DESCRIPTOR, batch_input
+from zoo.signature import BATCH_SIGNATURE, CONTEST_SIGNATURE, DESCRIPTOR
 
 
 @functools.lru_cache(maxsize=1)
@@ -38,10 +38,9 @@ def load(folder: str | os.PathLike) -> Any:
     return loaded
 
 
-def batch_sizes(folder: str | os.PathLike) -> list[int]:
-    """The resolutions, in pixels, that the batch signature wants images in."""
-    inputs = load(folder).signatures[BATCH_SIGNATURE].structured_input_signature[1]
-    return sorted(int(name.rpartition("_")[2]) for name in inputs)
+def batch_inputs(folder: str | os.PathLike) -> list[str]:
+    """The inputs of the batch signature, one for each resolution that it wants images in (`read_batch_input`)."""
+    return sorted(load(folder).signatures[BATCH_SIGNATURE].structured_input_signature[1])
 
 
 def call_images(folder: str | os.PathLike, images: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -52,15 +51,16 @@ def call_images(folder: str | os.PathLike, images: dict[str, np.ndarray]) -> dic
     return {name: function(tf.convert_to_tensor(image))[DESCRIPTOR].numpy() for name, image in images.items()}
 
 
-def call_batch(folder: str | os.PathLike, resized: dict[int, np.ndarray]) -> np.ndarray:
-    """Descriptors float32 [N, D] of one batch, given in each resolution that the model wants."""
+def call_batch(folder: str | os.PathLike, resized: dict[str, np.ndarray]) -> np.ndarray:
+    """Descriptors float32 [N, D] of one batch, given under each input's name."""
     import tensorflow as tf
 
     function = load(folder).signatures[BATCH_SIGNATURE]
-    inputs = {batch_input(size): tf.convert_to_tensor(pixels) for size, pixels in resized.items()}
+    inputs = {name: tf.convert_to_tensor(pixels) for name, pixels in resized.items()}
     return function(**inputs)[DESCRIPTOR].numpy()
 
 
-def call_batches(folder: str | os.PathLike, size: int, batches: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """`call_batch` for a model of one resolution and several batches."""
-    return {name: call_batch(folder, {size: pixels}) for name, pixels in batches.items()}
+def call_batches(folder: str | os.PathLike, batches: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """`call_batch` for several batches, each of them under every input's name."""
+    inputs = batch_inputs(folder)
+    return {name: call_batch(folder, dict.fromkeys(inputs, pixels)) for name, pixels in batches.items()}

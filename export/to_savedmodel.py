@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -42,7 +42,13 @@ FRAMEWORKS = ("torch", "paddle")
 
 
 def to_savedmodel(
-    ckpt: Path, out: Path, *, framework: str | None = None, size: int | None = None, overwrite: bool = False
+    ckpt: Path,
+    out: Path,
+    *,
+    framework: str | None = None,
+    size: int | None = None,
+    check_sizes: Sequence[int] = (),
+    overwrite: bool = False,
 ) -> list[parity.Row]:
     """Exports a checkpoint and measures every arrow; `out` appears only when all of them are within tolerance.
 
@@ -51,6 +57,7 @@ def to_savedmodel(
         out: folder to make.
         framework: whose exporter to use; by default the one that trained the checkpoint.
         size: side in pixels of the square that served images are resized to; by default the spec's.
+        check_sizes: other sides in pixels at which the arrows of the batch signature are measured too.
         overwrite: replace `out` if it holds something.
 
     Raises:
@@ -62,15 +69,20 @@ def to_savedmodel(
         checkpoint = replace(checkpoint, spec=checkpoint.spec.resized(size))
     framework = framework or trained_in(checkpoint)
     with new_folder(out, overwrite=overwrite) as made, tempfile.TemporaryDirectory() as work:
-        rows = _export(checkpoint, framework, f"{checkpoint.spec.name} ({framework})", made, Path(work))
+        rows = _export(checkpoint, framework, f"{checkpoint.spec.name} ({framework})", made, Path(work), check_sizes)
         write_json(made / "parity.json", parity.to_json(rows))
         parity.require(rows)
     return rows
 
 
-def _export(checkpoint: Checkpoint, framework: str, name: str, made: Path, work: Path) -> list[parity.Row]:
+def _export(
+    checkpoint: Checkpoint, framework: str, name: str, made: Path, work: Path, check_sizes: Sequence[int]
+) -> list[parity.Row]:
     spec = checkpoint.spec.preprocess
     batches = probes.pixel_batches(spec.size)
+    others = {f"{name}, {side} px": probes.single_picture(side) for side in check_sizes}
+    for other in others.values():
+        batches |= other
     np.savez(work / "pixels.npz", **batches)
     save_checkpoint(work / "model.safetensors", checkpoint)
     with _step(f"{framework} → ONNX, descriptors of both frameworks"):
@@ -91,29 +103,42 @@ def _export(checkpoint: Checkpoint, framework: str, name: str, made: Path, work:
         write_saved_model(made / "saved_model", [network_from_onnx(normal, spec)])
     with _step("SavedModel in today's TensorFlow and in TensorFlow 2.2"):
         images = probes.images(spec.size)
-        resized = {key: resize(image, spec.size)[None] for key, image in images.items()}
-        served_batches = call_batches(made / "saved_model", spec.size, batches | resized)
+        resized = {key: resize(image, spec.size, spec.resize)[None] for key, image in images.items()}
+        served_batches = call_batches(made / "saved_model", batches | resized)
         served_images = call_images(made / "saved_model", images)
         python_images = {key: served_batches.pop(key)[0] for key in resized}
-    rows = [
-        parity.measure("torch ↔ paddle", name, torch_side, paddle_side),
-        parity.measure(f"{framework} → onnx", name, source, original_out),
-        parity.measure("onnx → normal form", name, original_out, normal_out),
-        parity.measure("normal form → savedmodel", name, normal_out, served_batches),
-        parity.measure("preprocessing → graph", name, python_images, served_images),
-    ]
+    arrows = {
+        "torch ↔ paddle": (torch_side, paddle_side),
+        f"{framework} → onnx": (source, original_out),
+        "onnx → normal form": (original_out, normal_out),
+        "normal form → savedmodel": (normal_out, served_batches),
+    }
+    rows = [parity.measure(arrow, name, *sides) for arrow, sides in arrows.items()]
+    rows.append(parity.measure("preprocessing → graph", name, python_images, served_images))
     with _step("SavedModel → TensorFlow 2.2"):
         row = check_in_tf22(
-            made / "saved_model", name, [spec.size], batches, served_batches, images, served_images, work
+            made / "saved_model",
+            name,
+            [batch_input(spec.size, spec.resize)],
+            batches,
+            served_batches,
+            images,
+            served_images,
+            work,
         )
         rows += [row] if row else []
+    for label, other in others.items():
+        rows += [
+            parity.measure(arrow, label, *({key: side[key] for key in other} for side in sides))
+            for arrow, sides in arrows.items()
+        ]
     return rows
 
 
 def check_in_tf22(
     saved_model: Path,
     name: str,
-    sizes: list[int],
+    inputs: list[str],
     batches: dict[str, np.ndarray],
     served_batches: dict[str, np.ndarray],
     images: dict[str, np.ndarray],
@@ -125,9 +150,7 @@ def check_in_tf22(
         log("SKIPPED: not checked in TensorFlow 2.2, which is not installed here. Run `make tf22` and export again.")
         return None
     np.savez(work / "images.npz", **images)
-    np.savez(
-        work / "batches.npz", **{f"{key}/{batch_input(s)}": batch for key, batch in batches.items() for s in sizes}
-    )
+    np.savez(work / "batches.npz", **{f"{key}/{name}": batch for key, batch in batches.items() for name in inputs})
     calls = [
         {"signature": CONTEST_SIGNATURE, "inputs": work / "images.npz", "outputs": work / "images_out.npz"},
         {"signature": BATCH_SIGNATURE, "inputs": work / "batches.npz", "outputs": work / "batches_out.npz"},
@@ -187,6 +210,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--size", type=int, help="side in pixels that served images are resized to; default: the spec's"
     )
+    parser.add_argument(
+        "--check-sizes", type=int, nargs="+", default=[], help="sides in pixels to measure parity at as well"
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace the folder if it holds something")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON before the path")
     return parser.parse_args()
@@ -197,7 +223,12 @@ def main() -> None:
     arguments = parse_arguments()
     out = arguments.out or arguments.ckpt.with_suffix("")
     rows = to_savedmodel(
-        arguments.ckpt, out, framework=arguments.framework, size=arguments.size, overwrite=arguments.overwrite
+        arguments.ckpt,
+        out,
+        framework=arguments.framework,
+        size=arguments.size,
+        check_sizes=arguments.check_sizes,
+        overwrite=arguments.overwrite,
     )
     for row in rows:
         log(str(row))

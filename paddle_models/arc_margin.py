@@ -13,13 +13,26 @@ SINE_EPSILON = 1e-7
 
 
 class ArcMargin(nn.Layer):
-    """Class weights float [classes, embedding_size] and the logits that they give a descriptor."""
+    """Class weights float [classes · sub_centers, embedding_size] and the logits that they give a descriptor.
 
-    def __init__(self, classes: int, embedding_size: int, scale: float) -> None:
+    Args:
+        classes: to tell apart.
+        embedding_size: of the descriptors.
+        scale: of the cosines.
+        sub_centers: class weights a class; the nearest one counts (Sub-center ArcFace, ECCV 2020, eq. 4).
+        dynamic: each class takes its own share of the margin, `class_margin` float [classes] (arXiv 2010.05350, §2.2).
+    """
+
+    def __init__(
+        self, classes: int, embedding_size: int, scale: float, sub_centers: int = 1, dynamic: bool = False
+    ) -> None:
         super().__init__()
-        self.scale = scale
+        self.scale, self.sub_centers, self.dynamic = scale, sub_centers, dynamic
         initial = nn.initializer.Normal(std=embedding_size**-0.5)
-        self.weight = self.create_parameter([classes, embedding_size], default_initializer=initial)
+        shape = [classes * sub_centers, embedding_size]
+        self.weight = self.create_parameter(shape, default_initializer=initial)
+        if dynamic:
+            self.register_buffer("class_margin", paddle.ones([classes]))
 
     def forward(self, descriptors: Tensor, labels: Tensor, margin: float) -> Tensor:
         """Logits of the classes, the right one's angle enlarged by the margin.
@@ -27,20 +40,39 @@ class ArcMargin(nn.Layer):
         Where angle + margin would pass π, the cosine goes on as a straight line, so that the loss stays monotonic.
 
         Args:
-            descriptors: float [N, embedding_size], unit norm.
+            descriptors: float [N, embedding_size].
             labels: int64 [N].
             margin: in radians.
 
         Returns:
             float [N, classes], from -scale to scale but for the straight line.
         """
-        cosine = descriptors @ unit_norm(self.weight).T
+        cosine = self.cosine(descriptors)
         right = paddle.take_along_axis(cosine, labels[:, None], axis=1)
-        sine = (1 - right.square()).clip(min=SINE_EPSILON).sqrt()
-        moved = right * math.cos(margin) - sine * math.sin(margin)
-        moved = paddle.where(right > math.cos(math.pi - margin), moved, right - math.sin(margin) * margin)
-        chosen = functional.one_hot(labels, cosine.shape[1]).astype(cosine.dtype)
-        return self.scale * (cosine + chosen * (moved - right))
+        margins = paddle.full_like(right, margin)
+        if self.dynamic:
+            margins = margins * paddle.gather(self.class_margin, labels)[:, None]
+        return self.scale * with_target(cosine, labels, add_angle(right, margins))
+
+    def cosine(self, descriptors: Tensor) -> Tensor:
+        """float [N, classes]: the cosine to each class' nearest centre."""
+        cosine = unit_norm(descriptors) @ unit_norm(self.weight).T
+        if self.sub_centers == 1:
+            return cosine
+        return cosine.reshape([len(descriptors), -1, self.sub_centers]).max(axis=2)
+
+
+def add_angle(right: Tensor, margins: Tensor) -> Tensor:
+    """cos(angle + margin) of cosines [N, 1]; a straight line where the sum would pass π."""
+    sine = (1 - right.square()).clip(min=SINE_EPSILON).sqrt()
+    moved = right * margins.cos() - sine * margins.sin()
+    return paddle.where(right > (math.pi - margins).cos(), moved, right - margins.sin() * margins)
+
+
+def with_target(cosine: Tensor, labels: Tensor, target: Tensor) -> Tensor:
+    """Cosines [N, classes] with the right class' replaced by [N, 1]."""
+    chosen = functional.one_hot(labels, cosine.shape[1]).astype(cosine.dtype)
+    return cosine * (1 - chosen) + chosen * target
 
 
 def arc_margin_loss(logits: Tensor, labels: Tensor) -> Tensor:

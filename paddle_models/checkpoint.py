@@ -6,14 +6,15 @@ from paddle import nn
 
 from paddle_models.embedder import Embedder
 from zoo.checkpoint import Checkpoint
+from zoo.weights import without_loss
 
-_RENAMED = {"_mean": "running_mean", "_variance": "running_var"}
+_RENAMED = {"_mean": "running_mean", "_variance": "running_var", "scale": "weight"}
 
 
 def build(checkpoint: Checkpoint) -> Embedder:
     """The checkpoint's network in evaluation mode, without the class weights."""
     model = Embedder(checkpoint.spec)
-    load_weights(model, {n: v for n, v in checkpoint.weights.items() if not n.startswith("arc_margin.")})
+    load_weights(model, without_loss(checkpoint.weights))
     model.eval()
     return model
 

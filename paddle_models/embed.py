@@ -32,12 +32,12 @@ def embed(checkpoint: Checkpoint, pixels: Iterator[np.ndarray]) -> Iterator[np.n
 def embed_split(checkpoint: Checkpoint, data: Gldv2, split: str, batch_size: int) -> Embeddings:
     """Descriptors of all images of a split, in the order of its table."""
     ids = data.readable_ids(split)
-    size = checkpoint.spec.preprocess.size
+    size, how = checkpoint.spec.preprocess.size, checkpoint.spec.preprocess.resize
 
     def batches() -> Iterator[np.ndarray]:
         for start in tqdm(range(0, len(ids), batch_size), desc=f"embed {split}", unit="batch"):
             paths = (data.image_path(split, image_id) for image_id in ids[start : start + batch_size])
-            yield np.stack([resize(read_image(path), size) for path in paths])
+            yield np.stack([resize(read_image(path), size, how) for path in paths])
 
     source = {"model": checkpoint.spec.name, "framework": "paddle", "size": size, "checkpoint": fingerprint(checkpoint)}
     return Embeddings(tuple(ids), np.concatenate(list(embed(checkpoint, batches()))), source)

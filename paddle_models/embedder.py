@@ -4,26 +4,36 @@ import numpy as np
 import paddle
 from paddle import Tensor, nn
 
-from paddle_models.layers import AveragePool, GeneralisedMean, Neck, unit_norm
+from paddle_models.layers import Neck, global_pool, unit_norm
+from paddle_models.res2net import Res2NetBottleneck
 from paddle_models.resnest import SplitAttentionBottleneck
 from paddle_models.resnet import BasicBlock, Bottleneck, ResNet
 from zoo.specs import ModelSpec
 
-BLOCKS = {"basic": BasicBlock, "bottleneck": Bottleneck, "split_attention": SplitAttentionBottleneck}
+BLOCKS = {
+    "basic": BasicBlock,
+    "bottleneck": Bottleneck,
+    "split_attention": SplitAttentionBottleneck,
+    "res2net": Res2NetBottleneck,
+}
 
 
 class Embedder(nn.Layer):
-    """Input float [N, 3, H, W], normalised (`zoo.preprocess`); output: descriptors float [N, D], unit norm."""
+    """Input float [N, 3, H, W], normalised (`zoo.preprocess`); output: descriptors float [N, D], of unit norm but where
+    the spec says otherwise.
+    """
 
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
         head = spec.head
         self.backbone = ResNet(spec.backbone, BLOCKS[spec.backbone.block])
-        self.pool = GeneralisedMean(head.gem_p) if head.pool == "gem" else AveragePool()
-        self.neck = nn.Identity() if head.neck == "none" else Neck(spec.backbone.features, head)
+        self.pool = global_pool(head)
+        self.neck = nn.Identity() if head.neck == "none" else Neck(spec.features, head)
+        self.l2 = head.l2
 
     def forward(self, images: Tensor) -> Tensor:
-        return unit_norm(self.neck(self.pool(self.backbone(images))))
+        embedding = self.neck(self.pool(self.backbone(images)))
+        return unit_norm(embedding) if self.l2 else embedding
 
 
 def intermediates(model: nn.Layer, images: np.ndarray) -> dict[str, np.ndarray]:

@@ -1,4 +1,4 @@
-"""Layers that Paddle does not bring: split attention, generalised-mean pooling, the neck."""
+"""Layers that Paddle does not bring: split attention, squeeze-and-excitation, IBN-a, the poolings, the neck."""
 
 from functools import reduce
 from operator import add, mul
@@ -27,9 +27,45 @@ def shortcut_pool() -> nn.AvgPool2D:
     return nn.AvgPool2D(2, 2, ceil_mode=True, exclusive=True)
 
 
-def block_pool(stride: int) -> nn.AvgPool2D:
-    """ResNeSt's 3×3 average pooling after the split attention; padding counts, as in the original."""
-    return nn.AvgPool2D(3, stride, padding=1, exclusive=False)
+def block_pool(stride: int, counts_padding: bool) -> nn.AvgPool2D:
+    """The 3×3 average pooling inside ResNeSt's and Res2Net's blocks."""
+    return nn.AvgPool2D(3, stride, padding=1, exclusive=not counts_padding)
+
+
+def first_norm(channels: int, ibn: bool) -> nn.Layer:
+    """BatchNorm, or IBN-a's half of it."""
+    return InstanceBatchNorm(channels) if ibn else nn.BatchNorm2D(channels)
+
+
+class InstanceBatchNorm(nn.Layer):
+    """IBN-a (arXiv 1807.09441, figure 3a): the first half of the channels normalised in each image, the rest by BatchNorm.
+
+    Input and output: float [N, channels, H, W].
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.half = channels // 2
+        self.rest = channels - self.half
+        self.IN = nn.InstanceNorm2D(self.half)
+        self.BN = nn.BatchNorm2D(self.rest)
+
+    def forward(self, features: Tensor) -> Tensor:
+        first, second = paddle.split(features, [self.half, self.rest], axis=1)
+        return paddle.concat((self.IN(first), self.BN(second)), axis=1)
+
+
+class SqueezeExcitation(nn.Layer):
+    """Channels weighted by what the whole map holds (arXiv 1709.01507, §3). Input and output: float [N, channels, H, W]."""
+
+    def __init__(self, channels: int, hidden: int) -> None:
+        super().__init__()
+        self.fc1 = convolution(channels, hidden, 1, bias=True)
+        self.act = nn.ReLU()
+        self.fc2 = convolution(hidden, channels, 1, bias=True)
+
+    def forward(self, features: Tensor) -> Tensor:
+        return features * functional.sigmoid(self.fc2(self.act(self.fc1(features.mean((2, 3), keepdim=True)))))
 
 
 class SplitAttention(nn.Layer):
@@ -65,14 +101,15 @@ class SplitAttention(nn.Layer):
 
 
 class GeneralisedMean(nn.Layer):
-    """GeM pooling: the p-th root of the mean p-th power, p learnable (arXiv 1711.02512, eq. 3).
+    """GeM pooling: the p-th root of the mean p-th power (arXiv 1711.02512, eq. 3).
 
     Input: float [N, C, H, W]; output: float [N, C].
     """
 
-    def __init__(self, p: float) -> None:
+    def __init__(self, p: float, learned: bool) -> None:
         super().__init__()
-        self.p = self.create_parameter([1], default_initializer=nn.initializer.Constant(p))
+        initial = nn.initializer.Constant(p)
+        self.p = self.create_parameter([1], default_initializer=initial) if learned else p
 
     def forward(self, features: Tensor) -> Tensor:
         return features.clip(min=GEM_EPSILON).pow(self.p).mean((2, 3)).pow(1 / self.p)
@@ -85,16 +122,48 @@ class AveragePool(nn.Layer):
         return features.mean((2, 3))
 
 
+class MaxPool(nn.Layer):
+    """Global maximum pooling. Input: float [N, C, H, W]; output: float [N, C]."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        return features.max((2, 3))
+
+
+class ConcatenatedPool(nn.Layer):
+    """Two poolings side by side. Input: float [N, C, H, W]; output: float [N, 2 · C]."""
+
+    def __init__(self, pools: dict[str, nn.Layer]) -> None:
+        super().__init__()
+        self.names = tuple(pools)
+        for name, pool in pools.items():
+            self.add_sublayer(name, pool)
+
+    def forward(self, features: Tensor) -> Tensor:
+        return paddle.concat([getattr(self, name)(features) for name in self.names], axis=1)
+
+
+def global_pool(head: HeadSpec) -> nn.Layer:
+    """The head's pooling, from float [N, C, H, W] to [N, C], or [N, 2 · C] where two are concatenated."""
+    made = {"gem": lambda: GeneralisedMean(head.gem_p, head.gem_p_learned), "avg": AveragePool, "max": MaxPool}
+    pools = {name: made[name]() for name in head.pools}
+    return pools[head.pool] if len(pools) == 1 else ConcatenatedPool(pools)
+
+
 class Neck(nn.Layer):
     """From pooled features [N, features] to the embedding [N, embedding_size]."""
 
     def __init__(self, features: int, head: HeadSpec) -> None:
         super().__init__()
-        self.linear = nn.Linear(features, head.embedding_size, bias_attr=False)
-        self.bn = nn.BatchNorm1D(head.embedding_size) if head.neck == "linear_bn" else nn.Identity()
+        self.bn_first = head.neck == "bn_linear"
+        self.bn = nn.BatchNorm1D(features) if self.bn_first else None
+        self.linear = nn.Linear(features, head.embedding_size, bias_attr=None if head.neck_bias else False)
+        if head.neck == "linear_bn":
+            self.bn = nn.BatchNorm1D(head.embedding_size)
 
     def forward(self, features: Tensor) -> Tensor:
-        return self.bn(self.linear(features))
+        if self.bn is None:
+            return self.linear(features)
+        return self.linear(self.bn(features)) if self.bn_first else self.bn(self.linear(features))
 
 
 def unit_norm(vectors: Tensor) -> Tensor:

@@ -1,27 +1,36 @@
-"""ResNet with its "-D" stem and shortcut (arXiv 1512.03385, 1812.01187), stride in the 3×3 convolution."""
+"""ResNet and what grew from it (arXiv 1512.03385, 1812.01187, 1611.05431, 1709.01507, 1807.09441)."""
 
 from paddle import Tensor, nn
 
-from paddle_models.layers import convolution, shortcut_pool
+from paddle_models.layers import SqueezeExcitation, convolution, first_norm, shortcut_pool
 from zoo.specs import BackboneSpec
 
 
 class BasicBlock(nn.Layer):
     """Two 3×3 convolutions and a shortcut. Input float [N, inputs, H, W]; output [N, planes, H / stride, W / stride]."""
 
-    def __init__(self, spec: BackboneSpec, inputs: int, planes: int, stride: int, downsample: nn.Layer | None) -> None:
+    def __init__(
+        self,
+        spec: BackboneSpec,
+        layer: int,
+        inputs: int,
+        planes: int,
+        stride: int,
+        downsample: nn.Layer | None,
+    ) -> None:
         super().__init__()
         self.conv1 = convolution(inputs, planes, 3, stride)
-        self.bn1 = nn.BatchNorm2D(planes)
+        self.bn1 = first_norm(planes, spec.instance_normalised(layer))
         self.act1 = nn.ReLU()
         self.conv2 = convolution(planes, planes, 3)
         self.bn2 = nn.BatchNorm2D(planes)
+        self.se = squeeze_excitation(spec, planes)
         self.downsample = downsample or nn.Identity()
         self.act2 = nn.ReLU()
 
     def forward(self, features: Tensor) -> Tensor:
         residual = self.act1(self.bn1(self.conv1(features)))
-        residual = self.bn2(self.conv2(residual))
+        residual = self.se(self.bn2(self.conv2(residual)))
         return self.act2(residual + self.downsample(features))
 
 
@@ -31,24 +40,33 @@ class Bottleneck(nn.Layer):
     Input float [N, inputs, H, W]; output [N, planes · 4, H / stride, W / stride].
     """
 
-    def __init__(self, spec: BackboneSpec, inputs: int, planes: int, stride: int, downsample: nn.Layer | None) -> None:
+    def __init__(
+        self,
+        spec: BackboneSpec,
+        layer: int,
+        inputs: int,
+        planes: int,
+        stride: int,
+        downsample: nn.Layer | None,
+    ) -> None:
         super().__init__()
         width, outputs = spec.group_width(planes), planes * spec.expansion
         self.conv1 = convolution(inputs, width, 1)
-        self.bn1 = nn.BatchNorm2D(width)
+        self.bn1 = first_norm(width, spec.instance_normalised(layer))
         self.act1 = nn.ReLU()
         self.conv2 = convolution(width, width, 3, stride, groups=spec.cardinality)
         self.bn2 = nn.BatchNorm2D(width)
         self.act2 = nn.ReLU()
         self.conv3 = convolution(width, outputs, 1)
         self.bn3 = nn.BatchNorm2D(outputs)
+        self.se = squeeze_excitation(spec, planes)
         self.downsample = downsample or nn.Identity()
         self.act3 = nn.ReLU()
 
     def forward(self, features: Tensor) -> Tensor:
         residual = self.act1(self.bn1(self.conv1(features)))
         residual = self.act2(self.bn2(self.conv2(residual)))
-        residual = self.bn3(self.conv3(residual))
+        residual = self.se(self.bn3(self.conv3(residual)))
         return self.act3(residual + self.downsample(features))
 
 
@@ -62,8 +80,8 @@ class ResNet(nn.Layer):
         self.act1 = nn.ReLU()
         self.maxpool = nn.MaxPool2D(3, 2, padding=1)
         channels, layers = spec.stem_channels, []
-        for index, (depth, planes) in enumerate(zip(spec.depths, spec.planes, strict=True)):
-            layers.append(_layer(spec, block, depth, channels, planes, stride=1 if index == 0 else 2))
+        for layer, planes in enumerate(spec.planes, start=1):
+            layers.append(_layer(spec, block, layer, channels, planes))
             channels = planes * spec.expansion
         self.layer1, self.layer2, self.layer3, self.layer4 = layers
 
@@ -72,30 +90,37 @@ class ResNet(nn.Layer):
         return self.layer4(self.layer3(self.layer2(self.layer1(features))))
 
 
+def squeeze_excitation(spec: BackboneSpec, planes: int) -> nn.Layer:
+    """The block's squeeze-and-excitation, or nothing."""
+    if not spec.squeeze_excitation:
+        return nn.Identity()
+    return SqueezeExcitation(planes * spec.expansion, spec.squeezed(planes))
+
+
 def _stem(spec: BackboneSpec) -> nn.Layer:
     if spec.stem == "conv7x7":
         return convolution(3, spec.stem_channels, 7, stride=2)
+    first, second = spec.stem_widths
     return nn.Sequential(
-        convolution(3, spec.stem_width, 3, stride=2),
-        nn.BatchNorm2D(spec.stem_width),
+        convolution(3, first, 3, stride=2),
+        nn.BatchNorm2D(first),
         nn.ReLU(),
-        convolution(spec.stem_width, spec.stem_width, 3),
-        nn.BatchNorm2D(spec.stem_width),
+        convolution(first, second, 3),
+        nn.BatchNorm2D(second),
         nn.ReLU(),
-        convolution(spec.stem_width, spec.stem_channels, 3),
+        convolution(second, spec.stem_channels, 3),
     )
 
 
-def _layer(
-    spec: BackboneSpec, block: type[nn.Layer], depth: int, inputs: int, planes: int, stride: int
-) -> nn.Sequential:
-    outputs = planes * spec.expansion
-    first = block(spec, inputs, planes, stride, _downsample(spec, inputs, outputs, stride))
-    return nn.Sequential(first, *(block(spec, outputs, planes, 1, None) for _ in range(depth - 1)))
+def _layer(spec: BackboneSpec, block: type[nn.Layer], layer: int, inputs: int, planes: int) -> nn.Sequential:
+    outputs, stride = planes * spec.expansion, 1 if layer == 1 else 2
+    first = block(spec, layer, inputs, planes, stride, _downsample(spec, layer, inputs, outputs, stride))
+    others = (block(spec, layer, outputs, planes, 1, None) for _ in range(spec.depths[layer - 1] - 1))
+    return nn.Sequential(first, *others)
 
 
-def _downsample(spec: BackboneSpec, inputs: int, outputs: int, stride: int) -> nn.Layer | None:
-    if stride == 1 and inputs == outputs:
+def _downsample(spec: BackboneSpec, layer: int, inputs: int, outputs: int, stride: int) -> nn.Layer | None:
+    if not spec.needs_shortcut(layer, inputs, outputs):
         return None
     if spec.shortcut == "conv":
         return nn.Sequential(convolution(inputs, outputs, 1, stride), nn.BatchNorm2D(outputs))

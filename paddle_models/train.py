@@ -1,13 +1,14 @@
-"""Training in Paddle: one step of SGD on ArcMargin's loss; `zoo.training` does the rest."""
+"""Training in Paddle: one step of SGD on the margin loss; `zoo.training` does the rest."""
 
 import dataclasses
 
 import numpy as np
 import paddle
 
-from paddle_models.arc_margin import ArcMargin, arc_margin_loss
+from paddle_models.arc_margin import arc_margin_loss
 from paddle_models.checkpoint import from_paddle, load_weights, read_weights, to_paddle
 from paddle_models.embedder import Embedder
+from paddle_models.margins import build_margin
 from retrieval.data import Gldv2, batches_per_epoch, training_batches
 from zoo import training
 from zoo.command import run
@@ -28,7 +29,7 @@ class Trainer:
     def __init__(self, spec: ModelSpec, classes: int, recipe: Recipe, weights: dict[str, np.ndarray]) -> None:
         self.spec, self.recipe = spec, recipe
         self.model = Embedder(spec)
-        self.model.arc_margin = ArcMargin(classes, spec.head.embedding_size, recipe.scale)
+        self.model.arc_margin = build_margin(spec.loss, classes, spec.head.embedding_size, recipe.scale)
         load_weights(self.model, weights)
         # Paddle counts BatchNorm's statistics among the parameters.
         self.parameters = {n: p for n, p in self.model.named_parameters() if not p.stop_gradient}
@@ -85,7 +86,7 @@ def main() -> None:
         )
 
     per_epoch = batches_per_epoch(train_set, recipe.batch_size)
-    training.fit(Trainer, arguments.spec, recipe, len(train_set.landmark_ids), per_epoch, batches, arguments.out)
+    training.fit(Trainer, arguments.spec, recipe, train_set.class_counts, per_epoch, batches, arguments.out)
     print(arguments.out)
 
 

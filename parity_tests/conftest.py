@@ -9,35 +9,55 @@ from export.probes import pixel_batches
 from parity_tests.random_weights import random_checkpoint
 from zoo.checkpoint import Checkpoint
 from zoo.preprocess import normalise
-from zoo.specs import SPECS, BackboneSpec, HeadSpec, ModelSpec, PreprocessSpec
+from zoo.specs import BackboneSpec, HeadSpec, ModelSpec, PreprocessSpec
+from zoo.variants import SPECS, VARIANTS
 
-_SMALL = {"depths": (2, 1, 1, 1), "planes": (8, 16, 24, 32), "stem_channels": 24, "stem_width": 8}
-
-
-def _small(
-    name: str, head: HeadSpec | None = None, preprocess: PreprocessSpec | None = None, **changes: object
-) -> ModelSpec:
-    backbone: BackboneSpec = replace(SPECS[name].backbone, **_SMALL, **changes)
-    head = head or HeadSpec(embedding_size=64)
-    return ModelSpec(f"{name}_small", backbone, head, preprocess or PreprocessSpec(size=64))
+_HEAD = HeadSpec(embedding_size=64)
+_SIZE = PreprocessSpec(size=64)
 
 
-SMALL_SPECS: dict[str, ModelSpec] = {
-    "resnet18": _small("resnet18"),
-    "resnet50": _small("resnet50"),
-    "resnet50_vd": _small("resnet50_vd"),
-    "resnext50_vd": _small("resnet50_vd", cardinality=4),
-    "resnest50": _small("resnest50"),
-    "resnest50_radix1": _small("resnest50", radix=1),
-    "resnest50_radix4": _small("resnest50", radix=4),
-    "resnest50_cardinality2": _small("resnest50", cardinality=2),
-    "resnet18_average_pool": _small("resnet18", HeadSpec(pool="avg", embedding_size=64)),
-    "resnet18_no_neck": _small("resnet18", HeadSpec(neck="none", embedding_size=32)),
-    "resnet18_neck_bn_bgr": _small(
+def shrunk(name: str, head: HeadSpec = _HEAD, preprocess: PreprocessSpec = _SIZE, **changes: object) -> ModelSpec:
+    """A variant with an eighth of its planes and a block or two a layer; everything else is the variant's own."""
+    backbone: BackboneSpec = SPECS[name].backbone
+    # Groups no narrower than two channels: within a narrower one nothing could be swapped.
+    cardinality = min(backbone.cardinality, 8)
+    small = replace(
+        backbone,
+        depths=(2, 1, 1, 1) if max(backbone.depths) < 10 else (2, 1, 2, 1),
+        planes=(8, 16, 24, 32),
+        stem_channels=24,
+        stem_width=8,
+        base_width=32 if cardinality >= 4 else 64,
+        cardinality=cardinality,
+    )
+    return ModelSpec(f"{name}_small", replace(small, **changes), head, preprocess)
+
+
+def _with_head(**head: object) -> ModelSpec:
+    return shrunk("resnet18", HeadSpec(**{"embedding_size": 64, **head}))
+
+
+def _families() -> dict[str, str]:
+    """The shrunk member that stands for each variant: the first variant that shrinks to the same network."""
+    first: dict[BackboneSpec, str] = {}
+    return {name: first.setdefault(shrunk(name).backbone, name) for name in VARIANTS}
+
+
+FAMILIES: dict[str, str] = _families()
+HEADS: dict[str, ModelSpec] = {
+    "average_pool": _with_head(pool="avg"),
+    "max_pool_bn_first": _with_head(pool="max", neck="bn_linear", neck_bias=True),
+    "average_and_gem_pool": _with_head(pool="avg_gem", neck="linear_bn", neck_bias=True),
+    "fixed_gem_no_neck": _with_head(gem_p_learned=False, neck="none", embedding_size=32),
+    "neck_bn_bgr": shrunk(
         "resnet18", HeadSpec(neck="linear_bn", embedding_size=64), PreprocessSpec(size=64, channels="bgr")
     ),
+    "bilinear_not_normalised": shrunk(
+        "resnet18", HeadSpec(embedding_size=64, l2=False), PreprocessSpec(size=64, resize="bilinear")
+    ),
 }
-"""Shrunk, but with every kind of layer and switch that the spec knows."""
+SMALL_SPECS: dict[str, ModelSpec] = {name: shrunk(name) for name in dict.fromkeys(FAMILIES.values())} | HEADS
+"""Shrunk, and every kind of layer and switch that the specs know is among them."""
 
 
 @pytest.fixture(params=SMALL_SPECS)

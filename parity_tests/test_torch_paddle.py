@@ -19,7 +19,7 @@ from export import parity
 from parity_tests.conftest import SMALL_SPECS
 from parity_tests.random_weights import random_checkpoint
 from zoo.checkpoint import load_checkpoint, save_checkpoint
-from zoo.specs import SPECS
+from zoo.variants import SPECS
 from zoo.weights import is_buffer, parameter_shapes
 
 FLOAT64 = 1e-9

@@ -67,6 +67,11 @@ class TrainSet:
     labels: np.ndarray
     landmark_ids: tuple[int, ...]
 
+    @property
+    def class_counts(self) -> tuple[int, ...]:
+        """Images of each class index."""
+        return tuple(np.bincount(self.labels, minlength=len(self.landmark_ids)).tolist())
+
 
 class Gldv2:
     """A data set on disk.

@@ -6,6 +6,7 @@ from torch import nn
 
 from torch_models.embedder import Embedder
 from zoo.checkpoint import Checkpoint
+from zoo.weights import without_loss
 
 _NOT_SAVED = ".num_batches_tracked"
 """PyTorch's BatchNorm counts batches; nothing reads the count where the momentum is given, and Paddle has none."""
@@ -14,7 +15,7 @@ _NOT_SAVED = ".num_batches_tracked"
 def build(checkpoint: Checkpoint) -> Embedder:
     """The checkpoint's network in evaluation mode, without the class weights."""
     model = Embedder(checkpoint.spec)
-    load_weights(model, {n: v for n, v in checkpoint.weights.items() if not n.startswith("arc_margin.")})
+    load_weights(model, without_loss(checkpoint.weights))
     return model.eval()
 
 

@@ -1,4 +1,4 @@
-"""Layers that PyTorch does not bring: split attention, generalised-mean pooling, the neck."""
+"""Layers that PyTorch does not bring: split attention, squeeze-and-excitation, IBN-a, the poolings, the neck."""
 
 from functools import reduce
 from operator import add, mul
@@ -24,9 +24,45 @@ def shortcut_pool() -> nn.AvgPool2d:
     return nn.AvgPool2d(2, 2, ceil_mode=True, count_include_pad=False)
 
 
-def block_pool(stride: int) -> nn.AvgPool2d:
-    """ResNeSt's 3×3 average pooling after the split attention; padding counts, as in the original."""
-    return nn.AvgPool2d(3, stride, padding=1, count_include_pad=True)
+def block_pool(stride: int, counts_padding: bool) -> nn.AvgPool2d:
+    """The 3×3 average pooling inside ResNeSt's and Res2Net's blocks."""
+    return nn.AvgPool2d(3, stride, padding=1, count_include_pad=counts_padding)
+
+
+def first_norm(channels: int, ibn: bool) -> nn.Module:
+    """BatchNorm, or IBN-a's half of it."""
+    return InstanceBatchNorm(channels) if ibn else nn.BatchNorm2d(channels)
+
+
+class InstanceBatchNorm(nn.Module):
+    """IBN-a (arXiv 1807.09441, figure 3a): the first half of the channels normalised in each image, the rest by BatchNorm.
+
+    Input and output: float [N, channels, H, W].
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.half = channels // 2
+        self.rest = channels - self.half
+        self.IN = nn.InstanceNorm2d(self.half, affine=True)
+        self.BN = nn.BatchNorm2d(self.rest)
+
+    def forward(self, features: Tensor) -> Tensor:
+        first, second = features.split((self.half, self.rest), dim=1)
+        return torch.cat((self.IN(first), self.BN(second)), dim=1)
+
+
+class SqueezeExcitation(nn.Module):
+    """Channels weighted by what the whole map holds (arXiv 1709.01507, §3). Input and output: float [N, channels, H, W]."""
+
+    def __init__(self, channels: int, hidden: int) -> None:
+        super().__init__()
+        self.fc1 = convolution(channels, hidden, 1, bias=True)
+        self.act = nn.ReLU()
+        self.fc2 = convolution(hidden, channels, 1, bias=True)
+
+    def forward(self, features: Tensor) -> Tensor:
+        return features * self.fc2(self.act(self.fc1(features.mean((2, 3), keepdim=True)))).sigmoid()
 
 
 class SplitAttention(nn.Module):
@@ -62,14 +98,14 @@ class SplitAttention(nn.Module):
 
 
 class GeneralisedMean(nn.Module):
-    """GeM pooling: the p-th root of the mean p-th power, p learnable (arXiv 1711.02512, eq. 3).
+    """GeM pooling: the p-th root of the mean p-th power (arXiv 1711.02512, eq. 3).
 
     Input: float [N, C, H, W]; output: float [N, C].
     """
 
-    def __init__(self, p: float) -> None:
+    def __init__(self, p: float, learned: bool) -> None:
         super().__init__()
-        self.p = nn.Parameter(torch.full((1,), p))
+        self.p = nn.Parameter(torch.full((1,), p)) if learned else p
 
     def forward(self, features: Tensor) -> Tensor:
         return features.clamp(min=GEM_EPSILON).pow(self.p).mean((2, 3)).pow(1 / self.p)
@@ -82,16 +118,48 @@ class AveragePool(nn.Module):
         return features.mean((2, 3))
 
 
+class MaxPool(nn.Module):
+    """Global maximum pooling. Input: float [N, C, H, W]; output: float [N, C]."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        return features.amax((2, 3))
+
+
+class ConcatenatedPool(nn.Module):
+    """Two poolings side by side. Input: float [N, C, H, W]; output: float [N, 2 · C]."""
+
+    def __init__(self, pools: dict[str, nn.Module]) -> None:
+        super().__init__()
+        self.names = tuple(pools)
+        for name, pool in pools.items():
+            self.add_module(name, pool)
+
+    def forward(self, features: Tensor) -> Tensor:
+        return torch.cat([getattr(self, name)(features) for name in self.names], dim=1)
+
+
+def global_pool(head: HeadSpec) -> nn.Module:
+    """The head's pooling, from float [N, C, H, W] to [N, C], or [N, 2 · C] where two are concatenated."""
+    made = {"gem": lambda: GeneralisedMean(head.gem_p, head.gem_p_learned), "avg": AveragePool, "max": MaxPool}
+    pools = {name: made[name]() for name in head.pools}
+    return pools[head.pool] if len(pools) == 1 else ConcatenatedPool(pools)
+
+
 class Neck(nn.Module):
     """From pooled features [N, features] to the embedding [N, embedding_size]."""
 
     def __init__(self, features: int, head: HeadSpec) -> None:
         super().__init__()
-        self.linear = nn.Linear(features, head.embedding_size, bias=False)
-        self.bn = nn.BatchNorm1d(head.embedding_size) if head.neck == "linear_bn" else nn.Identity()
+        self.bn_first = head.neck == "bn_linear"
+        self.bn = nn.BatchNorm1d(features) if self.bn_first else None
+        self.linear = nn.Linear(features, head.embedding_size, bias=head.neck_bias)
+        if head.neck == "linear_bn":
+            self.bn = nn.BatchNorm1d(head.embedding_size)
 
     def forward(self, features: Tensor) -> Tensor:
-        return self.bn(self.linear(features))
+        if self.bn is None:
+            return self.linear(features)
+        return self.linear(self.bn(features)) if self.bn_first else self.bn(self.linear(features))
 
 
 def unit_norm(vectors: Tensor) -> Tensor:

@@ -7,26 +7,37 @@ from zoo.specs import BackboneSpec
 
 
 class SplitAttentionBottleneck(nn.Module):
-    """1×1 convolution, split attention, 3×3 average pooling where the block strides, 1×1 convolution, and a shortcut.
+    """1×1 convolution, split attention, 1×1 convolution and a shortcut; where the block strides, a 3×3 average pooling
+    behind the split attention, or before it.
 
     Input float [N, inputs, H, W]; output [N, planes · 4, H / stride, W / stride].
     """
 
-    def __init__(self, spec: BackboneSpec, inputs: int, planes: int, stride: int, downsample: nn.Module | None) -> None:
+    def __init__(
+        self,
+        spec: BackboneSpec,
+        layer: int,
+        inputs: int,
+        planes: int,
+        stride: int,
+        downsample: nn.Module | None,
+    ) -> None:
         super().__init__()
         width, outputs = spec.group_width(planes), planes * spec.expansion
+        pool = block_pool(stride, spec.pool_counts_padding) if stride > 1 else nn.Identity()
         self.conv1 = convolution(inputs, width, 1)
         self.bn1 = nn.BatchNorm2d(width)
         self.act1 = nn.ReLU()
+        self.avd_first = pool if spec.avd_first else nn.Identity()
         self.conv2 = SplitAttention(width, spec.attention_channels(planes), spec.radix, spec.cardinality)
-        self.avd_last = block_pool(stride) if stride > 1 else nn.Identity()
+        self.avd_last = nn.Identity() if spec.avd_first else pool
         self.conv3 = convolution(width, outputs, 1)
         self.bn3 = nn.BatchNorm2d(outputs)
         self.downsample = downsample or nn.Identity()
         self.act3 = nn.ReLU()
 
     def forward(self, features: Tensor) -> Tensor:
-        residual = self.act1(self.bn1(self.conv1(features)))
+        residual = self.avd_first(self.act1(self.bn1(self.conv1(features))))
         residual = self.avd_last(self.conv2(residual))
         residual = self.bn3(self.conv3(residual))
         return self.act3(residual + self.downsample(features))

@@ -1,4 +1,4 @@
-"""Training in PyTorch: one step of SGD on ArcMargin's loss; `zoo.training` does the rest."""
+"""Training in PyTorch: one step of SGD on the margin loss; `zoo.training` does the rest."""
 
 import dataclasses
 
@@ -6,9 +6,10 @@ import numpy as np
 import torch
 
 from retrieval.data import Gldv2, batches_per_epoch, training_batches
-from torch_models.arc_margin import ArcMargin, arc_margin_loss
+from torch_models.arc_margin import arc_margin_loss
 from torch_models.checkpoint import load_weights, read_weights
 from torch_models.embedder import Embedder
+from torch_models.margins import build_margin
 from zoo import training
 from zoo.command import run
 from zoo.preprocess import normalise
@@ -25,7 +26,7 @@ class Trainer:
     def __init__(self, spec: ModelSpec, classes: int, recipe: Recipe, weights: dict[str, np.ndarray]) -> None:
         self.spec, self.recipe = spec, recipe
         self.model = Embedder(spec)
-        self.model.arc_margin = ArcMargin(classes, spec.head.embedding_size, recipe.scale)
+        self.model.arc_margin = build_margin(spec.loss, classes, spec.head.embedding_size, recipe.scale)
         load_weights(self.model, weights)
         self.parameters = dict(self.model.named_parameters())
         decayed = [value for value in self.parameters.values() if value.ndim > 1]
@@ -81,7 +82,7 @@ def main() -> None:
         )
 
     per_epoch = batches_per_epoch(train_set, recipe.batch_size)
-    training.fit(Trainer, arguments.spec, recipe, len(train_set.landmark_ids), per_epoch, batches, arguments.out)
+    training.fit(Trainer, arguments.spec, recipe, train_set.class_counts, per_epoch, batches, arguments.out)
     print(arguments.out)
 
 

@@ -28,20 +28,37 @@ def _triangle_filter(length: int, size: int) -> np.ndarray:
     return weights * (one / weights.sum(axis=1, keepdims=True))
 
 
-def resize(image: np.ndarray, size: int) -> np.ndarray:
+@functools.lru_cache(maxsize=256)
+def _nearest_two(length: int, size: int) -> np.ndarray:
+    """Weights float32 [size, length] of bilinear sampling that averages over nothing (TensorFlow's ResizeBilinear)."""
+    half = np.float32(0.5)
+    scale = np.float32(length) / np.float32(size)
+    place = (np.arange(size, dtype=np.float32) + half) * scale - half
+    below = np.floor(place)
+    share = place - below
+    weights = np.zeros((size, length), np.float32)
+    rows = np.arange(size)
+    np.add.at(weights, (rows, np.maximum(below, 0).astype(int)), 1 - share)
+    np.add.at(weights, (rows, np.minimum(below + 1, length - 1).astype(int)), share)
+    return weights
+
+
+def resize(image: np.ndarray, size: int, how: str = "antialias") -> np.ndarray:
     """Stretches an image to a square.
 
     Args:
         image: uint8 [H, W, 3], any H and W from 1.
         size: the square's side in pixels.
+        how: `antialias` or `bilinear` (`PreprocessSpec.resize`).
 
     Returns:
         float32 [size, size, 3], values from 0 to 255, not rounded.
     """
     height, width, channels = image.shape
+    weights = {"antialias": _triangle_filter, "bilinear": _nearest_two}[how]
     # Rows first: a tall panorama gets small before anything else is computed from it.
-    rows = _triangle_filter(height, size) @ image.reshape(height, width * channels).astype(np.float32)
-    return np.einsum("sw,hwc->hsc", _triangle_filter(width, size), rows.reshape(size, width, channels), optimize=True)
+    rows = weights(height, size) @ image.reshape(height, width * channels).astype(np.float32)
+    return np.einsum("sw,hwc->hsc", weights(width, size), rows.reshape(size, width, channels), optimize=True)
 
 
 def normalise(pixels: np.ndarray, spec: PreprocessSpec) -> np.ndarray:
@@ -62,4 +79,4 @@ def normalise(pixels: np.ndarray, spec: PreprocessSpec) -> np.ndarray:
 
 def network_input(image: np.ndarray, spec: PreprocessSpec) -> np.ndarray:
     """One uint8 [H, W, 3] RGB image of any size → float32 [1, 3, size, size]."""
-    return normalise(resize(image, spec.size)[None], spec)
+    return normalise(resize(image, spec.size, spec.resize)[None], spec)

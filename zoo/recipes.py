@@ -15,7 +15,8 @@ from pathlib import Path
 import yaml
 
 from zoo.errors import RecipeError, SpecError
-from zoo.specs import get_spec, read_fields
+from zoo.specs import LossSpec, read_fields
+from zoo.variants import get_spec
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Stage:
     Attributes:
         epochs: passes over the training set.
         resolution: side of the square training images, in pixels.
-        margin: ArcMargin's, in radians.
+        margin: the loss'; in radians, for CosFace in cosines.
         learning_rate: the cosine schedule's start; it ends at 0 with the stage.
         warmup_epochs: the learning rate rises linearly for that long first.
     """
@@ -60,7 +61,8 @@ class Recipe:
         models: variants that this recipe is for; `pipeline.py` trains each of them in both frameworks.
         stages: in their order.
         batch_size: images a step.
-        scale: of ArcMargin's cosines.
+        loss: the margin loss; AdaCos alone takes neither margin nor scale.
+        scale: of the cosines.
         momentum: of SGD, in Nesterov's form.
         weight_decay: on convolutions, linear and class weights; not on BatchNorm, biases and GeM's exponent.
         gradient_clip: greatest Euclidean norm of all gradients together.
@@ -72,6 +74,7 @@ class Recipe:
     models: list[str]
     stages: list[Stage]
     batch_size: int
+    loss: LossSpec = dataclasses.field(default_factory=LossSpec)
     scale: float = 30.0
     momentum: float = 0.9
     weight_decay: float = 1e-4

@@ -11,12 +11,18 @@ CONTEST_INPUT = "input_image"
 BATCH_SIGNATURE = "embed_resized"
 
 DESCRIPTOR = "global_descriptor"
-"""float32 [D] from the contest's signature, [N, D] from the batch signature; unit Euclidean norm."""
+"""float32 [D] from the contest's signature, [N, D] from the batch signature; unit Euclidean norm but where the spec says otherwise."""
 
 
-def batch_input(size: int) -> str:
+def batch_input(size: int, resize: str = "antialias") -> str:
     """Name of the batch signature's input float32 [N, size, size, 3], RGB, values from 0 to 255.
 
-    An ensemble has one such input for each resolution that its members want.
+    An ensemble has one such input for each resolution and way of resizing (`PreprocessSpec`) that its members want.
     """
-    return f"images_{size}"
+    return f"images_{size}" + ("" if resize == "antialias" else f"_{resize}")
+
+
+def read_batch_input(name: str) -> tuple[int, str]:
+    """Size and way of resizing that an input's name stands for."""
+    _, size, *resize = name.split("_")
+    return int(size), resize[0] if resize else "antialias"

@@ -1,14 +1,14 @@
-"""What a model is, as data: one frozen spec a variant, each row saying only how it differs.
+"""What a model is, as data: one frozen spec a variant (the table is `zoo.variants`).
 
 Both frameworks build a network from these specs alone, so a variant exists in both or in neither.
 
-Sources: ResNet (arXiv 1512.03385, stride in the 3×3 convolution as in torchvision), the "-D"/"vd" stem and shortcut
-(arXiv 1812.01187), ResNeSt (arXiv 2004.08955), GeM (arXiv 1711.02512), and the head of the 2nd place solution of Google
-Landmark Retrieval 2020 (arXiv 2210.01624): GeM, then a linear layer to 512 without bias.
+Sources: ResNet (arXiv 1512.03385, stride in the 3×3 convolution as in torchvision: "-B"), the "-C" stem and the "-D"
+shortcut (arXiv 1812.01187), ResNeXt (arXiv 1611.05431), squeeze-and-excitation (arXiv 1709.01507), IBN-a (arXiv
+1807.09441), ResNeSt (arXiv 2004.08955), Res2Net (arXiv 1904.01169), GeM (arXiv 1711.02512), and the head of the 2nd place
+solution of Google Landmark Retrieval 2020 (arXiv 2210.01624): GeM, then a linear layer to 512 without bias.
 """
 
 import dataclasses
-import difflib
 import math
 import types
 import typing
@@ -24,30 +24,48 @@ class BackboneSpec:
 
     Attributes:
         depths: blocks in layer1 … layer4.
-        block: `basic` (two 3×3), `bottleneck` (1×1, 3×3, 1×1) or `split_attention` (ResNeSt's bottleneck).
+        block: `basic` (two 3×3), `bottleneck` (1×1, 3×3, 1×1), `split_attention` (ResNeSt's bottleneck) or `res2net`
+            (a bottleneck whose 3×3 convolution is a hierarchy of `scale` splits).
         planes: channels of the 3×3 convolution in layer1 … layer4 at cardinality 1 and base width 64.
-        stem: `conv7x7`, or `deep`: three 3×3 convolutions of `stem_width`, `stem_width` and the stem's output channels.
+        stem: `conv7x7`; or `deep`, three 3×3 convolutions of `stem_width`, `stem_width` and the stem's output channels;
+            or `deep_tiered`, whose first one is a quarter narrower.
         stem_width: channels of the deep stem's first two convolutions.
         stem_channels: channels that the stem hands to layer1.
         shortcut: how a block's shortcut gets smaller: `conv` (1×1 with stride) or `avg_conv` (2×2 average pooling that
             does not count padding, then 1×1: the "-D" shortcut).
+        first_shortcut: a 1×1 shortcut in layer1's first block even where nothing changes (PaddleClas' basic blocks).
         cardinality: groups of the 3×3 convolution (ResNeXt's meaning), within each radix split.
-        base_width: channels of one group where `planes` is 64.
+        base_width: channels of one group (for `res2net`: of one split) where `planes` is 64.
         radix: splits that ResNeSt's attention chooses among.
-        reduction: how much narrower than its input the attention's hidden layer is (never below 32 channels).
+        reduction: how much narrower than its input split attention's hidden layer is (never below 32 channels).
+        avd_first: ResNeSt's 3×3 average pooling stands before the split attention ("fast"), not behind it.
+        scale: splits of Res2Net's hierarchy.
+        hierarchy_from_first: Res2Net's layer1 begins with a hierarchical block (PaddleClas); in the original, and in
+            every layer that strides, the first block's splits are convolved apart and its last one is pooled.
+        pool_counts_padding: ResNeSt's and Res2Net's 3×3 average poolings count the zeros around the map (the original);
+            PaddleClas' do not.
+        squeeze_excitation: a squeeze-and-excitation of a sixteenth behind the block's last BatchNorm.
+        ibn_a: in layer1 … layer3, half of the first BatchNorm's channels are instance-normalised.
     """
 
     depths: tuple[int, int, int, int]
-    block: Literal["basic", "bottleneck", "split_attention"] = "bottleneck"
+    block: Literal["basic", "bottleneck", "split_attention", "res2net"] = "bottleneck"
     planes: tuple[int, int, int, int] = (64, 128, 256, 512)
-    stem: Literal["conv7x7", "deep"] = "conv7x7"
+    stem: Literal["conv7x7", "deep", "deep_tiered"] = "conv7x7"
     stem_width: int = 32
     stem_channels: int = 64
     shortcut: Literal["conv", "avg_conv"] = "conv"
+    first_shortcut: bool = False
     cardinality: int = 1
     base_width: int = 64
     radix: int = 1
     reduction: int = 4
+    avd_first: bool = False
+    scale: int = 1
+    hierarchy_from_first: bool = False
+    pool_counts_padding: bool = True
+    squeeze_excitation: bool = False
+    ibn_a: bool = False
 
     @property
     def expansion(self) -> int:
@@ -59,9 +77,26 @@ class BackboneSpec:
         """Channels of the last feature map."""
         return self.planes[-1] * self.expansion
 
+    @property
+    def stem_widths(self) -> tuple[int, int]:
+        """Channels of the deep stem's first two convolutions."""
+        return (self.stem_width // 4 * 3 if self.stem == "deep_tiered" else self.stem_width, self.stem_width)
+
     def group_width(self, planes: int) -> int:
-        """Channels of a block's 3×3 convolution."""
+        """Channels of a block's 3×3 convolution; of each of them in Res2Net."""
         return planes * self.base_width // 64 * self.cardinality
+
+    def squeezed(self, planes: int) -> int:
+        """Channels of a squeeze-and-excitation's hidden layer: a sixteenth, rounded to a multiple of 8."""
+        return max(8, int(planes * self.expansion / 16 + 4) // 8 * 8)
+
+    def needs_shortcut(self, layer: int, inputs: int, outputs: int) -> bool:
+        """Whether the first block of layer 1 … 4 has a shortcut of its own."""
+        return layer > 1 or inputs != outputs or self.first_shortcut
+
+    def instance_normalised(self, layer: int) -> bool:
+        """Whether the blocks of layer 1 … 4 are IBN-a's."""
+        return self.ibn_a and layer < 4
 
     def attention_channels(self, planes: int) -> int:
         """Channels of the hidden layer of a block's split attention."""
@@ -73,16 +108,50 @@ class HeadSpec:
     """From the last feature map to the descriptor.
 
     Attributes:
-        pool: `gem` (generalised mean with a learnable exponent) or `avg`.
-        gem_p: the exponent that training starts from.
-        neck: `linear` (no bias), `linear_bn` (no bias, then BatchNorm) or `none` (the pooled features are the embedding).
-        embedding_size: length of the embedding; must equal the backbone's features where there is no neck.
+        pool: `gem` (generalised mean), `avg`, `max`, or two of them concatenated.
+        gem_p: the exponent that training starts from, or stays at.
+        gem_p_learned: whether training moves it.
+        neck: `linear`, `linear_bn` (then BatchNorm), `bn_linear` (BatchNorm first) or `none` (the pooled features are the
+            embedding).
+        neck_bias: whether the neck's linear layer has a bias.
+        embedding_size: length of the embedding; must equal the pooled features where there is no neck.
+        l2: whether the descriptor is divided by its Euclidean norm.
     """
 
-    pool: Literal["gem", "avg"] = "gem"
+    pool: Literal["gem", "avg", "max", "avg_max", "avg_gem", "max_gem"] = "gem"
     gem_p: float = 3.0
-    neck: Literal["linear", "linear_bn", "none"] = "linear"
+    gem_p_learned: bool = True
+    neck: Literal["linear", "linear_bn", "bn_linear", "none"] = "linear"
+    neck_bias: bool = False
     embedding_size: int = 512
+    l2: bool = True
+
+    @property
+    def pools(self) -> tuple[str, ...]:
+        """The poolings that are concatenated."""
+        return tuple(self.pool.split("_"))
+
+
+@dataclass(frozen=True)
+class LossSpec:
+    """The margin loss over the class weights; its margin is the recipe's, stage by stage (`margins.py`).
+
+    Attributes:
+        kind: `arc_face` (arXiv 1801.07698), `cos_face` (1801.09414), `curricular_face` (2004.00288), `ada_cos`
+            (1905.00292: no margin, the scale moves by itself) or `dynamic_arc_face` (2010.05350: a frequent class
+            has a smaller margin).
+        sub_centers: class weights a class, the nearest of which counts (Sub-center ArcFace, ECCV 2020); 1 but for
+            `arc_face` and `dynamic_arc_face`.
+    """
+
+    kind: Literal["arc_face", "cos_face", "curricular_face", "ada_cos", "dynamic_arc_face"] = "arc_face"
+    sub_centers: int = 1
+
+    def __post_init__(self) -> None:
+        if self.sub_centers < 1 or (self.sub_centers > 1 and not self.kind.endswith("arc_face")):
+            raise SpecError(
+                f"{self.kind} with {self.sub_centers} sub_centers: only the arc_face losses have more than 1"
+            )
 
 
 @dataclass(frozen=True)
@@ -93,38 +162,56 @@ class PreprocessSpec:
         size: height and width in pixels that an image of any shape is resized to.
         mean, std: of each channel, in the network's channel order, for pixels from 0 to 1 (ImageNet's by default).
         channels: the order that the network wants.
+        resize: `antialias` averages over the pixels that a smaller image has no place for (a triangle filter, as PIL's
+            and `tf.image.resize(antialias=True)`); `bilinear` takes the four nearest ones alone, as OpenCV's default.
     """
 
     size: int = 224
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
     channels: Literal["rgb", "bgr"] = "rgb"
+    resize: Literal["antialias", "bilinear"] = "antialias"
 
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """One member of the zoo: a backbone, a head and the preprocessing that belong together."""
+    """One member of the zoo: a backbone, a head, a loss and the preprocessing that belong together."""
 
     name: str
     backbone: BackboneSpec
     head: HeadSpec = field(default_factory=HeadSpec)
     preprocess: PreprocessSpec = field(default_factory=PreprocessSpec)
+    loss: LossSpec = field(default_factory=LossSpec)
+
+    @property
+    def features(self) -> int:
+        """Length of the pooled features."""
+        return self.backbone.features * len(self.head.pools)
 
     def __post_init__(self) -> None:
         backbone, head = self.backbone, self.head
-        if head.neck == "none" and head.embedding_size != backbone.features:
+        if head.neck == "none" and head.embedding_size != self.features:
             raise SpecError(
-                f"{self.name}: without a neck the embedding is the pooled features, {backbone.features} long; "
-                f"found embedding_size {head.embedding_size}. Set it to {backbone.features} or choose a neck."
+                f"{self.name}: without a neck the embedding is the pooled features, {self.features} long; "
+                f"found embedding_size {head.embedding_size}. Set it to {self.features} or choose a neck."
             )
         if backbone.block != "split_attention" and backbone.radix != 1:
             raise SpecError(
                 f"{self.name}: radix {backbone.radix} needs block 'split_attention', found {backbone.block!r}"
             )
+        if (backbone.block == "res2net") != (backbone.scale > 1):
+            raise SpecError(f"{self.name}: a scale above 1 and block 'res2net' belong together")
         if backbone.block == "basic" and (backbone.cardinality, backbone.base_width) != (1, 64):
             raise SpecError(f"{self.name}: a basic block has cardinality 1 and base width 64")
+        if backbone.block in ("split_attention", "res2net") and (backbone.squeeze_excitation or backbone.ibn_a):
+            raise SpecError(f"{self.name}: squeeze-and-excitation and IBN-a belong to basic blocks and bottlenecks")
         if self.preprocess.size < 32:
             raise SpecError(f"{self.name}: size {self.preprocess.size} is below 32, the backbone's stride")
+
+    def headless(self) -> "ModelSpec":
+        """The backbone alone: averaged features, of unit norm, are the descriptor."""
+        head = HeadSpec(pool="avg", neck="none", embedding_size=self.backbone.features)
+        return replace(self, head=head)
 
     def resized(self, size: int) -> "ModelSpec":
         """The same model serving images at another size ("Fix": testing above the training resolution)."""
@@ -188,42 +275,3 @@ def _convert(hint: typing.Any, value: object, where: str) -> typing.Any:
     if (hint is int and value < 0) or (hint is float and not math.isfinite(value)):
         raise SpecError(f"{where}: expected a finite number, not negative where it counts something; found {value}")
     return value
-
-
-_RESNET50 = BackboneSpec(depths=(3, 4, 6, 3))
-_VD = {"stem": "deep", "shortcut": "avg_conv"}
-_RESNEST50 = replace(_RESNET50, block="split_attention", radix=2, **_VD)
-_WIDE_STEM = {"stem_width": 64, "stem_channels": 128}
-# A quarter and half of the width and one block a layer: small enough to train on two cores while a reader waits.
-_NARROW = {"depths": (1, 1, 1, 1), "stem_width": 16, "stem_channels": 32}
-
-_BACKBONES = {
-    "resnet10_narrow": BackboneSpec(block="basic", planes=(32, 64, 128, 256), **_NARROW),
-    "resnest14_narrow": replace(_RESNEST50, planes=(16, 32, 64, 128), **_NARROW),
-    "resnet18": BackboneSpec(depths=(2, 2, 2, 2), block="basic"),
-    "resnet34": BackboneSpec(depths=(3, 4, 6, 3), block="basic"),
-    "resnet50": _RESNET50,
-    "resnet101": replace(_RESNET50, depths=(3, 4, 23, 3)),
-    "resnet152": replace(_RESNET50, depths=(3, 8, 36, 3)),
-    "resnet50_vd": replace(_RESNET50, **_VD),
-    "resnet101_vd": replace(_RESNET50, depths=(3, 4, 23, 3), **_VD),
-    "resnet152_vd": replace(_RESNET50, depths=(3, 8, 36, 3), **_VD),
-    "resnest50": _RESNEST50,
-    "resnest101": replace(_RESNEST50, depths=(3, 4, 23, 3), **_WIDE_STEM),
-    "resnest200": replace(_RESNEST50, depths=(3, 24, 36, 3), **_WIDE_STEM),
-    "resnest269": replace(_RESNEST50, depths=(3, 30, 48, 8), **_WIDE_STEM),
-}
-
-SPECS: dict[str, ModelSpec] = {name: ModelSpec(name, backbone) for name, backbone in _BACKBONES.items()}
-
-
-def get_spec(name: str) -> ModelSpec:
-    """The spec of a variant by its name.
-
-    Raises:
-        SpecError: no such variant; the message names the nearest ones.
-    """
-    if name in SPECS:
-        return SPECS[name]
-    near = difflib.get_close_matches(name, SPECS, n=3) or sorted(SPECS)
-    raise SpecError(f"there is no model {name!r}. Did you mean {' or '.join(near)}?")

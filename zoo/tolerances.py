@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+NORM_EPSILON = 1e-12
+
 
 @dataclass(frozen=True)
 class Tolerance:
@@ -36,12 +38,14 @@ class Difference:
 def compare(expected: np.ndarray, found: np.ndarray) -> Difference:
     """Measures two float arrays [N, D] of descriptors, or [D].
 
-    The cosine is computed in float64, so that rounding does not hide a difference of 1e-7. Arrays of different shapes
+    Descriptors that are not of unit norm are measured as if they were: both sides are divided by the expected norm. The
+    cosine is computed in float64, so that rounding does not hide a difference of 1e-7. Arrays of different shapes
     or with values that are not finite differ by NaN, which is within no tolerance.
     """
     if expected.shape != found.shape or not (np.isfinite(expected).all() and np.isfinite(found).all()):
         return Difference(float("nan"), float("nan"))
     a, b = (np.atleast_2d(np.asarray(values, np.float64)) for values in (expected, found))
+    a, b = (values / np.maximum(np.linalg.norm(a, axis=1, keepdims=True), NORM_EPSILON) for values in (a, b))
     norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
     cosine = np.divide((a * b).sum(axis=1), norms, out=np.zeros(len(a)), where=norms > 0)
     return Difference(float(np.abs(a - b).max()), float(cosine.min()))

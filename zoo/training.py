@@ -6,10 +6,11 @@ alone. So a run that was interrupted and resumed computes the same weights as an
 
 import argparse
 import dataclasses
+import hashlib
 import json
 import math
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -23,7 +24,8 @@ from zoo.command import log
 from zoo.errors import CheckpointError, RecipeError
 from zoo.files import write_json
 from zoo.recipes import Recipe, Step, read_recipe, schedule
-from zoo.specs import ModelSpec, get_spec
+from zoo.specs import ModelSpec
+from zoo.variants import get_spec
 from zoo.weights import initial_weights
 
 Batches = Iterator[tuple[np.ndarray, np.ndarray]]
@@ -47,7 +49,7 @@ def fit(
     trainer_class: type[Trainer],
     spec: ModelSpec,
     recipe: Recipe,
-    classes: int,
+    class_counts: Sequence[int],
     batches_per_epoch: int,
     batches: Callable[[Step], Batches],
     out: Path,
@@ -59,9 +61,9 @@ def fit(
 
     Args:
         trainer_class: the framework's.
-        spec: the model; its serving resolution becomes the recipe's.
+        spec: the model; its serving resolution and its loss become the recipe's.
         recipe: the schedule.
-        classes: landmarks to tell apart.
+        class_counts: training images of each landmark to tell apart.
         batches_per_epoch: steps an epoch.
         batches: the batches of a step's epoch from that step on.
         out: the checkpoint to write.
@@ -70,17 +72,17 @@ def fit(
         CheckpointError: the state that was found belongs to another run, or the training diverged.
         KeyboardInterrupt: Ctrl-C; the state has been saved.
     """
-    spec = spec.resized(recipe.serving_resolution)
+    spec = dataclasses.replace(spec.resized(recipe.serving_resolution), loss=recipe.loss)
     identity = {
         "recipe": recipe.digest,
         "model": json.dumps(spec.to_dict()),
-        "classes": str(classes),
+        "class_counts": hashlib.sha256(np.asarray(class_counts, np.int64).tobytes()).hexdigest(),
         "batches_per_epoch": str(batches_per_epoch),
         "framework": trainer_class.framework,
     }
     steps = schedule(recipe, batches_per_epoch)
     state = out.with_suffix(".state.safetensors")
-    trainer, history = _begin(trainer_class, spec, recipe, classes, identity, state)
+    trainer, history = _begin(trainer_class, spec, recipe, class_counts, identity, state)
 
     def save_state() -> None:
         tensors = trainer.weights() | {MOMENTUM + name: value for name, value in trainer.momentum().items()}
@@ -115,15 +117,21 @@ def fit(
         "loss": round(float(np.mean([h["loss"] for h in history[-batches_per_epoch:]])), 4),
     }
     write_json(out.with_suffix(".history.json"), history)
-    save_checkpoint(out, Checkpoint(spec, trainer.weights(), classes, provenance))
+    save_checkpoint(out, Checkpoint(spec, trainer.weights(), len(class_counts), provenance))
     state.unlink(missing_ok=True)
 
 
 def _begin(
-    trainer_class: type[Trainer], spec: ModelSpec, recipe: Recipe, classes: int, identity: dict[str, str], state: Path
+    trainer_class: type[Trainer],
+    spec: ModelSpec,
+    recipe: Recipe,
+    class_counts: Sequence[int],
+    identity: dict[str, str],
+    state: Path,
 ) -> tuple[Trainer, list[dict]]:
+    classes = len(class_counts)
     if not state.exists():
-        return trainer_class(spec, classes, recipe, initial_weights(spec, classes, recipe.seed)), []
+        return trainer_class(spec, classes, recipe, initial_weights(spec, class_counts, recipe.seed)), []
     tensors, header = read_tensors(state)
     differing = [key for key, value in identity.items() if header.get(key) != value]
     if differing:

@@ -1,16 +1,19 @@
 """Names, shapes and first values of a model's tensors, derived from its spec without a framework.
 
-The grammar is torchvision's and timm's (`backbone.layer3.0.conv2.weight`); layouts are PyTorch's: convolutions
-[out, in / groups, height, width], linear weights [out, in], class weights [classes, embedding].
+The grammar is torchvision's and timm's (`backbone.layer3.0.conv2.weight`), for IBN-a IBN-Net's (`bn1.IN`, `bn1.BN`);
+layouts are PyTorch's: convolutions [out, in / groups, height, width], linear weights [out, in], class weights
+[classes · sub-centres, embedding].
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from zoo.specs import BackboneSpec, ModelSpec
 
 Shape = tuple[int, ...]
+LOSS_PREFIX = "arc_margin."
+"""Of the loss' tensors, which an exported network does not have."""
 
 
 def parameter_shapes(spec: ModelSpec, classes: int = 0) -> dict[str, Shape]:
@@ -18,89 +21,140 @@ def parameter_shapes(spec: ModelSpec, classes: int = 0) -> dict[str, Shape]:
 
     Args:
         spec: the model.
-        classes: rows of the ArcMargin class weights; 0 for a model without them.
+        classes: of the margin loss' class weights; 0 for a model without them.
     """
     shapes = {f"backbone.{name}": shape for name, shape in _backbone(spec.backbone)}
     head = spec.head
-    if head.pool == "gem":
-        shapes["pool.p"] = (1,)
+    if "gem" in head.pools and head.gem_p_learned:
+        shapes["pool.p" if head.pool == "gem" else "pool.gem.p"] = (1,)
+    if head.neck == "bn_linear":
+        shapes |= _batch_norm("neck.bn", spec.features)
     if head.neck != "none":
-        shapes["neck.linear.weight"] = (head.embedding_size, spec.backbone.features)
+        shapes["neck.linear.weight"] = (head.embedding_size, spec.features)
+        if head.neck_bias:
+            shapes["neck.linear.bias"] = (head.embedding_size,)
     if head.neck == "linear_bn":
         shapes |= _batch_norm("neck.bn", head.embedding_size)
     if classes:
-        shapes["arc_margin.weight"] = (classes, head.embedding_size)
+        shapes[f"{LOSS_PREFIX}weight"] = (classes * spec.loss.sub_centers, head.embedding_size)
+        shapes |= {f"{LOSS_PREFIX}{name}": shape for name, shape in loss_state(spec.loss.kind, classes).items()}
     return shapes
+
+
+def loss_state(kind: str, classes: int) -> dict[str, Shape]:
+    """What a margin loss keeps besides its class weights: measured or counted, not trained."""
+    kept = {"curricular_face": {"mean_cosine": (1,)}, "ada_cos": {"adaptive_scale": (1,)}}
+    return {"dynamic_arc_face": {"class_margin": (classes,)}, **kept}.get(kind, {})
 
 
 def _batch_norm(name: str, channels: int) -> dict[str, Shape]:
     return {f"{name}.{part}": (channels,) for part in ("weight", "bias", "running_mean", "running_var")}
 
 
-def _conv_bn(conv: str, bn: str, out: int, inputs: int, kernel: int, groups: int = 1) -> Iterator[tuple[str, Shape]]:
+def _conv_bn(
+    conv: str, bn: str, out: int, inputs: int, kernel: int, groups: int = 1, ibn: bool = False
+) -> Iterator[tuple[str, Shape]]:
     yield f"{conv}.weight", (out, inputs // groups, kernel, kernel)
-    yield from _batch_norm(bn, out).items()
+    if ibn:
+        yield from ((f"{bn}.IN.{part}", (out // 2,)) for part in ("weight", "bias"))
+        yield from _batch_norm(f"{bn}.BN", out - out // 2).items()
+    else:
+        yield from _batch_norm(bn, out).items()
+
+
+def _biased(name: str, out: int, inputs: int) -> Iterator[tuple[str, Shape]]:
+    """A 1×1 convolution with a bias."""
+    yield f"{name}.weight", (out, inputs, 1, 1)
+    yield f"{name}.bias", (out,)
 
 
 def _backbone(spec: BackboneSpec) -> Iterator[tuple[str, Shape]]:
-    channels, width = spec.stem_channels, spec.stem_width
-    if spec.stem == "deep":
-        yield from _conv_bn("conv1.0", "conv1.1", width, 3, 3)
-        yield from _conv_bn("conv1.3", "conv1.4", width, width, 3)
-        yield from _conv_bn("conv1.6", "bn1", channels, width, 3)
-    else:
+    channels, (first, second) = spec.stem_channels, spec.stem_widths
+    if spec.stem == "conv7x7":
         yield from _conv_bn("conv1", "bn1", channels, 3, 7)
+    else:
+        yield from _conv_bn("conv1.0", "conv1.1", first, 3, 3)
+        yield from _conv_bn("conv1.3", "conv1.4", second, first, 3)
+        yield from _conv_bn("conv1.6", "bn1", channels, second, 3)
     for layer, (depth, planes) in enumerate(zip(spec.depths, spec.planes, strict=True), start=1):
         for index in range(depth):
-            stride = 2 if index == 0 and layer > 1 else 1
             name, out = f"layer{layer}.{index}", planes * spec.expansion
-            yield from _block(spec, name, channels, planes)
-            if stride == 2 or channels != out:
+            yield from _block(spec, name, layer, channels, planes)
+            if spec.squeeze_excitation:
+                yield from _biased(f"{name}.se.fc1", spec.squeezed(planes), out)
+                yield from _biased(f"{name}.se.fc2", out, spec.squeezed(planes))
+            if index == 0 and spec.needs_shortcut(layer, channels, out):
                 first = 1 if spec.shortcut == "avg_conv" else 0
                 yield from _conv_bn(f"{name}.downsample.{first}", f"{name}.downsample.{first + 1}", out, channels, 1)
             channels = out
 
 
-def _block(spec: BackboneSpec, name: str, inputs: int, planes: int) -> Iterator[tuple[str, Shape]]:
+def _block(spec: BackboneSpec, name: str, layer: int, inputs: int, planes: int) -> Iterator[tuple[str, Shape]]:
+    ibn = spec.instance_normalised(layer)
     if spec.block == "basic":
-        yield from _conv_bn(f"{name}.conv1", f"{name}.bn1", planes, inputs, 3)
+        yield from _conv_bn(f"{name}.conv1", f"{name}.bn1", planes, inputs, 3, ibn=ibn)
         yield from _conv_bn(f"{name}.conv2", f"{name}.bn2", planes, planes, 3)
         return
     width, groups = spec.group_width(planes), spec.cardinality
-    yield from _conv_bn(f"{name}.conv1", f"{name}.bn1", width, inputs, 1)
+    yield from _conv_bn(f"{name}.conv1", f"{name}.bn1", width * spec.scale, inputs, 1, ibn=ibn)
     if spec.block == "split_attention":
         yield from _split_attention(spec, f"{name}.conv2", width, spec.attention_channels(planes))
+    elif spec.block == "res2net":
+        for split in range(spec.scale - 1):
+            yield from _conv_bn(f"{name}.convs.{split}", f"{name}.bns.{split}", width, width, 3, groups)
     else:
         yield from _conv_bn(f"{name}.conv2", f"{name}.bn2", width, width, 3, groups)
-    yield from _conv_bn(f"{name}.conv3", f"{name}.bn3", planes * spec.expansion, width, 1)
+    yield from _conv_bn(f"{name}.conv3", f"{name}.bn3", planes * spec.expansion, width * spec.scale, 1)
 
 
 def _split_attention(spec: BackboneSpec, name: str, width: int, hidden: int) -> Iterator[tuple[str, Shape]]:
     groups, splits = spec.cardinality, width * spec.radix
     yield from _conv_bn(f"{name}.conv", f"{name}.bn0", splits, width, 3, groups * spec.radix)
-    yield f"{name}.fc1.weight", (hidden, width // groups, 1, 1)
-    yield f"{name}.fc1.bias", (hidden,)
+    yield from _biased(f"{name}.fc1", hidden, width // groups)
     yield from _batch_norm(f"{name}.bn1", hidden).items()
-    yield f"{name}.fc2.weight", (splits, hidden // groups, 1, 1)
-    yield f"{name}.fc2.bias", (splits,)
+    yield from _biased(f"{name}.fc2", splits, hidden // groups)
 
 
 def is_buffer(name: str) -> bool:
-    """Whether a tensor is a BatchNorm statistic, which is measured and not trained."""
-    return name.endswith((".running_mean", ".running_var"))
+    """Whether a tensor is measured or counted, not trained: BatchNorm's statistics and the losses' own state."""
+    return name.endswith((".running_mean", ".running_var", ".mean_cosine", ".class_margin", ".adaptive_scale"))
 
 
-def initial_weights(spec: ModelSpec, classes: int, seed: int) -> dict[str, np.ndarray]:
+def without_loss(weights: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The network's tensors alone."""
+    return {name: value for name, value in weights.items() if not name.startswith(LOSS_PREFIX)}
+
+
+def dynamic_margins(class_counts: Sequence[int]) -> np.ndarray:
+    """float64 [classes]: each class' share of the stage's margin, (n / n of the rarest)^(-1/4).
+
+    The law n^(-1/4) is the 3rd place solution's of Google Landmark Recognition 2020 (arXiv 2010.05350, §2.2), scaled so
+    that the rarest class gets the whole margin of the stage.
+    """
+    counts = np.maximum(np.asarray(class_counts, np.float64), 1)
+    return (counts / counts.min()) ** -0.25
+
+
+def initial_weights(spec: ModelSpec, class_counts: Sequence[int], seed: int) -> dict[str, np.ndarray]:
     """The float32 values that training starts from, the same in both frameworks.
 
     Convolutions: He et al. (arXiv 1502.01852), normal, fan out. Linear and class weights: normal with a standard
-    deviation of 1/√embedding_size. BatchNorm: identity.
+    deviation of 1/√embedding_size. BatchNorm: identity. AdaCos' scale: √2 · log(classes - 1), its paper's equation 12.
+
+    Args:
+        spec: the model.
+        class_counts: training images of each class.
+        seed: of the random values.
     """
     random = np.random.default_rng(seed)
     values = {}
-    for name, shape in parameter_shapes(spec, classes).items():
-        if name == "pool.p":
+    for name, shape in parameter_shapes(spec, len(class_counts)).items():
+        if name.endswith(".p"):
             value = np.full(shape, spec.head.gem_p)
+        elif name.endswith(".class_margin"):
+            value = dynamic_margins(class_counts)
+        elif name.endswith(".adaptive_scale"):
+            value = np.full(shape, np.sqrt(2) * np.log(max(len(class_counts) - 1, 2)))
         elif len(shape) == 4:
             value = random.normal(0, np.sqrt(2 / (shape[0] * shape[2] * shape[3])), shape)
         elif len(shape) == 2:

@@ -11,7 +11,7 @@ import pytest
 
 from zoo.checkpoint import FORMAT, Checkpoint, fingerprint, load_checkpoint, save_checkpoint
 from zoo.errors import CheckpointError, OutputError
-from zoo.specs import get_spec
+from zoo.variants import get_spec
 from zoo.weights import initial_weights
 
 SPEC = get_spec("resnet10_narrow")
@@ -19,7 +19,7 @@ SPEC = get_spec("resnet10_narrow")
 
 @pytest.fixture
 def checkpoint() -> Checkpoint:
-    return Checkpoint(SPEC, initial_weights(SPEC, 5, seed=1), 5, {"framework": "torch"})
+    return Checkpoint(SPEC, initial_weights(SPEC, [1] * 5, seed=1), 5, {"framework": "torch"})
 
 
 @pytest.fixture

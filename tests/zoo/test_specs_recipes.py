@@ -9,7 +9,8 @@ import pytest
 
 from zoo.errors import RecipeError, SpecError
 from zoo.recipes import read_recipe, schedule
-from zoo.specs import SPECS, HeadSpec, ModelSpec, get_spec
+from zoo.specs import HeadSpec, ModelSpec
+from zoo.variants import SPECS, get_spec
 
 RECIPES = sorted((Path(__file__).resolve().parents[2] / "recipes").glob("*.yaml"))
 MINIMAL = "models: [resnet18]\nbatch_size: 8\nstages: [{epochs: 2, resolution: 64, margin: 0.1, learning_rate: 0.1}]\n"

@@ -1,0 +1,78 @@
+"""The other margin losses over class weights, and the choice among all of them."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from torch_models.arc_margin import ArcMargin, add_angle, with_target
+from zoo.specs import LossSpec
+
+MOVING_AVERAGE = 0.99
+"""CurricularFace's momentum (arXiv 2004.00288, §3.2)."""
+
+
+class CosFace(ArcMargin):
+    """The margin is taken from the cosine itself (CosFace, arXiv 1801.09414, eq. 4)."""
+
+    def forward(self, descriptors: Tensor, labels: Tensor, margin: float) -> Tensor:
+        """Logits float [N, classes] of descriptors [N, embedding_size] and labels int64 [N]."""
+        cosine = self.cosine(descriptors)
+        return self.scale * with_target(cosine, labels, cosine.gather(1, labels[:, None]) - margin)
+
+
+class CurricularFace(ArcMargin):
+    """ArcFace whose hard negatives weigh more the further training is (arXiv 2004.00288, eq. 7 to 10).
+
+    `mean_cosine` float [1] is the moving average of the right classes' cosines; it moves in training alone.
+    """
+
+    def __init__(self, classes: int, embedding_size: int, scale: float) -> None:
+        super().__init__(classes, embedding_size, scale)
+        self.register_buffer("mean_cosine", torch.zeros(1))
+
+    def forward(self, descriptors: Tensor, labels: Tensor, margin: float) -> Tensor:
+        """Logits float [N, classes] of descriptors [N, embedding_size] and labels int64 [N]."""
+        cosine = self.cosine(descriptors)
+        right = cosine.gather(1, labels[:, None])
+        if self.training:
+            self.mean_cosine = (MOVING_AVERAGE * self.mean_cosine + (1 - MOVING_AVERAGE) * right.mean()).detach()
+        sine = (1 - right.square()).clamp(min=0.0).sqrt()
+        hard = cosine > right * math.cos(margin) - sine * math.sin(margin)
+        cosine = torch.where(hard, cosine * (self.mean_cosine + cosine), cosine)
+        return self.scale * with_target(cosine, labels, add_angle(right, torch.full_like(right, margin)))
+
+
+class AdaCos(ArcMargin):
+    """No margin, and a scale that follows the training (arXiv 1905.00292, eq. 15).
+
+    `adaptive_scale` float [1] begins at √2 · log(classes - 1) and moves in training alone.
+    """
+
+    def __init__(self, classes: int, embedding_size: int) -> None:
+        super().__init__(classes, embedding_size, scale=1.0)
+        self.register_buffer("adaptive_scale", torch.full((1,), math.sqrt(2) * math.log(max(classes - 1, 2))))
+
+    def forward(self, descriptors: Tensor, labels: Tensor, margin: float) -> Tensor:
+        """Logits float [N, classes] of descriptors [N, embedding_size] and labels int64 [N]; the margin is not used."""
+        cosine = self.cosine(descriptors)
+        if self.training:
+            self.adaptive_scale = self._moved(cosine.detach(), labels)
+        return self.adaptive_scale * cosine
+
+    def _moved(self, cosine: Tensor, labels: Tensor) -> Tensor:
+        right = cosine.gather(1, labels[:, None])
+        wrong = (self.adaptive_scale * cosine).exp().sum(dim=1) - (self.adaptive_scale * right).exp()[:, 0]
+        # The lower median: frameworks differ in what they call the median of an even number.
+        angles = right[:, 0].clamp(-1.0, 1.0).acos().sort().values
+        median = angles[(len(angles) - 1) // 2].clamp(max=math.pi / 4)
+        return (wrong.mean().log() / median.cos()).reshape(1)
+
+
+def build_margin(loss: LossSpec, classes: int, embedding_size: int, scale: float) -> nn.Module:
+    """The loss' logits; `arc_margin_loss` makes a loss of them."""
+    if loss.kind == "ada_cos":
+        return AdaCos(classes, embedding_size)
+    if loss.kind in ("cos_face", "curricular_face"):
+        return {"cos_face": CosFace, "curricular_face": CurricularFace}[loss.kind](classes, embedding_size, scale)
+    return ArcMargin(classes, embedding_size, scale, loss.sub_centers, loss.kind == "dynamic_arc_face")

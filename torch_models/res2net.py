@@ -1,0 +1,52 @@
+"""Res2Net's block (arXiv 1904.01169): a bottleneck whose 3×3 convolution is a hierarchy of splits."""
+
+import torch
+from torch import Tensor, nn
+
+from torch_models.layers import block_pool, convolution
+from zoo.specs import BackboneSpec
+
+
+class Res2NetBottleneck(nn.Module):
+    """1×1 convolution; all splits but the last through a 3×3 convolution each, from the second one on with the split
+    before it added; 1×1 convolution over all of them; and a shortcut.
+
+    In a layer's first block nothing is added and the last split is pooled by 3×3 (`hierarchy_from_first` excepts layer1).
+    Input float [N, inputs, H, W]; output [N, planes · 4, H / stride, W / stride].
+    """
+
+    def __init__(
+        self,
+        spec: BackboneSpec,
+        layer: int,
+        inputs: int,
+        planes: int,
+        stride: int,
+        downsample: nn.Module | None,
+    ) -> None:
+        super().__init__()
+        width, outputs = spec.group_width(planes), planes * spec.expansion
+        self.width = width
+        self.hierarchy = downsample is None or (stride == 1 and spec.hierarchy_from_first)
+        self.conv1 = convolution(inputs, width * spec.scale, 1)
+        self.bn1 = nn.BatchNorm2d(width * spec.scale)
+        self.act1 = nn.ReLU()
+        splits = range(spec.scale - 1)
+        self.convs = nn.ModuleList([convolution(width, width, 3, stride, groups=spec.cardinality) for _ in splits])
+        self.bns = nn.ModuleList([nn.BatchNorm2d(width) for _ in splits])
+        self.acts = nn.ModuleList([nn.ReLU() for _ in splits])
+        self.pool = nn.Identity() if self.hierarchy else block_pool(stride, spec.pool_counts_padding)
+        self.conv3 = convolution(width * spec.scale, outputs, 1)
+        self.bn3 = nn.BatchNorm2d(outputs)
+        self.downsample = downsample or nn.Identity()
+        self.act3 = nn.ReLU()
+
+    def forward(self, features: Tensor) -> Tensor:
+        *splits, last = self.act1(self.bn1(self.conv1(features))).split(self.width, dim=1)
+        convolved: list[Tensor] = []
+        for index, split in enumerate(splits):
+            if self.hierarchy and convolved:
+                split = split + convolved[-1]
+            convolved.append(self.acts[index](self.bns[index](self.convs[index](split))))
+        residual = self.bn3(self.conv3(torch.cat([*convolved, self.pool(last)], dim=1)))
+        return self.act3(residual + self.downsample(features))
