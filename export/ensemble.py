@@ -16,7 +16,7 @@ import numpy as np
 from export import parity, probes
 from export.saved_model import network_from_saved_model, write_saved_model
 from export.served import batch_inputs, call_batches, call_images
-from export.to_savedmodel import check_in_tf22
+from export.to_savedmodel import run_in_tf22
 from zoo.command import log, run
 from zoo.errors import ExportError
 from zoo.files import new_folder, require_free, write_json
@@ -63,8 +63,9 @@ def _check(saved_model: Path, name: str, members: list[Path], weights: list[floa
     served_batches = call_batches(saved_model, batches)
     served_images = call_images(saved_model, images)
     rows = [parity.measure("members → ensemble", name, together, served_batches | served_images)]
-    row = check_in_tf22(saved_model, name, inputs, batches, served_batches, images, served_images, work)
-    return [*rows, row] if row else rows
+    if in_tf22 := run_in_tf22(saved_model, inputs, batches, images, work):
+        rows.append(parity.measure("savedmodel → tf 2.2", name, served_batches | served_images, in_tf22))
+    return rows
 
 
 def parse_arguments() -> argparse.Namespace:

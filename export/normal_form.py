@@ -427,7 +427,7 @@ def mean_by_rows(graph: gs.Graph) -> None:
     """The mean of a map becomes the mean of the means of its rows.
 
     TensorFlow 2.2 adds a map up in one long sum, whose rounding has one sign where the map is flat: at 56 × 56 equal pixels
-    it is 50 times that of two short sums, and split attention carries it on.
+    it is 30 times that of two short sums, and split attention carries it on.
     """
     for node in [node for node in graph.nodes if node.op == "ReduceMean" and sorted(node.attrs["axes"]) == [2, 3]]:
         node.inputs[0] = _append(
