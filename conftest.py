@@ -15,6 +15,19 @@ from export.tf22 import find_python
 TINY_SAVED_MODELS = Path(__file__).resolve().parent / "tests" / "tiny_saved_models.py"
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--run-slow`: networks at full size, one by one; writes parity_tests/results/parity.csv."""
+    parser.addoption("--run-slow", action="store_true", help="full-size networks too, hours on two cores")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leaves the slow tests out unless they are asked for."""
+    if not config.getoption("--run-slow"):
+        slow = [item for item in items if item.get_closest_marker("slow")]
+        items[:] = [item for item in items if item not in slow]
+        config.hook.pytest_deselected(items=slow)
+
+
 @pytest.fixture(scope="session")
 def tf22_python() -> Path:
     """The python with TensorFlow 2.2.0. Without one the test is skipped, but fails where CI is set."""

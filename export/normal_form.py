@@ -133,11 +133,14 @@ def split_grouped_convolutions(graph: gs.Graph) -> None:
 def _blocks(node: gs.Node) -> int:
     """How many dense convolutions a grouped one becomes."""
     groups, (outputs, inputs) = node.attrs["group"], node.inputs[1].values.shape[:2]
-    width = max(inputs, outputs // groups)
     # Whoever tells the outputs apart again needs whole blocks.
     relu = node.outputs[0].outputs[0] if node.outputs[0].outputs[0].op == "Relu" else node
     split = relu.outputs[0].outputs[0]
-    least = len(split.outputs) if split.op == "Split" else 1
+    return block_count(groups, max(inputs, outputs // groups), len(split.outputs) if split.op == "Split" else 1)
+
+
+def block_count(groups: int, width: int, least: int = 1) -> int:
+    """How many dense convolutions are cheapest for `groups` groups of `width` channels; a multiple of `least`."""
     fits = (b for b in range(groups, 0, -1) if groups % b == 0 and b % least == 0 and (b <= MOST_BLOCKS or b == least))
     return next((b for b in fits if groups // b * width >= BLOCK_CHANNELS), least)
 
@@ -165,7 +168,11 @@ def _split_producer(graph: gs.Graph, tensor: gs.Variable, count: int) -> list[gs
     values = zip(*(np.split(value.values, count) for value in before.inputs[1:]), strict=True)
     parts = [_convolution(graph, before, f"part{i}", before.inputs[0], *part) for i, part in enumerate(values)]
     before.outputs.clear()
-    return [_append(graph, "Relu", [part], like=part) for part in parts] if relu else parts
+    _name_parts(convolved, parts)
+    if relu:
+        parts = [_append(graph, "Relu", [part], like=part) for part in parts]
+        _name_parts(tensor, parts)
+    return parts
 
 
 def split_convolutions_instead_of_maps(graph: gs.Graph) -> None:
@@ -200,7 +207,7 @@ def instance_norm_by_means(graph: gs.Graph) -> None:
         deviation = _append(graph, "Sqrt", [_append(graph, "Add", [variance, epsilon], like)], like)
         factor = _append(graph, "Div", [scale, deviation], like)
         scaled = _append(graph, "Mul", [centred, factor], like)
-        _rewire(graph, node.outputs[0], _append(graph, "Add", [scaled, shift], like))
+        _replace(graph, node.outputs[0], _append(graph, "Add", [scaled, shift], like))
 
 
 def _replace_group_outputs(graph: gs.Graph, node: gs.Node, outputs: list[gs.Variable]) -> None:
@@ -209,6 +216,7 @@ def _replace_group_outputs(graph: gs.Graph, node: gs.Node, outputs: list[gs.Vari
     if len(whole.outputs) == 1 and whole.outputs[0].op == "Relu":
         relu = whole.outputs[0]
         outputs = [_append(graph, "Relu", [output], like=output) for output in outputs]
+        _name_parts(relu.outputs[0], outputs)
         whole = relu.outputs[0]
         relu.outputs.clear()
     split = whole.outputs[0] if len(whole.outputs) == 1 and whole.outputs[0].op == "Split" else None
@@ -263,7 +271,7 @@ def split_attention_without_reshape(graph: gs.Graph) -> None:
                 for i, c in enumerate(channels)
             ]
             result = _weighted_sum(graph, maps, splits)
-        _rewire(graph, total, result)
+        _replace(graph, total, result)
 
 
 def _weighted_sum(graph: gs.Graph, logits: list[gs.Variable], splits: list[gs.Variable]) -> gs.Variable:
@@ -358,7 +366,7 @@ def explicit_average_pooling(graph: gs.Graph) -> None:
                 mean = _append(graph, "ReduceMean", [features], like=output, attrs={"axes": [1], "keepdims": 1})
                 ones = _append(graph, "Add", [_append(graph, "Mul", [mean, zero], like=output), one], like=output)
                 averaged = _append(graph, "Div", [averaged, _padded_average(graph, node, ones, pads)], like=output)
-            _rewire(graph, output, averaged)
+            _replace(graph, output, averaged)
             node.outputs.clear()
         elif node.attrs.get("ceil_mode", 0) and node.attrs["kernel_shape"] == node.attrs["strides"] and not any(pads):
             node.attrs.pop("pads", None)
@@ -402,7 +410,7 @@ def neck_as_convolution(graph: gs.Graph) -> None:
         attributes = {"kernel_shape": [1, 1], "strides": [1, 1], "dilations": [1, 1], "group": 1, "pads": [0, 0, 0, 0]}
         embedding = _append(graph, "Conv", [pooled, kernel, shift], like=node.outputs[0], attrs=attributes)
         axes = gs.Constant(f"{node.name}/axes", np.array([2, 3], np.int64))
-        _rewire(graph, last.outputs[0], _append(graph, "Squeeze", [embedding, axes], like=embedding))
+        _replace(graph, last.outputs[0], _append(graph, "Squeeze", [embedding, axes], like=embedding))
 
 
 def _affine(norm: gs.Node) -> tuple[np.ndarray, np.ndarray]:
@@ -501,6 +509,21 @@ def _dense(weight: np.ndarray, groups: int) -> np.ndarray:
 
 def _producer(tensor: gs.Tensor, op: str) -> gs.Node | None:
     return tensor.inputs[0] if tensor.inputs and tensor.inputs[0].op == op else None
+
+
+PART = "/part{}"
+"""Behind the name of a tensor that now comes in parts along its channels; `find_divergence` puts them together again."""
+
+
+def _name_parts(tensor: gs.Variable, parts: list[gs.Variable]) -> None:
+    for index, part in enumerate(parts):
+        part.name = tensor.name + PART.format(index)
+
+
+def _replace(graph: gs.Graph, old: gs.Variable, new: gs.Variable) -> None:
+    """Whoever read `old` reads `new`, which has the same values and takes its name."""
+    _rewire(graph, old, new)
+    old.name, new.name = f"{old.name}/before", old.name
 
 
 def _rewire(graph: gs.Graph, old: gs.Variable, new: gs.Variable) -> None:

@@ -2,9 +2,14 @@
 
 Weights are constants in the graph: today's writer gives variables operators and attributes that TensorFlow 2.2 does not
 know. Each network is a function of its own that both signatures call, so its weights are stored once.
+
+Example:
+    python -m export.saved_model --onnx resnest/normal_form.onnx --out saved_model
 """
 
+import argparse
 import contextlib
+import json
 import os
 import sys
 import tempfile
@@ -16,9 +21,11 @@ from typing import Any
 import onnx
 
 from export.quiet import quiet_stderr
+from zoo.command import run
 from zoo.errors import ExportError
+from zoo.files import new_folder
 from zoo.signature import BATCH_SIGNATURE, CONTEST_INPUT, CONTEST_SIGNATURE, DESCRIPTOR, batch_input, read_batch_input
-from zoo.specs import PreprocessSpec
+from zoo.specs import ModelSpec, PreprocessSpec
 
 
 @dataclass(frozen=True)
@@ -43,6 +50,43 @@ def network_from_onnx(model: onnx.ModelProto, spec: PreprocessSpec) -> Network:
     Raises:
         ExportError: onnx2tf failed, or left an operator that does not belong into the network.
     """
+    frozen = _frozen(model, spec)
+    transposed = [node.name for node in frozen.graph.as_graph_def().node if node.op in ("Transpose", "Reshape")]
+    if transposed:
+        raise ExportError(
+            f"onnx2tf put {transposed[0]!r} into the network; the normal form should leave no need for it"
+        )
+    return Network(lambda pixels: frozen(pixels)[0], batch_input(spec.size, spec.resize))
+
+
+def save_taps(
+    folder: Path, model: onnx.ModelProto, spec: PreprocessSpec, signature: str, pixels: str
+) -> dict[str, str]:
+    """Writes a SavedModel of a normal form with many outputs, for looking inside: maps [N, H, W, C] of batches of pixels.
+
+    Returns:
+        The signature's outputs, each with the name of the ONNX tensor that it is.
+    """
+    with quiet_stderr():
+        import tensorflow as tf
+
+    frozen = _frozen(model, spec)
+    names = {f"tap{number}": output.name for number, output in enumerate(model.graph.output)}
+
+    class Taps(tf.Module):
+        """The one signature."""
+
+        @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.float32, name=pixels)])
+        def __call__(self, images: Any) -> dict:
+            return dict(zip(names, frozen(images), strict=True))
+
+    taps = Taps()
+    tf.saved_model.save(taps, str(folder), signatures={signature: taps.__call__})
+    return names
+
+
+def _frozen(model: onnx.ModelProto, spec: PreprocessSpec) -> Any:
+    """A concrete function of pixels float32 [N, H, W, 3] whose weights are constants; its outputs are the model's, in order."""
     with quiet_stderr():
         import onnx2tf
         import tensorflow as tf
@@ -68,13 +112,7 @@ def network_from_onnx(model: onnx.ModelProto, spec: PreprocessSpec) -> Network:
         return network(images)
 
     with quiet_stderr():
-        frozen = convert_variables_to_constants_v2(embed.get_concrete_function())
-    transposed = [node.name for node in frozen.graph.as_graph_def().node if node.op in ("Transpose", "Reshape")]
-    if transposed:
-        raise ExportError(
-            f"onnx2tf put {transposed[0]!r} into the network; the normal form should leave no need for it"
-        )
-    return Network(lambda pixels: frozen(pixels)[0], batch_input(spec.size, spec.resize))
+        return convert_variables_to_constants_v2(embed.get_concrete_function())
 
 
 def network_from_saved_model(folder: str | os.PathLike, weight: float = 1.0) -> Network:
@@ -150,3 +188,38 @@ def write_saved_model(folder: Path, networks: Sequence[Network]) -> None:
         BATCH_SIGNATURE: served.embed_resized.get_concrete_function(**batches),
     }
     tf.saved_model.save(served, str(folder), signatures=signatures)
+
+
+def save_normal_form(path: Path, folder: Path) -> None:
+    """Converts one normal form to a SavedModel of its own; its metadata says how images are prepared.
+
+    Raises:
+        ExportError: the file has no metadata of ours, or onnx2tf failed.
+        OutputError: `folder` holds something.
+    """
+    model = onnx.load(path)
+    properties = {entry.key: entry.value for entry in model.metadata_props}
+    if "spec" not in properties:
+        raise ExportError(f"{path} has no spec in its metadata; `python export/to_savedmodel.py` makes one that has")
+    spec = ModelSpec.from_dict(json.loads(properties["spec"]))
+    with new_folder(folder) as made:
+        write_saved_model(made, [network_from_onnx(model, spec.preprocess)])
+
+
+def parse_arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--onnx", required=True, type=Path, help="a normal form; its metadata has the spec")
+    parser.add_argument("--out", required=True, type=Path, help="folder to make")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Command line: nothing is measured here; `export.to_savedmodel` does it."""
+    arguments = parse_arguments()
+    save_normal_form(arguments.onnx, arguments.out)
+    print(arguments.out)
+
+
+if __name__ == "__main__":
+    run(main)

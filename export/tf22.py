@@ -6,6 +6,7 @@ TensorFlow 2.2 needs Python 3.8, and this process may hold another TensorFlow: s
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -23,6 +24,8 @@ WORKER = Path(__file__).resolve().parent / "tf22_worker.py"
 _REFUSED = 3
 """The worker's exit status for a submission that the contest would refuse."""
 _LAST_LINES = 20
+_CHATTER = re.compile(r"\d{4}-\d\d-\d\d \S+: [EWI] |[EWI]\d{4} |WARNING: All log messages before absl")
+"""Lines of TensorFlow's own log: of devices that it looks for and does not find. Kept for an error's message alone."""
 
 
 class Call(TypedDict):
@@ -130,7 +133,8 @@ def _run_worker(arguments: list, what: str, python: Path | None, refusal: type[E
     with worker:
         try:
             for line in worker.stderr:
-                print(line, end="", file=sys.stderr, flush=True)
+                if not _CHATTER.match(line):
+                    print(line, end="", file=sys.stderr, flush=True)
                 last.append(line)
         except BaseException:  # Ctrl-C must not leave a TensorFlow running on its own.
             worker.kill()

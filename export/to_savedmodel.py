@@ -27,8 +27,6 @@ import onnxruntime
 
 from export import parity, probes, tf22
 from export.normal_form import normal_form
-from export.saved_model import network_from_onnx, write_saved_model
-from export.served import call_batches, call_images
 from export.to_onnx import INPUT, trained_in
 from zoo.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from zoo.command import log, run
@@ -87,10 +85,9 @@ def _export(
     save_checkpoint(work / "model.safetensors", checkpoint)
     with _step(f"{framework} → ONNX, descriptors of both frameworks"):
         # Three processes at once: no framework shares one with another, nor with TensorFlow.
-        modules = [f"{side}_models.embed" for side in FRAMEWORKS]
-        wanted = [("--pixels", work / "pixels.npz", "--out", work / f"{module}.npz") for module in modules]
-        exporter = ("--framework", framework, "--out", made / "model.onnx")
-        _run_modules(work / "model.safetensors", ["export.to_onnx", *modules], [exporter, *wanted])
+        ckpt, modules = ("--ckpt", work / "model.safetensors"), [f"{side}_models.embed" for side in FRAMEWORKS]
+        wanted = [(m, *ckpt, "--pixels", work / "pixels.npz", "--out", work / f"{m}.npz") for m in modules]
+        _run_modules(("export.to_onnx", *ckpt, "--framework", framework, "--out", made / "model.onnx"), *wanted)
         torch_side, paddle_side = (_read(work / f"{module}.npz") for module in modules)
     source = torch_side if framework == "torch" else paddle_side
     with _step("ONNX → normal form"):
@@ -98,14 +95,16 @@ def _export(
         normal = normal_form(original)
         with new_file(made / "normal_form.onnx") as partial:
             onnx.save(normal, partial)
-        original_out, normal_out = (_run_onnx(model, batches, spec) for model in (original, normal))
+        original_out, normal_out = (run_onnx(model, batches, spec) for model in (original, normal))
     with _step("normal form → SavedModel"):
-        write_saved_model(made / "saved_model", [network_from_onnx(normal, spec)])
-    with _step("SavedModel in today's TensorFlow and in TensorFlow 2.2"):
+        del original, normal  # TensorFlow needs many times the weights' memory, and gets a process of its own
+        _run_modules(("export.saved_model", "--onnx", made / "normal_form.onnx", "--out", made / "saved_model"))
+    inputs = [batch_input(spec.size, spec.resize)]
+    with _step("SavedModel in today's TensorFlow"):
         images = probes.images(spec.size)
         resized = {key: resize(image, spec.size, spec.resize)[None] for key, image in images.items()}
-        served_batches = call_batches(made / "saved_model", batches | resized)
-        served_images = call_images(made / "saved_model", images)
+        saved_model, today = made / "saved_model", Path(sys.executable)
+        served_batches, served_images = run_in(today, saved_model, inputs, batches | resized, images, work)
         python_images = {key: served_batches.pop(key)[0] for key in resized}
     arrows = {
         "torch ↔ paddle": (torch_side, paddle_side),
@@ -116,11 +115,14 @@ def _export(
     rows = [parity.measure(arrow, name, *sides) for arrow, sides in arrows.items()]
     rows.append(parity.measure("preprocessing → graph", name, python_images, served_images))
     with _step("SavedModel → TensorFlow 2.2"):
-        inputs = [batch_input(spec.size, spec.resize)]
-        in_tf22 = run_in_tf22(made / "saved_model", inputs, batches, images, work)
+        in_tf22 = run_in_tf22(saved_model, inputs, batches, images, work)
     if in_tf22:
         arrows["savedmodel → tf 2.2"] = served_batches, in_tf22
         rows.append(parity.measure("savedmodel → tf 2.2", name, served_batches | served_images, in_tf22))
+        # From end to end as well: errors of one sign would add up over arrows that each hold.
+        whole = f"{framework} → tf 2.2"
+        arrows[whole] = source, {key: in_tf22[key] for key in batches}
+        rows.append(parity.measure(whole, name, *arrows[whole]))
     for label, other in others.items():
         rows += [
             parity.measure(arrow, label, *({key: side[key] for key in other} for side in sides))
@@ -133,30 +135,57 @@ def run_in_tf22(
     saved_model: Path, inputs: list[str], batches: dict[str, np.ndarray], images: dict[str, np.ndarray], work: Path
 ) -> dict[str, np.ndarray]:
     """Descriptors of batches and images from a real TensorFlow 2.2.0; none, said loudly, where there is none."""
-    if tf22.find_python() is None:
+    python = tf22.find_python()
+    if python is None:
         log("SKIPPED: not checked in TensorFlow 2.2, which is not installed here. Run `make tf22` and export again.")
         return {}
+    found_batches, found_images = run_in(python, saved_model, inputs, batches, images, work)
+    return found_batches | found_images
+
+
+def run_in(
+    python: Path,
+    saved_model: Path,
+    inputs: list[str],
+    batches: dict[str, np.ndarray],
+    images: dict[str, np.ndarray],
+    work: Path,
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Descriptors of resized batches and of images from the TensorFlow that a python has, in a process of its own."""
+    tf22.run_calls(write_calls(saved_model, inputs, batches, images, work), python=python)
+    return read_calls(work)
+
+
+def write_calls(
+    saved_model: Path, inputs: list[str], batches: dict[str, np.ndarray], images: dict[str, np.ndarray], work: Path
+) -> list[tf22.Call]:
+    """The calls of both signatures for `tf22.run_calls`; arrays go to and come from files in `work`."""
     np.savez(work / "images.npz", **images)
     np.savez(work / "batches.npz", **{f"{key}/{name}": batch for key, batch in batches.items() for name in inputs})
-    calls = [
-        {"signature": CONTEST_SIGNATURE, "inputs": work / "images.npz", "outputs": work / "images_out.npz"},
-        {"signature": BATCH_SIGNATURE, "inputs": work / "batches.npz", "outputs": work / "batches_out.npz"},
+    signatures = {"images": CONTEST_SIGNATURE, "batches": BATCH_SIGNATURE}
+    return [
+        tf22.Call(saved_model=saved_model, signature=s, inputs=work / f"{k}.npz", outputs=work / f"{k}_out.npz")
+        for k, s in signatures.items()
     ]
-    tf22.run_calls([{"saved_model": saved_model, **call} for call in calls])
+
+
+def read_calls(work: Path) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """What the calls of `write_calls` returned: descriptors of batches, and of images."""
     found = {key.removesuffix(f"/{DESCRIPTOR}"): value for key, value in _read(work / "batches_out.npz").items()}
-    return found | _read(work / "images_out.npz")
+    return found, _read(work / "images_out.npz")
 
 
-def _run_modules(ckpt: Path, modules: list[str], options: list[tuple]) -> None:
+def _run_modules(*commands: tuple) -> None:
+    """Runs modules of ours side by side, each a process of its own: (module, *options)."""
     processes = []
     try:
-        for module, option in zip(modules, options, strict=True):
-            command = [sys.executable, "-m", module, "--ckpt", str(ckpt), *map(str, option)]
+        for module, *options in commands:
+            command = [sys.executable, "-m", module, *map(str, options)]
             root = Path(__file__).resolve().parents[1]
             processes.append(
                 subprocess.Popen(command, cwd=root, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
             )
-        for module, process in zip(modules, processes, strict=True):
+        for (module, *_), process in zip(commands, processes, strict=True):
             _, said = process.communicate()
             if process.returncode:
                 raise ExportError(f"{module} failed with status {process.returncode}:\n{said[-2000:].strip()}")
@@ -170,7 +199,8 @@ def _read(path: Path) -> dict[str, np.ndarray]:
         return dict(arrays)
 
 
-def _run_onnx(model: onnx.ModelProto, batches: dict[str, np.ndarray], spec: PreprocessSpec) -> dict[str, np.ndarray]:
+def run_onnx(model: onnx.ModelProto, batches: dict[str, np.ndarray], spec: PreprocessSpec) -> dict[str, np.ndarray]:
+    """Descriptors float32 [N, D] of batches of resized pixels in ONNX Runtime."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # Paddle's files hold values that nothing reads; a warning for each says no more
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])

@@ -74,13 +74,13 @@ class SplitAttention(nn.Layer):
     Input and output: float [N, channels, H, W].
     """
 
-    def __init__(self, channels: int, hidden: int, radix: int, cardinality: int) -> None:
+    def __init__(self, channels: int, hidden: int, radix: int, cardinality: int, bias: bool = True) -> None:
         super().__init__()
         self.channels, self.radix, self.cardinality = channels, radix, cardinality
         self.conv = convolution(channels, channels * radix, 3, groups=cardinality * radix)
         self.bn0 = nn.BatchNorm2D(channels * radix)
         self.act0 = nn.ReLU()
-        self.fc1 = convolution(channels, hidden, 1, groups=cardinality, bias=True)
+        self.fc1 = convolution(channels, hidden, 1, groups=cardinality, bias=bias)
         self.bn1 = nn.BatchNorm2D(hidden)
         self.act1 = nn.ReLU()
         self.fc2 = convolution(hidden, channels * radix, 1, groups=cardinality, bias=True)
@@ -112,7 +112,9 @@ class GeneralisedMean(nn.Layer):
         self.p = self.create_parameter([1], default_initializer=initial) if learned else p
 
     def forward(self, features: Tensor) -> Tensor:
-        return features.clip(min=GEM_EPSILON).pow(self.p).mean((2, 3)).pow(1 / self.p)
+        # Paddle rounds a plain number that it raises to to float32, in a float64 network too.
+        p = self.p if isinstance(self.p, Tensor) else paddle.full([1], self.p, features.dtype)
+        return features.clip(min=GEM_EPSILON).pow(p).mean((2, 3)).pow(1 / p)
 
 
 class AveragePool(nn.Layer):

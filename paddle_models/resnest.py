@@ -29,7 +29,8 @@ class SplitAttentionBottleneck(nn.Layer):
         self.bn1 = nn.BatchNorm2D(width)
         self.act1 = nn.ReLU()
         self.avd_first = pool if spec.avd_first else nn.Identity()
-        self.conv2 = SplitAttention(width, spec.attention_channels(planes), spec.radix, spec.cardinality)
+        hidden = spec.attention_channels(planes)
+        self.conv2 = SplitAttention(width, hidden, spec.radix, spec.cardinality, spec.attention_bias)
         self.avd_last = nn.Identity() if spec.avd_first else pool
         self.conv3 = convolution(width, outputs, 1)
         self.bn3 = nn.BatchNorm2D(outputs)

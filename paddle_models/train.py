@@ -4,9 +4,10 @@ import dataclasses
 
 import numpy as np
 import paddle
+from paddle import Tensor, nn
 
 from paddle_models.arc_margin import arc_margin_loss
-from paddle_models.checkpoint import from_paddle, load_weights, read_weights, to_paddle
+from paddle_models.checkpoint import canonical_tensors, from_paddle, load_weights, read_weights, to_paddle
 from paddle_models.embedder import Embedder
 from paddle_models.margins import build_margin
 from retrieval.data import Gldv2, batches_per_epoch, training_batches
@@ -31,8 +32,9 @@ class Trainer:
         self.model = Embedder(spec)
         self.model.arc_margin = build_margin(spec.loss, classes, spec.head.embedding_size, recipe.scale)
         load_weights(self.model, weights)
-        # Paddle counts BatchNorm's statistics among the parameters.
-        self.parameters = {n: p for n, p in self.model.named_parameters() if not p.stop_gradient}
+        _unbias_statistics(self.model)
+        # Paddle counts BatchNorm's statistics among the parameters, but asks for no gradient of them.
+        self.parameters = {n: p for n, p in canonical_tensors(self.model).items() if not p.stop_gradient}
         decayed = [value for value in self.parameters.values() if value.ndim > 1]
         others = [value for value in self.parameters.values() if value.ndim <= 1]
         groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": others, "weight_decay": 0.0}]
@@ -65,6 +67,25 @@ class Trainer:
         """Puts `momentum` back."""
         names = {name: self.parameters[name].name + _VELOCITY for name in momentum}
         self.optimiser.set_state_dict({key: paddle.to_tensor(to_paddle(n, momentum[n])) for n, key in names.items()})
+
+
+def _unbias_statistics(model: nn.Layer) -> None:
+    """A batch's variance enters the running one divided by N - 1, as PyTorch has it; Paddle's own divides by N."""
+
+    before: dict[nn.Layer, Tensor] = {}
+
+    def remember(layer: nn.Layer, inputs: tuple[Tensor]) -> None:
+        before[layer] = layer._variance.clone()
+
+    def correct(layer: nn.Layer, inputs: tuple[Tensor], output: Tensor) -> None:
+        if layer.training:
+            count, kept = output.size // output.shape[1], before[layer] * layer._momentum
+            layer._variance.set_value(kept + (layer._variance - kept) * (count / max(count - 1, 1)))
+
+    for layer in model.sublayers():
+        if isinstance(layer, nn.BatchNorm1D | nn.BatchNorm2D):
+            layer.register_forward_pre_hook(remember)
+            layer.register_forward_post_hook(correct)
 
 
 def main() -> None:

@@ -8,17 +8,14 @@ through the whole of `export/to_savedmodel.py` from each framework, a real Tenso
 """
 
 import argparse
-import csv
 import tempfile
-import time
 from pathlib import Path
 
-from export.parity import Row
 from export.to_savedmodel import FRAMEWORKS, to_savedmodel
 from parity_tests.random_weights import random_checkpoint
+from parity_tests.results_table import RESULTS, csv_row, merge
 from zoo.checkpoint import save_checkpoint
 from zoo.command import log, run
-from zoo.files import new_file
 from zoo.variants import get_spec
 
 FULL_SIZE = (
@@ -26,47 +23,18 @@ FULL_SIZE = (
     *("resnet152_vd", "resnet200", "res2net200_vd"),
 )
 SIZE, CHECK_SIZES = 224, (448, 512)
-RESULTS = Path(__file__).with_name("results") / "parity.csv"
-COLUMNS = ("model", "framework", "size", "arrow", "max_abs", "cosine", "tolerance", "seconds", "saved_model_mb")
 
 
 def measure(model: str, framework: str) -> list[dict]:
-    """The rows of one export; "seconds" is the whole command's, "size" the side in pixels of most of its images."""
+    """The rows of one export; "size" is the side in pixels of most of its images."""
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = Path(folder, "model.safetensors")
         save_checkpoint(checkpoint, random_checkpoint(get_spec(model), seed=1, framework=framework))
-        start = time.perf_counter()
         rows = to_savedmodel(checkpoint, Path(folder, "out"), size=SIZE, check_sizes=CHECK_SIZES)
-        seconds = time.perf_counter() - start
         size = Path(folder, "out", "saved_model", "saved_model.pb").stat().st_size
-    return [csv_row(row, model, framework, seconds, size) for row in rows]
-
-
-def csv_row(row: Row, model: str, framework: str, seconds: float, size: int, side: int = SIZE) -> dict:
-    """One line of the table."""
-    _, _, other = row.model.partition(", ")
-    figures = {"max_abs": f"{row.max_abs:.2e}", "cosine": f"{row.cosine:.12f}", "tolerance": f"{row.tolerance:.0e}"}
-    cost = {"seconds": f"{seconds:.0f}", "saved_model_mb": f"{size / 1e6:.1f}"}
-    place = {"model": model, "framework": framework, "size": int(other.removesuffix(" px") or side), "arrow": row.arrow}
-    return place | figures | cost
-
-
-def merge(rows: list[dict], path: Path = RESULTS) -> None:
-    """Replaces the rows of the same model and framework, keeps all others."""
-    new = {(row["model"], row["framework"]) for row in rows}
-    kept = [row for row in read(path) if (row["model"], row["framework"]) not in new]
-    with new_file(path) as partial, open(partial, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(sorted([*kept, *rows], key=lambda row: (row["model"], row["framework"])))
-
-
-def read(path: Path = RESULTS) -> list[dict]:
-    """The table's rows; none where it has not been written yet."""
-    if not path.is_file():
-        return []
-    with open(path, newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+    # A row of another size says so behind the model's name.
+    sides = [int(row.model.partition(", ")[2].removesuffix(" px") or SIZE) for row in rows]
+    return [csv_row(row, model, "full size", framework, side, size) for row, side in zip(rows, sides, strict=True)]
 
 
 def main() -> None:

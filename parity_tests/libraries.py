@@ -1,16 +1,192 @@
-"""The libraries that the zoo is held against; development dependencies alone (`pip install -e .[dev]`)."""
+"""The published networks that the zoo is held against, by the names that `zoo.variants` gives them.
 
+Development dependencies alone: timm, torchvision and pytorch-metric-learning come with `pip install -e .[dev]`; PaddleClas and
+ResNeSt ask for packages of 2020 that do not live beside today's TensorFlow, so `make oracles` puts their own files alone into
+.oracles, and what a network does not need of them is never imported.
+"""
+
+import importlib
+import logging
+import os
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType
+from typing import Any
+
+import numpy as np
+import paddle
+import pytest
+import torch
+from torch import Tensor, nn
+
+ORACLES = Path(__file__).resolve().parents[1] / ".oracles"
 
 
-def import_timm() -> ModuleType:
-    """timm, beside any build of torch.
+@dataclass(frozen=True)
+class Published:
+    """A published network without its classifier: from images float [N, 3, H, W] to averaged features [N, C].
 
-    torchvision registers shapes for operators of its own compiled part, which a CPU build of torch does not load from the
-    usual wheel. timm's residual networks use none of them, so that registration may be empty.
+    Attributes:
+        framework: `torch` or `paddle`.
+        model: the framework's module, with its own names.
+        odd_sizes: whether it takes images whose sides are no multiple of 32.
     """
+
+    framework: str
+    model: Any
+    odd_sizes: bool = True
+
+    def load(self, values: dict[str, np.ndarray]) -> None:
+        """Sets float tensors by their published names, all of them but PyTorch's counters."""
+        if self.framework == "torch":
+            state = {name: torch.from_numpy(value) for name, value in values.items()}
+            missing, unexpected = self.model.load_state_dict(state, strict=False)
+            assert not unexpected
+            assert all(name.endswith("num_batches_tracked") for name in missing)
+        else:
+            missing, unexpected = self.model.set_state_dict(values)
+            assert not missing
+            assert not unexpected
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Every tensor's shape by its published name."""
+        return {name: tuple(value.shape) for name, value in self.model.state_dict().items()}
+
+
+def published(source: str) -> Published:
+    """The network that a row of `zoo.variants` says it equals ("timm resnet50d"), with its library's first weights."""
+    library, name = source.split(" ")
+    return LIBRARIES[library](name)
+
+
+def _without_operators() -> None:
+    """torchvision registers shapes for operators of its own compiled part, which a CPU build of torch does not load from the
+    usual wheel. Residual networks use none of them, so that registration may be empty."""
     sys.modules.setdefault("torchvision._meta_registrations", ModuleType("torchvision._meta_registrations"))
+
+
+def import_metric_learning() -> ModuleType:
+    """pytorch-metric-learning's losses."""
+    _without_operators()
+    from pytorch_metric_learning import losses
+
+    return losses
+
+
+def _timm(name: str) -> Published:
+    _without_operators()
     import timm
 
-    return timm
+    return Published("torch", timm.create_model(name, num_classes=0))
+
+
+def _torchvision(name: str) -> Published:
+    _without_operators()
+    from torchvision import models
+
+    model = models.get_model(name)
+    model.fc = nn.Identity()
+    return Published("torch", model)
+
+
+def _paddle_vision(name: str) -> Published:
+    model = getattr(paddle.vision.models, name)(num_classes=0)
+    return Published("paddle", _Flat(model))
+
+
+class _Flat(paddle.nn.Layer):
+    """Averaged features [N, C, 1, 1] as [N, C], under the network's own names."""
+
+    def __init__(self, model: paddle.nn.Layer) -> None:
+        super().__init__()
+        self._sub_layers.update(model._sub_layers)
+        self.whole = [model]
+
+    def forward(self, images: paddle.Tensor) -> paddle.Tensor:
+        return self.whole[0](images).flatten(1)
+
+
+class _InstanceBatchNorm(nn.Module):
+    """IBN-Net's own layer: the first half of the channels instance-normalised, the others batch-normalised."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.IN = nn.InstanceNorm2d(channels // 2, affine=True)
+        self.BN = nn.BatchNorm2d(channels - channels // 2)
+
+    def forward(self, features: Tensor) -> Tensor:
+        first, rest = features[:, : len(self.IN.weight)], features[:, len(self.IN.weight) :]
+        return torch.cat([self.IN(first), self.BN(rest)], dim=1)
+
+
+def _ibn_net(name: str) -> Published:
+    """IBN-Net publishes no package: timm's network with IBN-a where IBN-Net has it."""
+    plain = name.removesuffix("_ibn_a")
+    model = _timm({"resnext101": "resnext101_32x4d"}.get(plain, plain)).model
+    for layer in (model.layer1, model.layer2, model.layer3):
+        for block in layer:
+            block.bn1 = _InstanceBatchNorm(block.bn1.num_features)
+    return Published("torch", model)
+
+
+def _require(folder: str) -> None:
+    if not (ORACLES / folder).is_dir():
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(f"needs {folder}: run `make oracles`")
+
+
+def _resnest(name: str) -> Published:
+    _require("resnest")
+    _package("resnest", ORACLES / "resnest")
+    _package("resnest.torch", ORACLES / "resnest" / "torch")
+    module = "resnest" if name.count("_") == 0 else "ablation"
+    model = getattr(importlib.import_module(f"resnest.torch.{module}"), name)()
+    model.fc = nn.Identity()
+    return Published("torch", model)
+
+
+_PADDLECLAS = {"ResNeSt": "model_zoo.resnest", "Res2Net": "model_zoo.res2net_vd", "ResNet": "legendary_models.resnet"}
+
+
+def _paddleclas(name: str) -> Published:
+    _require("paddleclas")
+    root = ORACLES / "paddleclas"
+    _package("paddleclas", root)
+    for package in ("ppcls", "arch", "backbone", "base", "legendary_models", "model_zoo"):
+        inside = {"ppcls": "ppcls", "arch": "ppcls.arch", "backbone": "ppcls.arch.backbone"}
+        path = inside.get(package, f"ppcls.arch.backbone.{package}")
+        _package(f"paddleclas.{path}", root.joinpath(*path.split(".")))
+    _package("paddleclas.ppcls.utils", None, logger=logging.getLogger("paddleclas"))
+    _package("paddleclas.ppcls.utils.save_load", None, load_dygraph_pretrain=None)
+    family = next(prefix for prefix in _PADDLECLAS if name.startswith(prefix))
+    module = importlib.import_module(f"paddleclas.ppcls.arch.backbone.{_PADDLECLAS[family]}")
+    # Paddle refuses two parameters of one name in a process, and these networks name theirs.
+    module.ParamAttr = lambda *_, name=None, **options: paddle.ParamAttr(**options)
+    module.BatchNorm = lambda *args, moving_mean_name=None, moving_variance_name=None, **options: paddle.nn.BatchNorm(
+        *args, **options
+    )
+    model = getattr(module, name)()
+    setattr(model, "fc" if family == "ResNet" else "out", paddle.nn.Identity())
+    # Its ResNeSt's shortcut drops an odd edge that its other branch keeps, so it has no odd sizes.
+    return Published("paddle", model, odd_sizes=family != "ResNeSt")
+
+
+def _package(name: str, path: Path | None, **attributes: Any) -> None:
+    """A package of the name whose own __init__, which imports the whole library, is not run."""
+    if name not in sys.modules:
+        module = ModuleType(name)
+        module.__path__ = [str(path)] if path else []
+        for attribute, value in attributes.items():
+            setattr(module, attribute, value)
+        sys.modules[name] = module
+
+
+LIBRARIES: dict[str, Callable[[str], Published]] = {
+    "timm": _timm,
+    "torchvision": _torchvision,
+    "paddle.vision": _paddle_vision,
+    "PaddleClas": _paddleclas,
+    "ResNeSt": _resnest,
+    "IBN-Net": _ibn_net,
+}

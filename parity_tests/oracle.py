@@ -1,6 +1,10 @@
 """Every layer and the loss in plain numpy float64, written from the papers and not from either framework."""
 
+from collections.abc import Callable
+
 import numpy as np
+
+from zoo.specs import LossSpec
 
 BN_EPSILON = 1e-5
 
@@ -57,12 +61,12 @@ def generalised_mean(x: np.ndarray, p: float) -> np.ndarray:
     return (np.maximum(x, 1e-6) ** p).mean((2, 3)) ** (1 / p)
 
 
-def average_pool(x: np.ndarray, kernel: int, stride: int, pad: int, count_padding: bool) -> np.ndarray:
-    """By loops; without counted padding an edge is averaged over the pixels that exist, odd edges included."""
+def average_pool(
+    x: np.ndarray, kernel: int, stride: int, pad: int, count_padding: bool, ceil: bool = False
+) -> np.ndarray:
+    """By loops; without counted padding an edge is averaged over the pixels that exist, odd ones included where `ceil`."""
     height, width = x.shape[2:]
-    rows, columns = (
-        (size + 2 * pad - kernel + (0 if count_padding else stride - 1)) // stride + 1 for size in (height, width)
-    )
+    rows, columns = ((size + 2 * pad - kernel + (stride - 1 if ceil else 0)) // stride + 1 for size in (height, width))
     out = np.zeros((*x.shape[:2], rows, columns))
     for i in range(rows):
         for j in range(columns):
@@ -73,14 +77,99 @@ def average_pool(x: np.ndarray, kernel: int, stride: int, pad: int, count_paddin
     return out
 
 
-def arc_margin_loss(x: np.ndarray, class_weights: np.ndarray, labels: np.ndarray, scale: float, margin: float) -> float:
-    """ArcFace's equation 3 by angles, a straight line where the angle and the margin pass π; the mean over the batch."""
+def cosines(x: np.ndarray, class_weights: np.ndarray, sub_centers: int) -> np.ndarray:
+    """[N, classes]: to the nearest of each class' centres, vector by vector."""
+    out = np.zeros((len(x), len(class_weights) // sub_centers))
+    for n, vector in enumerate(x):
+        each = [vector @ w / (np.linalg.norm(vector) * np.linalg.norm(w)) for w in class_weights]
+        out[n] = [max(each[c * sub_centers : (c + 1) * sub_centers]) for c in range(out.shape[1])]
+    return out
+
+
+def moved_loss_state(
+    spec: LossSpec, state: dict[str, np.ndarray], x: np.ndarray, class_weights: np.ndarray, labels: np.ndarray
+) -> dict[str, np.ndarray]:
+    """What a loss keeps, after it has seen one more batch."""
+    cosine = cosines(x, class_weights, spec.sub_centers)
+    right = cosine[np.arange(len(labels)), labels]
+    if spec.kind == "curricular_face":  # §3.2: an average with momentum 0.99
+        return {"mean_cosine": 0.99 * state["mean_cosine"] + 0.01 * right.mean(keepdims=True)}
+    if spec.kind == "ada_cos":  # eq. 14 and 15, the median being the lower of two
+        scale = state["adaptive_scale"]
+        others = np.mean(
+            [sum(np.exp(scale * c) for j, c in enumerate(row) if j != y) for row, y in zip(cosine, labels, strict=True)]
+        )
+        median = np.sort(np.arccos(right))[(len(right) - 1) // 2]
+        return {"adaptive_scale": np.log(others).reshape(1) / np.cos(min(np.pi / 4, median))}
+    return state
+
+
+def margin_loss(
+    spec: LossSpec,
+    state: dict[str, np.ndarray],
+    x: np.ndarray,
+    class_weights: np.ndarray,
+    labels: np.ndarray,
+    scale: float,
+    margin: float,
+) -> float:
+    """The mean over the batch, by angles; a straight line where the angle and the margin pass π."""
     losses = []
-    for vector, label in zip(x, labels, strict=True):
-        cosines = [vector @ w / (np.linalg.norm(vector) * np.linalg.norm(w)) for w in class_weights]
-        logits = [scale * cosine for cosine in cosines]
-        angle = np.arccos(cosines[label])
-        moved = np.cos(angle + margin) if angle + margin < np.pi else cosines[label] - margin * np.sin(margin)
-        logits[label] = scale * moved
-        losses.append(np.log(np.sum(np.exp(logits))) - logits[label])
+    for row, label in zip(cosines(x, class_weights, spec.sub_centers), labels, strict=True):
+        logits, own = row.copy(), margin
+        if spec.kind == "dynamic_arc_face":  # arXiv 2010.05350, §2.2
+            own = margin * state["class_margin"][label]
+        angle = np.arccos(row[label])
+        moved = np.cos(angle + own) if angle + own < np.pi else row[label] - own * np.sin(own)
+        if spec.kind == "curricular_face":  # eq. 7 and 8: a negative nearer than the margin allows is enlarged
+            hard = row > np.cos(angle + own)
+            logits = np.where(hard, row * (state["mean_cosine"] + row), row)
+        if spec.kind == "cos_face":
+            moved = row[label] - own
+        if spec.kind == "ada_cos":
+            moved, factor = row[label], state["adaptive_scale"][0]
+        else:
+            factor = scale
+        logits[label] = moved
+        losses.append(np.log(np.sum(np.exp(factor * logits))) - factor * logits[label])
     return float(np.mean(losses))
+
+
+def differences(value: Callable[[np.ndarray], float], at: np.ndarray, step: float = 1e-6) -> np.ndarray:
+    """The gradient of a value, entry by entry, from both sides."""
+    out = np.zeros_like(at)
+    for index in np.ndindex(at.shape):
+        up, down = at.copy(), at.copy()
+        up[index] += step
+        down[index] -= step
+        out[index] = (value(up) - value(down)) / (2 * step)
+    return out
+
+
+def squeeze_excitation(x: np.ndarray, weights: dict[str, np.ndarray]) -> np.ndarray:
+    """SE, §3: channels weighted by what the whole map holds."""
+    pooled = x.mean((2, 3), keepdims=True)
+    hidden = relu(convolution(pooled, weights["fc1.weight"], weights["fc1.bias"], 1, 1))
+    return x / (1 + np.exp(-convolution(hidden, weights["fc2.weight"], weights["fc2.bias"], 1, 1)))
+
+
+def instance_batch_norm(x: np.ndarray, weights: dict[str, np.ndarray]) -> np.ndarray:
+    """IBN-a, figure 3: half of the channels by each image's own statistics, half by the running ones."""
+    out, half = x.copy(), x.shape[1] // 2
+    for n in range(len(x)):
+        for c in range(half):
+            deviation = np.sqrt(x[n, c].var() + BN_EPSILON)
+            out[n, c] = (x[n, c] - x[n, c].mean()) / deviation * weights["IN.weight"][c] + weights["IN.bias"][c]
+    out[:, half:] = batch_norm(x[:, half:], weights, "BN")
+    return out
+
+
+def hierarchy(x: np.ndarray, weights: dict[str, np.ndarray], scale: int, groups: int) -> np.ndarray:
+    """Res2Net, eq. 1: each split but the last convolved, the one before it added; the maps of all splits side by side."""
+    *splits, last = np.split(x, scale, axis=1)
+    out: list[np.ndarray] = []
+    for index, split in enumerate(splits):
+        inputs = split + out[-1] if out else split
+        convolved = convolution(inputs, weights[f"convs.{index}.weight"], None, 1, groups)
+        out.append(relu(batch_norm(convolved, weights, f"bns.{index}")))
+    return np.concatenate([*out, last], axis=1)

@@ -11,8 +11,8 @@ import pytest
 
 from export import normal_form, parity
 from export.to_onnx import INPUT, export_onnx
-from parity_tests.conftest import SMALL_SPECS
 from parity_tests.random_weights import random_checkpoint
+from parity_tests.small_models import exported, in_normal_form, small, small_checkpoint
 from zoo.checkpoint import Checkpoint, fingerprint
 from zoo.errors import ExportError
 
@@ -29,12 +29,10 @@ def reference(checkpoint: Checkpoint, framework: str, inputs: list[np.ndarray]) 
 
 
 @pytest.mark.parametrize("framework", ["torch", "paddle"])
-def test_onnx_and_its_normal_form_equal_the_network(small_checkpoint, network_inputs, framework):
-    expected = reference(small_checkpoint, framework, network_inputs)
-    exported = export_onnx(small_checkpoint, framework)
-    found = run(exported, network_inputs)
-    rewritten = normal_form.normal_form(exported)
-    normal = run(rewritten, network_inputs)
+def test_onnx_and_its_normal_form_equal_the_network(small_name, network_inputs, framework):
+    checkpoint, rewritten = small_checkpoint(small_name), in_normal_form(small_name, framework)
+    expected = reference(checkpoint, framework, network_inputs)
+    found, normal = run(exported(small_name, framework), network_inputs), run(rewritten, network_inputs)
     parity.require(
         [
             parity.measure(f"{framework} → onnx", "small", expected, found),
@@ -42,24 +40,22 @@ def test_onnx_and_its_normal_form_equal_the_network(small_checkpoint, network_in
         ]
     )
     properties = {entry.key: entry.value for entry in rewritten.metadata_props}
-    assert properties["checkpoint_sha256"] == fingerprint(small_checkpoint)
+    assert properties["checkpoint_sha256"] == fingerprint(checkpoint)
     assert properties["exported_from"] == framework
     assert [i.name for i in rewritten.graph.input] == [INPUT]
 
 
-def test_both_frameworks_end_in_the_same_form(small_checkpoint):
+def test_both_frameworks_end_in_the_same_form(small_name):
     """The rewrite is one for both: what is left has the same operators."""
-    counts = [
-        Counter(node.op_type for node in normal_form.normal_form(export_onnx(small_checkpoint, framework)).graph.node)
-        for framework in ("torch", "paddle")
-    ]
+    models = [in_normal_form(small_name, framework) for framework in ("torch", "paddle")]
+    counts = [Counter(node.op_type for node in model.graph.node) for model in models]
     assert counts[0] == counts[1]
     assert not normal_form.FORBIDDEN & set(counts[0])
 
 
 def test_radix_two_needs_no_split():
     """The convolution before the groups is split instead, and the softmax is one sigmoid."""
-    model = normal_form.normal_form(export_onnx(random_checkpoint(SMALL_SPECS["resnest50"], 1), "torch"))
+    model = normal_form.normal_form(export_onnx(random_checkpoint(small("resnest50"), 1), "torch"))
     counts = Counter(node.op_type for node in model.graph.node)
     assert (counts["Split"], counts["Concat"], counts["Sigmoid"]) == (0, 0, 5)
 
@@ -73,7 +69,7 @@ def test_a_rewrite_that_changes_the_network_is_caught(monkeypatch):
 
     monkeypatch.setattr(normal_form, "REWRITES", (*normal_form.REWRITES, planted))
     with pytest.raises(ExportError, match="'planted' changed the network"):
-        normal_form.normal_form(export_onnx(random_checkpoint(SMALL_SPECS["resnet18"], 1), "torch"))
+        normal_form.normal_form(export_onnx(random_checkpoint(small("resnet18"), 1), "torch"))
 
 
 @pytest.mark.parametrize(
@@ -88,4 +84,4 @@ def test_what_a_rewrite_leaves_out_is_refused(monkeypatch, missing, left):
     kept = tuple(rewrite for rewrite in normal_form.REWRITES if rewrite.__name__ != missing)
     monkeypatch.setattr(normal_form, "REWRITES", kept)
     with pytest.raises(ExportError, match=left):
-        normal_form.normal_form(export_onnx(random_checkpoint(SMALL_SPECS["resnest50"], 1), "torch"))
+        normal_form.normal_form(export_onnx(random_checkpoint(small("resnest50"), 1), "torch"))

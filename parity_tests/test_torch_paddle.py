@@ -1,11 +1,10 @@
-"""torch ↔ paddle: the same weights give the same descriptors, intermediates, loss and gradients."""
+"""torch ↔ paddle: the same weights give the same descriptors and intermediates; `test_training.py` trains them."""
 
 import ast
 import inspect
 from pathlib import Path
 
 import numpy as np
-import paddle
 import pytest
 import torch
 
@@ -16,18 +15,15 @@ import torch_models.arc_margin
 import torch_models.checkpoint
 import torch_models.embedder
 from export import parity
-from parity_tests.conftest import SMALL_SPECS
 from parity_tests.random_weights import random_checkpoint
+from parity_tests.small_models import small
 from zoo.checkpoint import load_checkpoint, save_checkpoint
 from zoo.variants import SPECS
-from zoo.weights import is_buffer, parameter_shapes
+from zoo.weights import parameter_shapes
 
 FLOAT64 = 1e-9
 """Of the largest value: in float64 two frameworks that compute the same network differ by sums in another order alone.
 The headroom is for other machines' sums."""
-GRADIENT = 2e-7
-"""Of the largest entry: measured 2e-8. Paddle keeps BatchNorm's epsilon in float32, 3e-8 off, which counts in training where
-the variance of a small batch is itself small."""
 
 
 def double(model, weights):
@@ -62,35 +58,8 @@ def test_descriptors_in_float32(small_checkpoint, network_inputs):
         sides.append({str(number): output for number, output in enumerate(outputs)})
     parity.require([parity.measure("torch ↔ paddle", "small", *sides)])
     together = np.concatenate(list(sides[0].values()))
+    together /= np.linalg.norm(together, axis=1, keepdims=True)
     assert np.median(together @ together.T) < 0.95, "different pictures get one descriptor: no arrow would see an error"
-
-
-@pytest.mark.parametrize("name", ["resnet18", "resnest50", "resnest50_cardinality2"])
-def test_gradients_of_the_arc_margin_loss(name):
-    checkpoint = random_checkpoint(SMALL_SPECS[name], seed=3, classes=6)
-    random = np.random.default_rng(5)
-    images, labels = random.normal(size=(8, 3, 64, 64)), random.integers(0, 6, 8)
-    gradients, losses = [], []
-    for package, library in ((torch_models, torch), (paddle_models, paddle)):
-        model = package.embedder.Embedder(checkpoint.spec)
-        model.arc_margin = package.arc_margin.ArcMargin(6, checkpoint.spec.head.embedding_size, 30.0)
-        model = double(model, checkpoint.weights)
-        model.train()
-        tensor = library.from_numpy if library is torch else library.to_tensor
-        logits = model.arc_margin(model(tensor(images)), tensor(labels), 0.2)
-        loss = package.arc_margin.arc_margin_loss(logits, tensor(labels))
-        loss.backward()
-        losses.append(float(loss.detach()))
-        turn = (lambda n, v: v) if library is torch else paddle_models.checkpoint.from_paddle
-        named = model.named_parameters()
-        gradients.append({n: turn(n, p.grad.numpy()) for n, p in named if p.grad is not None})
-    assert losses[1] == pytest.approx(losses[0], rel=0, abs=1e-9)
-    assert set(gradients[0]) == {n for n in checkpoint.weights if not is_buffer(n)} == set(gradients[1])
-    largest = max(np.abs(value).max() for value in gradients[0].values())
-    for parameter, expected in gradients[0].items():
-        # A bias in front of BatchNorm has no gradient but rounding, so the scale is never less than a millionth.
-        scale = max(np.abs(expected).max(), 1e-6 * largest)
-        np.testing.assert_allclose(gradients[1][parameter], expected, rtol=0, atol=GRADIENT * scale, err_msg=parameter)
 
 
 def test_a_checkpoint_of_one_loads_in_the_other(tmp_path, small_checkpoint, network_inputs):
@@ -100,7 +69,7 @@ def test_a_checkpoint_of_one_loads_in_the_other(tmp_path, small_checkpoint, netw
         written = small_checkpoint.__class__(small_checkpoint.spec, writer.checkpoint.read_weights(model), 0, {})
         save_checkpoint(tmp_path / "model.safetensors", written)
         again = reader.checkpoint.read_weights(reader.checkpoint.build(load_checkpoint(tmp_path / "model.safetensors")))
-        assert list(again) == list(small_checkpoint.weights)
+        assert again.keys() == small_checkpoint.weights.keys()
         for name, value in small_checkpoint.weights.items():
             assert np.array_equal(again[name], value), name
 
@@ -117,7 +86,7 @@ def test_every_variant_has_the_shapes_of_its_spec(name):
 
 def test_the_planted_swap_is_seen(network_inputs):
     """The two rows of one attention's splits swapped: the weights can tell."""
-    checkpoint = random_checkpoint(SMALL_SPECS["resnest50"], seed=7)
+    checkpoint = random_checkpoint(small("resnest50"), seed=7)
     name = "backbone.layer2.0.conv2.fc2.weight"
     swapped = checkpoint.weights | {name: np.concatenate(np.split(checkpoint.weights[name], 2)[::-1])}
     whole = torch_models.checkpoint.build(checkpoint)

@@ -71,13 +71,13 @@ class SplitAttention(nn.Module):
     Input and output: float [N, channels, H, W].
     """
 
-    def __init__(self, channels: int, hidden: int, radix: int, cardinality: int) -> None:
+    def __init__(self, channels: int, hidden: int, radix: int, cardinality: int, bias: bool = True) -> None:
         super().__init__()
         self.channels, self.radix, self.cardinality = channels, radix, cardinality
         self.conv = convolution(channels, channels * radix, 3, groups=cardinality * radix)
         self.bn0 = nn.BatchNorm2d(channels * radix)
         self.act0 = nn.ReLU()
-        self.fc1 = convolution(channels, hidden, 1, groups=cardinality, bias=True)
+        self.fc1 = convolution(channels, hidden, 1, groups=cardinality, bias=bias)
         self.bn1 = nn.BatchNorm2d(hidden)
         self.act1 = nn.ReLU()
         self.fc2 = convolution(hidden, channels * radix, 1, groups=cardinality, bias=True)

@@ -18,7 +18,7 @@ from safetensors.numpy import save_file
 from zoo.errors import CheckpointError, SpecError
 from zoo.files import new_file
 from zoo.specs import ModelSpec
-from zoo.weights import parameter_shapes
+from zoo.weights import Shape, parameter_shapes
 
 FORMAT = "landmark-zoo-checkpoint-1"
 _PICKLED = {".pth", ".pt", ".pdparams", ".pdopt", ".pkl", ".ckpt", ".bin", ".tar"}
@@ -87,8 +87,7 @@ def _advice(path: Path) -> str:
     if path.suffix.lower() in _PICKLED:
         return (
             "It looks like a pickled file of a framework, which can execute code when it is loaded, so it was not opened. "
-            "Save its tensors with safetensors under landmark-zoo's names, or train a checkpoint with "
-            "`python -m torch_models.train` or `python -m paddle_models.train`."
+            "`python -m zoo.import_weights` turns published weights into a checkpoint without executing them."
         )
     return "It may be cut off: copy it again, or train it again with the command that made it."
 
@@ -118,21 +117,9 @@ def load_checkpoint(path: str | os.PathLike) -> Checkpoint:
 
 def check_weights(spec: ModelSpec, weights: dict[str, np.ndarray], classes: int, source: str) -> None:
     """Raises `CheckpointError` unless the weights are exactly the spec's: names, shapes, float32, finite."""
-    expected = parameter_shapes(spec, classes)
-    differences = [f"- {name} {list(expected[name])} is missing" for name in expected if name not in weights]
-    differences += [
-        f"+ {name} {list(weights[name].shape)} is not of this model" for name in weights if name not in expected
-    ]
-    for name in expected.keys() & weights.keys():
-        if tuple(weights[name].shape) != expected[name]:
-            differences.append(f"! {name}: expected {list(expected[name])}, found {list(weights[name].shape)}")
-        elif weights[name].dtype != np.float32:
-            differences.append(f"! {name}: expected float32, found {weights[name].dtype}")
-    if differences:
-        shown = "\n  ".join(sorted(differences)[:12])
-        more = f"\n  … and {len(differences) - 12} more" if len(differences) > 12 else ""
+    if found := differences(parameter_shapes(spec, classes), weights):
         raise CheckpointError(
-            f"{source} does not hold the tensors of {spec.name} with {classes} classes:\n  {shown}{more}\n"
+            f"{source} does not hold the tensors of {spec.name} with {classes} classes:\n  {shown(found)}\n"
             "Use the model that the weights were trained for, or train this one."
         )
     for name, value in weights.items():
@@ -141,6 +128,32 @@ def check_weights(spec: ModelSpec, weights: dict[str, np.ndarray], classes: int,
                 f"{source}: {name} holds {np.count_nonzero(~np.isfinite(value))} values that are not finite (NaN or "
                 "infinity). The training diverged: lower the learning rate and train again, or use an earlier checkpoint."
             )
+
+
+def differences(
+    expected: dict[str, Shape], weights: dict[str, np.ndarray], names: dict[str, str] | None = None
+) -> list[str]:
+    """How tensors differ from the expected ones, a line each; `names` has what their file calls them, if otherwise."""
+    called = {ours: f" (the file's {theirs})" for ours, theirs in (names or {}).items() if theirs != ours}
+    found = [f"- {name} {list(expected[name])} is missing" for name in expected if name not in weights]
+    for name, value in weights.items():
+        if name not in expected:
+            found.append(f"+ {name} {list(value.shape)} is not of this model{called.get(name, '')}")
+        elif tuple(value.shape) != expected[name]:
+            whose = called.get(name, "")
+            found.append(f"! {name}: expected {list(expected[name])}, found {list(value.shape)}{whose}")
+        elif value.dtype != np.float32:
+            found.append(f"! {name}: expected float32, found {value.dtype}")
+    return sorted(found)
+
+
+def shown(found: list[str], most: int = 5) -> str:
+    """`differences` as text: the first few that are missing, of another shape, and not of the model."""
+    lines = []
+    for kind in "-!+":
+        own = [line for line in found if line.startswith(kind)]
+        lines += own[:most] + ([f"{kind} … and {len(own) - most} more"] if len(own) > most else [])
+    return "\n  ".join(lines)
 
 
 def fingerprint(checkpoint: Checkpoint) -> str:

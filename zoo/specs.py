@@ -38,6 +38,7 @@ class BackboneSpec:
         base_width: channels of one group (for `res2net`: of one split) where `planes` is 64.
         radix: splits that ResNeSt's attention chooses among.
         reduction: how much narrower than its input split attention's hidden layer is (never below 32 channels).
+        attention_bias: split attention's first 1×1 convolution has a bias (PaddleClas' has none).
         avd_first: ResNeSt's 3×3 average pooling stands before the split attention ("fast"), not behind it.
         scale: splits of Res2Net's hierarchy.
         hierarchy_from_first: Res2Net's layer1 begins with a hierarchical block (PaddleClas); in the original, and in
@@ -60,6 +61,7 @@ class BackboneSpec:
     base_width: int = 64
     radix: int = 1
     reduction: int = 4
+    attention_bias: bool = True
     avd_first: bool = False
     scale: int = 1
     hierarchy_from_first: bool = False

@@ -60,6 +60,8 @@ TOLERANCES = {
     "onnx → normal form": Tolerance(1e-5, 0.999999, "BatchNorm and softmax folded into weights rounds them; " + _SUMS),
     "normal form → savedmodel": Tolerance(1e-5, 0.999999, _SUMS),
     "savedmodel → tf 2.2": Tolerance(1e-5, 0.999999, _ORDER),
+    "torch → tf 2.2": Tolerance(1e-5, 0.999999, "the whole line at once; " + _SUMS),
+    "paddle → tf 2.2": Tolerance(1e-5, 0.999999, "the whole line at once; " + _SUMS),
     "members → ensemble": Tolerance(1e-5, 0.999999, "one multiplication a member; the batches' kernels are the same"),
     "preprocessing → graph": Tolerance(1e-5, 0.999999, "resampled pixels differ by 1e-4 of 255; " + _ORDER),
 }

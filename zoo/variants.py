@@ -2,8 +2,8 @@
 
 Where two sources give one name to two networks, both are rows and the name says whose it is. "200" is three of them:
 timm's ResNet-200 and ResNeSt-200 have depths 3, 24, 36, 3 (as He et al.'s), PaddleClas' ResNet200_vd and Res2Net200_vd
-3, 12, 48, 3. PaddleClas' average poolings do not count padding where the original's do, its ResNet-18 and -34 have a
-convolution in the first shortcut, and its Res2Nets begin with a hierarchical block.
+3, 12, 48, 3. PaddleClas' average poolings do not count padding where the original's do, its split attention has one bias
+less, its ResNet-18 and -34 have a convolution in the first shortcut, and its Res2Nets begin with a hierarchical block.
 """
 
 import difflib
@@ -43,6 +43,7 @@ _S = {n: replace(r, block="split_attention", radix=2, **_VD) for n, r in _R.item
 _S14 = replace(_S[50], depths=(1, 1, 1, 1))
 _S269 = replace(_S[50], depths=(3, 30, 48, 8))
 _PADDLE_POOL = {"pool_counts_padding": False}
+_PADDLE_S = {"attention_bias": False, **_PADDLE_POOL}
 _R2 = {n: replace(r, block="res2net", base_width=26, scale=4) for n, r in _R.items()}
 _PADDLE_R2 = {"hierarchy_from_first": True, **_PADDLE_POOL}
 # A quarter and half of the width and one block a layer: small enough to train on two cores while a reader waits.
@@ -136,10 +137,10 @@ VARIANTS: dict[str, Variant] = {
     "resnest101": Variant(replace(_S[101], **_WIDE_STEM), ("timm resnest101e", "ResNeSt resnest101")),
     "resnest200": Variant(replace(_S[200], **_WIDE_STEM), ("timm resnest200e", "ResNeSt resnest200")),
     "resnest269": Variant(replace(_S269, **_WIDE_STEM), ("timm resnest269e", "ResNeSt resnest269")),
-    "resnest50_paddleclas": Variant(replace(_S[50], **_PADDLE_POOL), ("PaddleClas ResNeSt50",)),
-    "resnest101_paddleclas": Variant(replace(_S[101], **_WIDE_STEM, **_PADDLE_POOL), ("PaddleClas ResNeSt101",)),
-    "resnest200_paddleclas": Variant(replace(_S[200], **_WIDE_STEM, **_PADDLE_POOL), ("PaddleClas ResNeSt200",)),
-    "resnest269_paddleclas": Variant(replace(_S269, **_WIDE_STEM, **_PADDLE_POOL), ("PaddleClas ResNeSt269",)),
+    "resnest50_paddleclas": Variant(replace(_S[50], **_PADDLE_S), ("PaddleClas ResNeSt50",)),
+    "resnest101_paddleclas": Variant(replace(_S[101], **_WIDE_STEM, **_PADDLE_S), ("PaddleClas ResNeSt101",)),
+    "resnest200_paddleclas": Variant(replace(_S[200], **_WIDE_STEM, **_PADDLE_S), ("PaddleClas ResNeSt200",)),
+    "resnest269_paddleclas": Variant(replace(_S269, **_WIDE_STEM, **_PADDLE_S), ("PaddleClas ResNeSt269",)),
     "resnest50_fast_1s1x64d": Variant(_fast(1, 1, 64), ("ResNeSt resnest50_fast_1s1x64d",)),
     "resnest50_fast_2s1x64d": Variant(_fast(2, 1, 64), ("ResNeSt resnest50_fast_2s1x64d",)),
     "resnest50_fast_4s1x64d": Variant(_fast(4, 1, 64), ("ResNeSt resnest50_fast_4s1x64d",)),
@@ -148,7 +149,7 @@ VARIANTS: dict[str, Variant] = {
     "resnest50_fast_4s2x40d": Variant(_fast(4, 2, 40), ("timm resnest50d_4s2x40d", "ResNeSt resnest50_fast_4s2x40d")),
     "resnest50_fast_1s4x24d": Variant(_fast(1, 4, 24), ("timm resnest50d_1s4x24d", "ResNeSt resnest50_fast_1s4x24d")),
     "resnest50_fast_1s1x64d_paddleclas": Variant(
-        replace(_fast(1, 1, 64), **_PADDLE_POOL), ("PaddleClas ResNeSt50_fast_1s1x64d",)
+        replace(_fast(1, 1, 64), **_PADDLE_S), ("PaddleClas ResNeSt50_fast_1s1x64d",)
     ),
     # Res2Net: v1, and "vd" (also called v1b).
     "res2net50": Variant(_R2[50], ("timm res2net50_26w_4s",)),

@@ -110,7 +110,9 @@ def _block(spec: BackboneSpec, name: str, layer: int, inputs: int, planes: int) 
 def _split_attention(spec: BackboneSpec, name: str, width: int, hidden: int) -> Iterator[tuple[str, Shape]]:
     groups, splits = spec.cardinality, width * spec.radix
     yield from _conv_bn(f"{name}.conv", f"{name}.bn0", splits, width, 3, groups * spec.radix)
-    yield from _biased(f"{name}.fc1", hidden, width // groups)
+    yield f"{name}.fc1.weight", (hidden, width // groups, 1, 1)
+    if spec.attention_bias:
+        yield f"{name}.fc1.bias", (hidden,)
     yield from _batch_norm(f"{name}.bn1", hidden).items()
     yield from _biased(f"{name}.fc2", splits, hidden // groups)
 

@@ -32,7 +32,7 @@ def test_an_unknown_model_names_the_nearest():
         (("backbone", "radix"), "2", "spec.backbone.radix: expected int"),
         (("backbone", "radix"), True, "expected int"),
         (("backbone", "depths"), [1, 2], "expected 4 values"),
-        (("head", "pool"), "max", "expected one of 'gem', 'avg'"),
+        (("head", "pool"), "mean", "expected one of 'gem', 'avg'"),
         (("preprocess", "size"), 16, "below 32"),
         (("head", "gem_p"), math.inf, "expected a finite number"),
     ],

@@ -1,0 +1,40 @@
+"""parity_tests/results/parity.csv: every measured arrow of every network, small and full-size; the README is made from it."""
+
+import csv
+from pathlib import Path
+
+from export.parity import Row
+from zoo.files import new_file
+
+RESULTS = Path(__file__).with_name("results") / "parity.csv"
+KEY = ("model", "network", "framework")
+COLUMNS = (*KEY, "size", "arrow", "max_abs", "cosine", "tolerance", "saved_model_mb")
+
+
+def csv_row(row: Row, model: str, network: str, framework: str, size: int, saved_model_bytes: int) -> dict[str, str]:
+    """One line: `network` is "full size" or "small", `size` the side in pixels of the images."""
+    figures = {"max_abs": f"{row.max_abs:.2e}", "cosine": f"{row.cosine:.12f}", "tolerance": f"{row.tolerance:.0e}"}
+    place = {"model": model, "network": network, "framework": framework, "size": str(size), "arrow": row.arrow}
+    return place | figures | {"saved_model_mb": f"{saved_model_bytes / 1e6:.1f}"}
+
+
+def merge(rows: list[dict[str, str]], path: Path = RESULTS) -> None:
+    """Replaces the rows of the same networks and frameworks, keeps all others."""
+
+    def key(row: dict[str, str]) -> tuple[str, ...]:
+        return tuple(row[column] for column in KEY)
+
+    new = {key(row) for row in rows}
+    kept = [row for row in read(path) if key(row) not in new]
+    with new_file(path) as partial, open(partial, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(sorted([*kept, *rows], key=lambda row: (row["network"], row["model"], row["framework"])))
+
+
+def read(path: Path = RESULTS) -> list[dict[str, str]]:
+    """The table's rows; none where it has not been written yet."""
+    if not path.is_file():
+        return []
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))

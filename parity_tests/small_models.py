@@ -1,0 +1,84 @@
+"""A small member of every family, and their way to the normal form: what all arrows of the test suite run over."""
+
+import functools
+from dataclasses import replace
+
+import onnx
+
+from export.normal_form import normal_form
+from export.to_onnx import export_onnx
+from parity_tests.random_weights import random_checkpoint
+from zoo.checkpoint import Checkpoint
+from zoo.specs import BackboneSpec, HeadSpec, ModelSpec, PreprocessSpec
+from zoo.variants import SPECS, VARIANTS
+
+_HEAD = HeadSpec(embedding_size=64)
+_SIZE = PreprocessSpec(size=64)
+
+
+def shrunk(name: str, head: HeadSpec = _HEAD, preprocess: PreprocessSpec = _SIZE) -> ModelSpec:
+    """A variant with an eighth of its planes and a block or two a layer; everything else is the variant's own."""
+    backbone: BackboneSpec = SPECS[name].backbone
+    # Groups no narrower than two channels: within a narrower one nothing could be swapped.
+    cardinality = min(backbone.cardinality, 8)
+    small = replace(
+        backbone,
+        depths=(2, 1, 1, 1) if max(backbone.depths) < 10 else (2, 1, 2, 1),
+        planes=(8, 16, 24, 32),
+        stem_channels=24,
+        stem_width=8,
+        base_width=32 if cardinality >= 4 else 64,
+        cardinality=cardinality,
+    )
+    return ModelSpec(f"{name}_small", small, head, preprocess)
+
+
+def _with_head(**head: object) -> ModelSpec:
+    return shrunk("resnet18", HeadSpec(**{"embedding_size": 64, **head}))
+
+
+def _families() -> dict[str, str]:
+    """The shrunk member that stands for each variant: the first variant that shrinks to the same network."""
+    first: dict[BackboneSpec, str] = {}
+    published_first = sorted(VARIANTS, key=lambda name: not VARIANTS[name].equals)
+    return {name: first.setdefault(shrunk(name).backbone, name) for name in published_first}
+
+
+FAMILIES: dict[str, str] = _families()
+HEADS: dict[str, ModelSpec] = {
+    "average_pool": _with_head(pool="avg"),
+    "max_pool_bn_first": _with_head(pool="max", neck="bn_linear", neck_bias=True),
+    "average_and_gem_pool": _with_head(pool="avg_gem", neck="linear_bn", neck_bias=True),
+    "fixed_gem_no_neck": _with_head(gem_p_learned=False, neck="none", embedding_size=32),
+    "neck_bn_bgr": shrunk(
+        "resnet18", HeadSpec(neck="linear_bn", embedding_size=64), PreprocessSpec(size=64, channels="bgr")
+    ),
+    "bilinear_not_normalised": shrunk(
+        "resnet18", HeadSpec(embedding_size=64, l2=False), PreprocessSpec(size=64, resize="bilinear")
+    ),
+}
+SMALL_SPECS: dict[str, ModelSpec] = {name: shrunk(name) for name in dict.fromkeys(FAMILIES.values())} | HEADS
+"""Shrunk, and every kind of layer and switch that the specs know is among them."""
+
+
+def small(name: str) -> ModelSpec:
+    """The shrunk member that stands for a variant."""
+    return SMALL_SPECS[FAMILIES[name]]
+
+
+@functools.cache
+def small_checkpoint(name: str) -> Checkpoint:
+    """The weights that a member of `SMALL_SPECS` has in all arrows."""
+    return random_checkpoint(SMALL_SPECS[name], seed=7)
+
+
+@functools.cache
+def exported(name: str, framework: str) -> onnx.ModelProto:
+    """A member's ONNX file from one framework; not to be changed."""
+    return export_onnx(small_checkpoint(name), framework)
+
+
+@functools.cache
+def in_normal_form(name: str, framework: str) -> onnx.ModelProto:
+    """The same in normal form; not to be changed."""
+    return normal_form(exported(name, framework))

@@ -1,0 +1,70 @@
+"""Every variant against the published networks that it says it equals: tensors, shapes, and features at full size."""
+
+import importlib
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from export.probes import picture
+from parity_tests.libraries import published
+from parity_tests.random_weights import random_checkpoint
+from zoo.checkpoint import Checkpoint
+from zoo.preprocess import normalise
+from zoo.published_names import canonical_names, is_classifier
+from zoo.specs import ModelSpec
+from zoo.variants import SPECS, VARIANTS
+from zoo.weights import parameter_shapes
+
+FLOAT32, FLOAT64 = 1e-5, 1e-12
+"""Absolute, on features of the size of 1: the same operations in the same order, so that what was measured is …"""
+SIZES = ((64, 64), (65, 49))
+PAIRS = [(name, source) for name, row in VARIANTS.items() for source in row.equals]
+
+
+def features_spec(name: str) -> ModelSpec:
+    """A variant's backbone and average pooling alone, not normalised."""
+    spec = SPECS[name].headless().resized(64)
+    return replace(spec, head=replace(spec.head, l2=False))
+
+
+def ours(checkpoint: Checkpoint, framework: str, dtype: type):
+    """Our network in a precision."""
+    package = importlib.import_module(f"{framework}_models.checkpoint")
+    model = in_precision(package.build(checkpoint), framework, dtype)
+    package.load_weights(model, {n: v.astype(dtype) for n, v in checkpoint.weights.items()})
+    return model
+
+
+def in_precision(model, framework: str, dtype: type):
+    if dtype == np.float64:
+        model = model.double() if framework == "torch" else model.to(dtype="float64")
+    model.eval()
+    return model
+
+
+def forward(model, framework: str, images: np.ndarray) -> np.ndarray:
+    library = importlib.import_module(framework)
+    tensor = library.from_numpy(images) if framework == "torch" else library.to_tensor(images)
+    with library.no_grad():
+        return model(tensor).numpy()
+
+
+@pytest.mark.parametrize(("name", "source"), PAIRS, ids=[f"{n}={s.replace(' ', ':')}" for n, s in PAIRS])
+def test_a_variant_equals_what_it_says(name, source):
+    spec, theirs = features_spec(name), published(source)
+    names = {t: o for t, o in canonical_names(theirs.shapes(), spec.backbone).items() if not is_classifier(o)}
+    shapes = theirs.shapes()
+    assert {ours: shapes[theirs] for theirs, ours in names.items()} == parameter_shapes(spec)
+    assert len(set(names.values())) == len(names)
+    checkpoint = random_checkpoint(spec, seed=13)
+    random = np.random.default_rng(17)
+    images = [normalise(picture(random, *size)[None], spec.preprocess) for size in SIZES]
+    for dtype, tolerance in ((np.float32, FLOAT32), (np.float64, FLOAT64)):
+        in_precision(theirs.model, theirs.framework, dtype)
+        theirs.load({t: checkpoint.weights[o].astype(dtype) for t, o in names.items()})
+        model = ours(checkpoint, theirs.framework, dtype)
+        for image in images if theirs.odd_sizes else images[:1]:
+            found, expected = (forward(m, theirs.framework, image.astype(dtype)) for m in (model, theirs.model))
+            assert 0.1 < np.abs(expected).max() < 30, "a tolerance would say nothing"
+            np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance, err_msg=f"{dtype} {image.shape}")

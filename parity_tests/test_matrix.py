@@ -1,0 +1,86 @@
+"""The whole matrix: every small member, from both frameworks, into a real TensorFlow 2.2; and nothing left out of the tables."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from export import parity
+from export.to_savedmodel import FRAMEWORKS
+from parity_tests import matrix
+from parity_tests.full_size import CHECK_SIZES, FULL_SIZE, SIZE
+from parity_tests.libraries import LIBRARIES
+from parity_tests.results_table import read
+from parity_tests.small_models import FAMILIES, SMALL_SPECS
+from zoo.tolerances import TOLERANCES, Difference
+from zoo.variants import VARIANTS
+
+README = (Path(__file__).resolve().parents[1] / "README.md").read_text(encoding="utf-8")
+
+
+def arrows(framework: str) -> list[str]:
+    """Every arrow of one network's way from a framework into TensorFlow 2.2."""
+    first = ["torch ↔ paddle", f"{framework} → onnx", "onnx → normal form", "normal form → savedmodel"]
+    return [*first, "preprocessing → graph", "savedmodel → tf 2.2", f"{framework} → tf 2.2"]
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory, tf22_python) -> dict[tuple[str, str], list[parity.Row]]:
+    return matrix.measure(tmp_path_factory.mktemp("matrix"))
+
+
+def test_every_arrow_of_every_member_holds(rows):
+    assert set(rows) == {(name, framework) for name in SMALL_SPECS for framework in FRAMEWORKS}
+    for (_, framework), found in rows.items():
+        assert [row.arrow for row in found] == arrows(framework)
+    parity.require([row for found in rows.values() for row in found])
+
+
+# What follows asks the tables alone. `python -m parity_tests.matrix`, `python -m parity_tests.full_size` and
+# `python -m benchmarks.readme` write them.
+
+
+def measured(network: str) -> dict[tuple[str, str], dict[tuple[str, str], dict[str, str]]]:
+    """Rows of parity.csv by (model, framework), then by (arrow, size)."""
+    found: dict = {}
+    for row in read():
+        if row["network"] == network:
+            found.setdefault((row["model"], row["framework"]), {})[row["arrow"], row["size"]] = row
+    return found
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+@pytest.mark.parametrize("name", VARIANTS)
+def test_every_variant_has_parity_rows(name, framework):
+    found = measured("small").get((FAMILIES[name], framework), {})
+    assert {arrow for arrow, _ in found} == set(arrows(framework))
+
+
+@pytest.mark.parametrize("name", [n for n, row in VARIANTS.items() if row.equals or "narrow" not in n])
+def test_every_variant_has_an_oracle(name):
+    """The demo's narrow networks are published nowhere; their families' published members stand for them."""
+    assert VARIANTS[name].equals
+    assert all(source.split(" ")[0] in LIBRARIES for source in VARIANTS[name].equals)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_every_variant_has_a_readme_row(name):
+    table = README.split("<!-- models -->")[1].split("<!-- /models -->")[0]
+    assert re.search(rf"^\| `{name}` \|", table, re.MULTILINE)
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+@pytest.mark.parametrize("name", FULL_SIZE)
+def test_every_full_size_network_was_measured(name, framework):
+    found = measured("full size").get((name, framework), {})
+    wanted = {(arrow, str(size)) for arrow in arrows(framework) for size in (SIZE, *CHECK_SIZES)}
+    # Images of any size are resized to the served one, so that arrow has no other sizes.
+    wanted -= {("preprocessing → graph", str(size)) for size in CHECK_SIZES}
+    assert set(found) == wanted
+
+
+def test_every_row_is_within_todays_tolerance():
+    for row in read():
+        tolerance = TOLERANCES[row["arrow"]]
+        assert Difference(float(row["max_abs"]), float(row["cosine"])).within(tolerance), row
+        assert float(row["tolerance"]) == tolerance.max_abs

@@ -1,0 +1,125 @@
+"""torch ↔ paddle in training: loss, every gradient, BatchNorm's statistics, and twenty steps of the real optimisers.
+
+Each framework's own `Trainer` is fed the same pictures under the same schedule: two stages, warm-up, a cosine, Nesterov's
+momentum, weight decay and a gradient clip that bites. After the first step SGD's velocity is the gradient itself.
+"""
+
+import importlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+import numpy as np
+import paddle
+import pytest
+import torch
+
+from export.probes import picture
+from parity_tests.random_weights import random_checkpoint
+from parity_tests.small_models import SMALL_SPECS, small
+from zoo.checkpoint import Checkpoint
+from zoo.preprocess import normalise
+from zoo.recipes import Recipe, Stage, schedule
+from zoo.weights import is_buffer
+
+CLASSES, BATCH, SIZE = 6, 6, 48
+RECIPE = Recipe(
+    models=["resnet18"],
+    stages=[Stage(2, SIZE, 0.1, 0.002, warmup_epochs=0.5), Stage(3, SIZE, 0.3, 0.001)],
+    batch_size=BATCH,
+    # Paddle's optimiser keeps these two in float32 whatever it computes in, so they are numbers that float32 has.
+    momentum=0.875,
+    weight_decay=2**-11,
+    gradient_clip=2.0,
+)
+STEPS = schedule(RECIPE, batches_per_epoch=4)
+BOUNDS = {
+    np.float64: {"loss": 1e-12, "gradient": 1e-7, "one step": 1e-7, "twenty steps": 1e-6, "losses": 1e-6},
+    np.float32: {"loss": 1e-5, "gradient": 0.1, "one step": 1e-5, "twenty steps": 0.03, "losses": 0.3},
+}
+"""Losses absolute, tensors of their own size; three to ten times what was measured. In float64: 2e-14, 3e-8, 5e-9, 1e-7, 1e-8.
+What is left there is Paddle's: it keeps BatchNorm's momentum and 1 / 9 of an average pooling's gradient as a float32. In
+float32: 4e-6, 3e-2, 4e-6, 9e-3, 1e-1, since a ReLU whose input is rounding tips over in one framework and not in the other."""
+FLOOR = {np.float64: 1e-6, np.float32: 1e-3}
+"""A bias in front of BatchNorm has no gradient but rounding: no tensor's size counts as less than this share of the largest."""
+
+
+class Run:
+    """One framework's trainer in one precision, and what it has at each step."""
+
+    def __init__(self, framework: str, checkpoint: Checkpoint, precision: type, recipe: Recipe = RECIPE) -> None:
+        train = importlib.import_module(f"{framework}_models.train")
+        weights = {name: value.astype(precision) for name, value in checkpoint.weights.items()}
+        self.trainer = train.Trainer(checkpoint.spec, CLASSES, recipe, weights)
+        if framework == "torch":
+            # Paddle keeps BatchNorm's epsilon and momentum in float32 in a float64 network too: 2e-8 of themselves off.
+            for module in self.trainer.model.modules():
+                if hasattr(module, "eps"):
+                    module.eps = float(np.float32(module.eps))
+                    module.momentum = 1 - float(np.float32(1 - module.momentum))
+
+    def step(self, number: int) -> float:
+        random = np.random.default_rng(number)
+        images = np.stack([picture(random, SIZE, SIZE) for _ in range(BATCH)]).astype(np.uint8)
+        return self.trainer.step(images, random.integers(0, CLASSES, BATCH), STEPS[number])[0]
+
+
+@contextmanager
+def computing_in(precision: type, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What both frameworks' networks, losses and optimisers are made in."""
+    torch.set_default_dtype(getattr(torch, precision.__name__))
+    paddle.set_default_dtype(precision.__name__)
+    for framework in ("torch", "paddle"):
+        monkeypatch.setattr(f"{framework}_models.train.normalise", lambda *pixels: normalise(*pixels).astype(precision))
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(torch.float32)
+        paddle.set_default_dtype("float32")
+
+
+def furthest(ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray], floor: float) -> tuple[float, str]:
+    """The greatest difference of any tensor, of its own size; and the tensor's name."""
+    assert ours.keys() == theirs.keys()
+    largest = max(np.abs(value).max() for value in ours.values())
+    return max(
+        (float(np.abs(theirs[name] - value).max() / max(np.abs(value).max(), floor * largest)), name)
+        for name, value in ours.items()
+    )
+
+
+def figures(runs: list[Run], floor: float) -> dict[str, tuple[float, str]]:
+    """How far the two runs are apart after one step and after twenty, and where."""
+    losses = [[run.step(0) for run in runs]]
+    found = {"gradient": furthest(*(run.trainer.momentum() for run in runs), floor)}
+    found["one step"] = furthest(*(run.trainer.weights() for run in runs), floor)
+    losses += [[run.step(number) for run in runs] for number in range(1, 20)]
+    found["twenty steps"] = furthest(*(run.trainer.weights() for run in runs), floor)
+    apart = np.abs(np.diff(np.array(losses), axis=1))
+    return found | {"loss": (float(apart[0]), "the first"), "losses": (float(apart.max()), "any of twenty")}
+
+
+@pytest.mark.parametrize("precision", [np.float64, np.float32], ids=["float64", "float32"])
+@pytest.mark.parametrize("name", SMALL_SPECS)
+def test_twenty_steps(name, precision, monkeypatch):
+    checkpoint = random_checkpoint(SMALL_SPECS[name], seed=3, classes=CLASSES)
+    with computing_in(precision, monkeypatch):
+        runs = [Run(framework, checkpoint, precision) for framework in ("torch", "paddle")]
+        found = figures(runs, FLOOR[precision])
+        weights, velocity = runs[0].trainer.weights(), runs[0].trainer.momentum()
+    assert set(velocity) == {n for n in checkpoint.weights if not is_buffer(n)}
+    assert furthest(checkpoint.weights, weights, FLOOR[precision])[0] > 0.1, "it hardly trained: nothing was compared"
+    assert not {what: figure for what, figure in found.items() if not figure[0] <= BOUNDS[precision][what]}
+
+
+@pytest.mark.parametrize("planted", ["statistics", "momentum", "decay"])
+def test_a_planted_difference_is_seen(planted, monkeypatch):
+    """Paddle's biased variance, another momentum, no weight decay: each is outside the bound."""
+    checkpoint = random_checkpoint(small("resnet18"), seed=3, classes=CLASSES)
+    if planted == "statistics":
+        monkeypatch.setattr("paddle_models.train._unbias_statistics", lambda model: None)
+    change = {"momentum": {"momentum": 0.75}, "decay": {"weight_decay": 0.0}}.get(planted, {})
+    with computing_in(np.float64, monkeypatch):
+        runs = [Run("torch", checkpoint, np.float64), Run("paddle", checkpoint, np.float64, replace(RECIPE, **change))]
+        found = figures(runs, FLOOR[np.float64])
+    assert found["twenty steps"][0] > 10 * BOUNDS[np.float64]["twenty steps"]

@@ -1,0 +1,240 @@
+"""Published weights: every file format, strictly, and nothing in a file is ever executed."""
+
+import argparse
+import io
+import pickle
+import struct
+import subprocess
+import sys
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import paddle
+import pytest
+import torch
+from safetensors.torch import save_file
+
+import paddle_models.write_weights
+import torch_models.checkpoint
+import torch_models.write_weights
+from parity_tests.libraries import published
+from parity_tests.random_weights import random_checkpoint
+from parity_tests.small_models import FAMILIES, SMALL_SPECS, small
+from zoo.checkpoint import Checkpoint, load_checkpoint
+from zoo.errors import CheckpointError
+from zoo.import_weights import fitting_models, import_weights
+from zoo.pickles import Opaque, read_pickle
+from zoo.published_files import read_published
+from zoo.variants import get_spec
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def write(path: Path, checkpoint: Checkpoint, *, backbone: bool = False) -> None:
+    """The checkpoint in the format that the file's name says."""
+    if path.suffix == ".pdparams":
+        paddle.save(paddle_models.write_weights.state_dict(checkpoint, backbone=backbone), str(path))
+        return
+    state = torch_models.write_weights.state_dict(checkpoint, backbone=backbone)
+    if path.suffix == ".safetensors":
+        save_file(state, path)
+    else:
+        torch.save(state, path, _use_new_zipfile_serialization=path.stem != "legacy")
+
+
+@pytest.mark.parametrize("file", ["new.pth", "legacy.pth", "new.pdparams", "new.safetensors"])
+@pytest.mark.parametrize("name", ["resnest50", "resnet18_ibn_a", "res2net50_vd", "neck_bn_bgr"])
+def test_what_both_frameworks_write_is_read_back(tmp_path, name, file):
+    checkpoint = random_checkpoint(SMALL_SPECS[FAMILIES.get(name, name)], seed=3, classes=5)
+    write(tmp_path / file, checkpoint)
+    again = import_weights(tmp_path / file, checkpoint.spec)
+    assert again.classes == 5
+    assert again.weights.keys() == checkpoint.weights.keys()
+    assert all(np.array_equal(again.weights[key], value) for key, value in checkpoint.weights.items())
+    assert again.provenance["framework"] == ("paddle" if file.endswith("pdparams") else "torch")
+    assert again.provenance["imported_from"] == file
+
+
+@pytest.mark.parametrize("file", ["backbone.pth", "backbone.pdparams"])
+def test_a_backbone_has_its_published_names(tmp_path, file):
+    checkpoint = random_checkpoint(get_spec("resnet18").headless().resized(64), seed=3)
+    write(tmp_path / file, checkpoint, backbone=True)
+    library = published("timm resnet18" if file.endswith(".pth") else "paddle.vision resnet18")
+    values, _ = read_published(tmp_path / file)
+    library.load({name: value for name, value in values.items() if not name.endswith("num_batches_tracked")})
+
+
+def test_a_training_scripts_checkpoint_of_timm(tmp_path):
+    """Its tensors lie beside an optimiser, the command's arguments and a class of somebody's own."""
+    model = published("timm resnest14d").model.eval()
+    state = {f"module.{name}": value for name, value in model.state_dict().items()}
+    state |= {"module.fc.weight": torch.zeros(1000, 2048), "module.fc.bias": torch.zeros(1000)}
+    extra = {"epoch": 90, "args": argparse.Namespace(lr=0.1), "optimizer": {"state": {0: torch.zeros(3)}}}
+    torch.save({"state_dict": state, **extra, "best": np.float64(0.81)}, tmp_path / "last.pth")
+    checkpoint = import_weights(tmp_path / "last.pth", get_spec("timm resnest14d"), headless=True)
+    assert checkpoint.spec.name == "resnest14"
+    assert checkpoint.spec.head.embedding_size == 2048
+    images = torch.rand(2, 3, 64, 97)
+    with torch.no_grad():
+        expected = torch.nn.functional.normalize(model(images))
+        found = torch_models.checkpoint.build(checkpoint)(images)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["ResNet18_vd", "Res2Net50_vd_26w_4s", "ResNeSt50_fast_1s1x64d"])
+def test_paddleclas(tmp_path, name):
+    """Each of its three grammars, through the file that Paddle writes."""
+    model = published(f"PaddleClas {name}").model
+    model.eval()
+    paddle.save(model.state_dict(), str(tmp_path / "pretrained.pdparams"))
+    checkpoint = import_weights(tmp_path / "pretrained.pdparams", get_spec(f"PaddleClas {name}"), headless=True)
+    images = np.random.default_rng(0).normal(size=(2, 3, 64, 96)).astype(np.float32)
+    with torch.no_grad():
+        found = torch_models.checkpoint.build(checkpoint)(torch.from_numpy(images)).numpy()
+    expected = model(paddle.to_tensor(images)).numpy().reshape(2, -1)
+    expected /= np.linalg.norm(expected, axis=1, keepdims=True)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
+
+
+def test_half_precision_views_and_parameters(tmp_path):
+    base = torch.arange(24, dtype=torch.float32).reshape(4, 6)
+    tensors = {
+        "half": base.half(),
+        "bfloat16": base.bfloat16(),
+        "transposed": base.T,
+        "part": base[1:3, 2:],
+        "parameter": torch.nn.Parameter(base.double()),
+        "scalar": torch.tensor(3),
+        "empty": torch.zeros(0, 3),
+    }
+    for legacy in (False, True):
+        torch.save(tensors, tmp_path / "a.pth", _use_new_zipfile_serialization=not legacy)
+        found, _ = read_published(tmp_path / "a.pth")
+        for name, value in tensors.items():
+            np.testing.assert_array_equal(found[name], value.detach().float().numpy(), err_msg=name)
+
+
+class Bomb:
+    """Unpickled, it leaves a trace."""
+
+    def __init__(self, trace: Path) -> None:
+        self.trace = trace
+
+    def __reduce__(self):
+        return Path.touch, (self.trace,)
+
+
+@pytest.mark.parametrize("file", ["zip.pth", "legacy.pth", "plain.pdparams"])
+def test_a_pickle_is_never_executed(tmp_path, file):
+    trace = tmp_path / "executed"
+    state = {"fc.weight": torch.zeros(2, 2), "bomb": Bomb(trace)}
+    if file == "plain.pdparams":
+        (tmp_path / file).write_bytes(pickle.dumps({"fc.weight": np.zeros((2, 2), np.float32), "bomb": Bomb(trace)}))
+    else:
+        torch.save(state, tmp_path / file, _use_new_zipfile_serialization=file == "zip.pth")
+    found, _ = read_published(tmp_path / file)
+    assert list(found) == ["fc.weight"]
+    assert not trace.exists()
+
+
+@pytest.mark.parametrize("protocol", range(2, 6))
+def test_pickled_values(protocol):
+    """What is plain is read, arrays are read, and what is neither becomes nothing that acts."""
+    array = np.asfortranarray(np.arange(12, dtype=">f8").reshape(3, 4))
+    value = {"a": [1, 2.5, None, True, b"x", "é", -(10**20)], "b": (array, array), "c": {1, 2}, "d": Path("x")}
+    found = read_pickle(io.BytesIO(pickle.dumps(value, protocol)))
+    assert found["a"] == value["a"]
+    assert all(np.array_equal(item, array) for item in found["b"])
+    assert isinstance(found["c"], Opaque | list)
+    assert isinstance(found["d"], Opaque)
+
+
+def test_a_pickle_of_shared_values_stays_small():
+    """Each list holds the one before it twice: a reader that copies would need 2^60 of them."""
+    value: list = []
+    for _ in range(60):
+        value = [value, value]
+    assert len(read_pickle(io.BytesIO(pickle.dumps(value)))) == 2
+
+
+@pytest.mark.parametrize("kept", [0, 3, 200, -2000, -1])
+@pytest.mark.parametrize("file", ["new.pth", "legacy.pth", "new.pdparams"])
+def test_a_file_that_is_cut_off(tmp_path, file, kept):
+    write(tmp_path / file, random_checkpoint(small("resnet18"), seed=3))
+    data = (tmp_path / file).read_bytes()
+    (tmp_path / file).write_bytes(data[:kept])
+    with pytest.raises(CheckpointError, match="fetch it again"):
+        import_weights(tmp_path / file, small("resnet18"))
+
+
+def test_a_tensor_that_reaches_beside_its_storage(tmp_path):
+    """The sizes in the pickle are the file's word against its data."""
+    torch.save({"a": torch.zeros(4, 3)}, tmp_path / "a.pth")
+    with zipfile.ZipFile(tmp_path / "a.pth") as archive:
+        entries = {name: archive.read(name) for name in archive.namelist()}
+    pickled = next(name for name in entries if name.endswith("data.pkl"))
+    larger = entries[pickled].replace(b"K\x04K\x03\x86", b"K\x64K\x64\x86")
+    assert larger != entries[pickled]
+    with zipfile.ZipFile(tmp_path / "a.pth", "w") as archive:
+        for name, data in (entries | {pickled: larger}).items():
+            archive.writestr(name, data)
+    with pytest.raises(CheckpointError, match="outside its storage of 12 values"):
+        read_published(tmp_path / "a.pth")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"hello", "not a file of weights"),
+        (pickle.dumps([1, 2]), "holds a list and not a state dict"),
+        (pickle.dumps({"epoch": 3}), "there are no tensors among epoch"),
+        (struct.pack("<Q", 3) + b"{}", "not a file of weights"),
+    ],
+)
+def test_what_is_no_state_dict(tmp_path, content, message):
+    (tmp_path / "a.pth").write_bytes(content)
+    with pytest.raises(CheckpointError, match=message):
+        read_published(tmp_path / "a.pth")
+    with pytest.raises(CheckpointError, match="does not exist"):
+        read_published(tmp_path / "none.pth")
+
+
+def test_what_does_not_fit_is_shown_with_what_would(tmp_path):
+    theirs = published("timm resnet26d").model
+    torch.save(theirs.state_dict(), tmp_path / "a.pth")
+    with pytest.raises(CheckpointError) as refused:
+        import_weights(tmp_path / "a.pth", get_spec("resnet26"), headless=True)
+    message = str(refused.value)
+    assert "- backbone.conv1.weight [64, 3, 7, 7] is missing" in message
+    assert "+ backbone.conv1.0.weight [32, 3, 3, 3] is not of this model (the file's conv1.0.weight)" in message
+    assert "… and" in message
+    assert "--model resnet26_vd" in message
+    with pytest.raises(CheckpointError, match="no embedding of ours: pass --headless"):
+        import_weights(tmp_path / "a.pth", get_spec("resnet26_vd"))
+    values, framework = read_published(tmp_path / "a.pth")
+    assert fitting_models(values, framework) == ["resnet26_vd"]
+    values["layer1.0.conv1.weight"] = values["layer1.0.conv1.weight"][:8]
+    assert fitting_models(values, framework) == []
+
+
+def test_the_command(tmp_path):
+    spec = replace(get_spec("resnet18").headless())
+    write(tmp_path / "a.pth", random_checkpoint(spec.resized(64), seed=3), backbone=True)
+    words = [sys.executable, "-m", "zoo.import_weights", tmp_path / "a.pth", "--model", "resnet18"]
+    options = ["--headless", "--size", "96", "--channels", "bgr", "--out", tmp_path / "ours.safetensors"]
+    done = subprocess.run([*map(str, words + options)], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == str(tmp_path / "ours.safetensors")
+    checkpoint = load_checkpoint(tmp_path / "ours.safetensors")
+    assert (checkpoint.spec.preprocess.size, checkpoint.spec.preprocess.channels) == (96, "bgr")
+    done = subprocess.run(
+        [*map(str, [*words, "--out", tmp_path / "b.safetensors"])],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "pass --headless" in done.stderr
+    assert not (tmp_path / "b.safetensors").exists()
