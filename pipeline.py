@@ -25,7 +25,6 @@ from zoo.command import log, run
 from zoo.errors import OutputError
 from zoo.files import write_json
 from zoo.recipes import Recipe, read_recipe
-from zoo.variants import get_spec
 from zoo.weights import initial_weights
 
 FRAMEWORKS = ("torch", "paddle")
@@ -144,7 +143,7 @@ def _untrained(steps: Steps, recipe: Recipe, dataset: Gldv2, members: list[Membe
     for member in members:
         path = folder / f"{member.name}.safetensors"
         if not path.exists():
-            spec = get_spec(member.model).resized(recipe.serving_resolution)
+            spec = recipe.spec(member.model)
             provenance = {"framework": member.framework, "steps": 0}
             save_checkpoint(path, Checkpoint(spec, initial_weights(spec, (), member.seed), 0, provenance))
         for split in ("index", "test"):

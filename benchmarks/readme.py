@@ -9,7 +9,6 @@ benchmarks/results; those of runs stay as they are where no run is given.
 
 import argparse
 import json
-import math
 import re
 from pathlib import Path
 
@@ -22,7 +21,7 @@ from zoo.errors import DataError
 from zoo.files import new_file
 from zoo.tolerances import TOLERANCES
 from zoo.variants import SPECS, VARIANTS
-from zoo.weights import is_buffer, parameter_shapes
+from zoo.weights import parameters
 
 README = Path(__file__).resolve().parents[1] / "README.md"
 RESULTS = Path(__file__).resolve().parent / "results"
@@ -65,8 +64,7 @@ def models_table(rows: list[dict[str, str]]) -> str:
     ]
     errors = {(row["model"], row["arrow"]): float(row["max_abs"]) for row in rows if row["network"] == "small"}
     for name, variant in VARIANTS.items():
-        shapes = parameter_shapes(SPECS[name].headless())
-        million = sum(math.prod(shape) for key, shape in shapes.items() if not is_buffer(key)) / 1e6
+        million = parameters(SPECS[name].headless()) / 1e6
         last = (f"{errors[FAMILIES[name], f'{framework} → tf 2.2']:.0e}" for framework in FRAMEWORKS)
         equals, features = ", ".join(variant.equals) or "–", variant.backbone.features
         lines.append(f"| `{name}` | {equals} | {million:.1f} M | {features} | {' | '.join(last)} |")

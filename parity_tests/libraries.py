@@ -57,7 +57,7 @@ class Published:
 
 def published(source: str) -> Published:
     """The network that a row of `zoo.variants` says it equals ("timm resnet50d"), with its library's first weights."""
-    library, name = source.split(" ")
+    library, _, name = source.partition(" ")
     return LIBRARIES[library](name)
 
 
@@ -79,7 +79,10 @@ def _timm(name: str) -> Published:
     _without_operators()
     import timm
 
-    return Published("torch", timm.create_model(name, num_classes=0))
+    plain, _, options = name.removesuffix(")").partition("(")
+    pairs = (option.split("=") for option in options.split(",") if option)
+    chosen = {key: int(value) if value.isdigit() else value for key, value in pairs}
+    return Published("torch", timm.create_model(plain, num_classes=0, **chosen))
 
 
 def _torchvision(name: str) -> Published:

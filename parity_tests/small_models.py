@@ -14,6 +14,7 @@ from zoo.variants import SPECS, VARIANTS
 
 _HEAD = HeadSpec(embedding_size=64)
 _SIZE = PreprocessSpec(size=64)
+_OTHER_PIXELS = PreprocessSpec(64, mean=(0.3, 0.5, 0.6), std=(0.2, 0.35, 0.27), channels="bgr")
 
 
 def shrunk(name: str, head: HeadSpec = _HEAD, preprocess: PreprocessSpec = _SIZE) -> ModelSpec:
@@ -50,9 +51,7 @@ HEADS: dict[str, ModelSpec] = {
     "max_pool_bn_first": _with_head(pool="max", neck="bn_linear", neck_bias=True),
     "average_and_gem_pool": _with_head(pool="avg_gem", neck="linear_bn", neck_bias=True),
     "fixed_gem_no_neck": _with_head(gem_p_learned=False, neck="none", embedding_size=32),
-    "neck_bn_bgr": shrunk(
-        "resnet18", HeadSpec(neck="linear_bn", embedding_size=64), PreprocessSpec(size=64, channels="bgr")
-    ),
+    "neck_bn_bgr": shrunk("resnet18", HeadSpec(neck="linear_bn", embedding_size=64), _OTHER_PIXELS),
     "bilinear_not_normalised": shrunk(
         "resnet18", HeadSpec(embedding_size=64, l2=False), PreprocessSpec(size=64, resize="bilinear")
     ),

@@ -14,12 +14,14 @@ from zoo.preprocess import normalise
 from zoo.published_names import canonical_names, is_classifier
 from zoo.specs import ModelSpec
 from zoo.variants import SPECS, VARIANTS
-from zoo.weights import parameter_shapes
+from zoo.weights import parameter_shapes, parameters
 
 FLOAT32, FLOAT64 = 1e-5, 1e-12
-"""Absolute, on features of the size of 1: the same operations in the same order, so that what was measured is …"""
+"""Absolute, on features that reach from 1 to 30."""
 SIZES = ((64, 64), (65, 49))
 PAIRS = [(name, source) for name, row in VARIANTS.items() for source in row.equals]
+LARGE = 50e6
+"""Parameters above which a network is compared with --run-slow alone; its smaller siblings have the same blocks."""
 
 
 def features_spec(name: str) -> ModelSpec:
@@ -50,7 +52,12 @@ def forward(model, framework: str, images: np.ndarray) -> np.ndarray:
         return model(tensor).numpy()
 
 
-@pytest.mark.parametrize(("name", "source"), PAIRS, ids=[f"{n}={s.replace(' ', ':')}" for n, s in PAIRS])
+def _cases() -> list:
+    marks = {name: [pytest.mark.slow] if parameters(SPECS[name].headless()) > LARGE else [] for name in VARIANTS}
+    return [pytest.param(n, s, marks=marks[n], id=f"{n}={s.replace(' ', ':')}") for n, s in PAIRS]
+
+
+@pytest.mark.parametrize(("name", "source"), _cases())
 def test_a_variant_equals_what_it_says(name, source):
     spec, theirs = features_spec(name), published(source)
     names = {t: o for t, o in canonical_names(theirs.shapes(), spec.backbone).items() if not is_classifier(o)}

@@ -74,14 +74,14 @@ def test_a_checkpoint_of_one_loads_in_the_other(tmp_path, small_checkpoint, netw
             assert np.array_equal(again[name], value), name
 
 
-@pytest.mark.parametrize("name", [n for n in SPECS if n not in ("resnest200", "resnest269")])
+@pytest.mark.parametrize("name", SPECS)
 def test_every_variant_has_the_shapes_of_its_spec(name):
-    """Built in both frameworks at full size; the two largest have nothing that resnest101 does not have."""
+    """Built at full size in PyTorch, where it costs no memory; Paddle's small members have the same names."""
     spec = SPECS[name]
-    ours = torch_models.checkpoint.read_weights(torch_models.embedder.Embedder(spec))
-    theirs = paddle_models.checkpoint.read_weights(paddle_models.embedder.Embedder(spec))
-    expected = parameter_shapes(spec)
-    assert {n: v.shape for n, v in ours.items()} == expected == {n: v.shape for n, v in theirs.items()}
+    with torch.device("meta"):
+        state = torch_models.embedder.Embedder(spec).state_dict()
+    found = {n: tuple(v.shape) for n, v in state.items() if not n.endswith("num_batches_tracked")}
+    assert found == parameter_shapes(spec)
 
 
 def test_the_planted_swap_is_seen(network_inputs):

@@ -11,11 +11,12 @@ import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import yaml
 
 from zoo.errors import RecipeError, SpecError
-from zoo.specs import LossSpec, read_fields
+from zoo.specs import HeadSpec, LossSpec, ModelSpec, read_fields
 from zoo.variants import get_spec
 
 
@@ -61,6 +62,8 @@ class Recipe:
         models: variants that this recipe is for; `pipeline.py` trains each of them in both frameworks.
         stages: in their order.
         batch_size: images a step.
+        head: what stands behind the backbone.
+        channels: the order in which the network reads a pixel's; the 2nd place solution's is BGR.
         loss: the margin loss; AdaCos alone takes neither margin nor scale.
         scale: of the cosines.
         momentum: of SGD, in Nesterov's form.
@@ -74,6 +77,8 @@ class Recipe:
     models: list[str]
     stages: list[Stage]
     batch_size: int
+    head: HeadSpec = dataclasses.field(default_factory=HeadSpec)
+    channels: Literal["rgb", "bgr"] = "rgb"
     loss: LossSpec = dataclasses.field(default_factory=LossSpec)
     scale: float = 30.0
     momentum: float = 0.9
@@ -87,7 +92,7 @@ class Recipe:
         if not self.models or not self.stages:
             raise RecipeError("a recipe needs at least one model and one stage")
         for name in self.models:
-            get_spec(name)
+            self.spec(name)
         for number, stage in enumerate(self.stages, start=1):
             if not (
                 0 <= stage.margin < math.pi / 2 and stage.learning_rate > 0 and 0 <= stage.warmup_epochs <= stage.epochs
@@ -104,6 +109,16 @@ class Recipe:
     def serving_resolution(self) -> int:
         """Side in pixels that the trained model resizes images to."""
         return self.test_resolution or self.stages[-1].resolution
+
+    def spec(self, model: str) -> ModelSpec:
+        """A variant with this recipe's head, loss and preprocessing: the model that training makes.
+
+        Raises:
+            SpecError: no such variant, or a head that does not fit it.
+        """
+        variant = get_spec(model)
+        preprocess = dataclasses.replace(variant.preprocess, size=self.serving_resolution, channels=self.channels)
+        return dataclasses.replace(variant, head=self.head, loss=self.loss, preprocess=preprocess)
 
     @property
     def digest(self) -> str:

@@ -25,7 +25,6 @@ from zoo.errors import CheckpointError, RecipeError
 from zoo.files import write_json
 from zoo.recipes import Recipe, Step, read_recipe, schedule
 from zoo.specs import ModelSpec
-from zoo.variants import get_spec
 from zoo.weights import initial_weights
 
 Batches = Iterator[tuple[np.ndarray, np.ndarray]]
@@ -61,7 +60,7 @@ def fit(
 
     Args:
         trainer_class: the framework's.
-        spec: the model; its serving resolution and its loss become the recipe's.
+        spec: the model (`Recipe.spec`).
         recipe: the schedule.
         class_counts: training images of each landmark to tell apart.
         batches_per_epoch: steps an epoch.
@@ -72,7 +71,6 @@ def fit(
         CheckpointError: the state that was found belongs to another run, or the training diverged.
         KeyboardInterrupt: Ctrl-C; the state has been saved.
     """
-    spec = dataclasses.replace(spec.resized(recipe.serving_resolution), loss=recipe.loss)
     identity = {
         "recipe": recipe.digest,
         "model": json.dumps(spec.to_dict()),
@@ -189,5 +187,5 @@ Interrupted, the same command goes on where it stopped; with OMP_NUM_THREADS=1, 
         arguments.recipe = dataclasses.replace(arguments.recipe, seed=arguments.seed)
     if not arguments.model and len(arguments.recipe.models) > 1:
         raise RecipeError(f"the recipe is for {' and '.join(arguments.recipe.models)}; choose one with --model")
-    arguments.spec = get_spec(arguments.model or arguments.recipe.models[0])
+    arguments.spec = arguments.recipe.spec(arguments.model or arguments.recipe.models[0])
     return arguments

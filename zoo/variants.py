@@ -19,8 +19,8 @@ class Variant:
 
     Attributes:
         backbone: the network.
-        equals: published networks of the same tensors and outputs, as "library name"; the first is the one that the
-            tests hold it against where that library can be installed.
+        equals: published networks of the same tensors and outputs, as "library name" or "library name(option=value,…)"; the
+            tests hold it against each of them.
     """
 
     backbone: BackboneSpec
@@ -33,6 +33,7 @@ _R18 = BackboneSpec(depths=(2, 2, 2, 2), block="basic")
 _R34 = replace(_R18, depths=(3, 4, 6, 3))
 _R = {layers: BackboneSpec(depths=depths) for layers, depths in _DEPTHS.items()}
 _VC = {"stem": "deep"}
+_DEEP = "(stem_type=deep,stem_width=32)"
 _VD = {"stem": "deep", "shortcut": "avg_conv"}
 _T = {"stem": "deep_tiered", "shortcut": "avg_conv"}
 _VD_PADDLE_BASIC = {**_VD, "first_shortcut": True}
@@ -72,9 +73,12 @@ VARIANTS: dict[str, Variant] = {
     "resnet200": Variant(_R[200], ("timm resnet200",)),
     "resnet18_paddleclas": Variant(replace(_R18, first_shortcut=True), ("PaddleClas ResNet18",)),
     "resnet34_paddleclas": Variant(replace(_R34, first_shortcut=True), ("PaddleClas ResNet34",)),
+    "resnet18_vc": Variant(replace(_R18, **_VC), (f"timm resnet18{_DEEP}",)),
+    "resnet34_vc": Variant(replace(_R34, **_VC), (f"timm resnet34{_DEEP}",)),
     "resnet50_vc": Variant(replace(_R[50], **_VC), ("timm resnet50c",)),
     "resnet101_vc": Variant(replace(_R[101], **_VC), ("timm resnet101c",)),
     "resnet152_vc": Variant(replace(_R[152], **_VC), ("timm resnet152c",)),
+    "resnet200_vc": Variant(replace(_R[200], **_VC), (f"timm resnet200{_DEEP}",)),
     "resnet18_vd": Variant(replace(_R18, **_VD), ("timm resnet18d",)),
     "resnet34_vd": Variant(replace(_R34, **_VD), ("timm resnet34d",)),
     "resnet18_vd_paddleclas": Variant(replace(_R18, **_VD_PADDLE_BASIC), ("PaddleClas ResNet18_vd",)),
@@ -117,6 +121,7 @@ VARIANTS: dict[str, Variant] = {
     "seresnet50t": Variant(replace(_R[50], **_SE, **_T), ("timm seresnet50t",)),
     "seresnet152_vd": Variant(replace(_R[152], **_SE, **_VD), ("timm seresnet152d",)),
     "seresnet200_vd": Variant(replace(_R[200], **_SE, **_VD), ("timm seresnet200d",)),
+    "seresnet269_vd": Variant(replace(_R[50], depths=(3, 30, 48, 8), **_SE, **_VD), ("timm seresnet269d",)),
     "seresnext26_vd_32x4d": Variant(replace(_R[26], **_SE, **_VD, **_groups(32, 4)), ("timm seresnext26d_32x4d",)),
     "seresnext26t_32x4d": Variant(replace(_R[26], **_SE, **_T, **_groups(32, 4)), ("timm seresnext26t_32x4d",)),
     "seresnext50_32x4d": Variant(replace(_R[50], **_SE, **_groups(32, 4)), ("timm seresnext50_32x4d",)),

@@ -5,6 +5,7 @@ layouts are PyTorch's: convolutions [out, in / groups, height, width], linear we
 [classes · sub-centres, embedding].
 """
 
+import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -120,6 +121,11 @@ def _split_attention(spec: BackboneSpec, name: str, width: int, hidden: int) -> 
 def is_buffer(name: str) -> bool:
     """Whether a tensor is measured or counted, not trained: BatchNorm's statistics and the losses' own state."""
     return name.endswith((".running_mean", ".running_var", ".mean_cosine", ".class_margin", ".adaptive_scale"))
+
+
+def parameters(spec: ModelSpec) -> int:
+    """How many numbers training moves, without the class weights."""
+    return sum(math.prod(shape) for name, shape in parameter_shapes(spec).items() if not is_buffer(name))
 
 
 def without_loss(weights: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

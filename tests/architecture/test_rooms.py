@@ -1,6 +1,7 @@
 """The rules that keep the house livable, read from the imports themselves."""
 
 import ast
+import re
 import subprocess
 from pathlib import Path
 
@@ -58,11 +59,12 @@ def test_a_model_package_imports_its_own_framework_alone(side):
 
 
 def test_nothing_unpickles():
-    forbidden = ("import pickle", "allow_pickle=True", "torch.load(", "paddle.load(", "yaml.load(", "shell=True")
+    # pickletools parses a pickle and executes nothing.
+    forbidden = r"import pickle\b|allow_pickle=True|torch\.load\(|paddle\.load\(|yaml\.load\(|shell=True"
     for room in MAY_IMPORT:
         for path in (ROOT / room).glob("*.py"):
             text = path.read_text(encoding="utf-8")
-            assert not [word for word in forbidden if word in text], path.name
+            assert not re.findall(forbidden, text), path.name
 
 
 @pytest.mark.skipif(not (ROOT / ".git").exists(), reason="needs the git checkout to know what is committed")

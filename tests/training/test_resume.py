@@ -16,6 +16,9 @@ ROOT = Path(__file__).resolve().parents[2]
 RECIPE = """
 models: [resnest14_narrow]
 batch_size: 4
+head: {pool: avg_gem, neck: linear_bn, neck_bias: true, embedding_size: 64}
+channels: bgr
+loss: {kind: curricular_face}
 augmentation: {crop_area: [0.5, 1.0], jitter: 0.2}
 stages:
   - {epochs: 3, resolution: 32, margin: 0.1, learning_rate: 0.02, warmup_epochs: 1}
@@ -87,6 +90,8 @@ def test_interrupted_and_resumed_is_unbroken_to_the_bit(framework, data, tmp_pat
     assert not state.exists()
     expected, found = load_checkpoint(whole), load_checkpoint(broken)
     assert found.provenance == expected.provenance
+    assert (found.spec.head.neck, found.spec.preprocess.channels) == ("linear_bn", "bgr")
+    assert found.weights["arc_margin.mean_cosine"] != 0, "what the loss keeps is part of the checkpoint"
     for name, value in expected.weights.items():
         assert np.array_equal(found.weights[name], value), name
     histories = [(path.with_suffix(".history.json")).read_text() for path in (whole, broken)]

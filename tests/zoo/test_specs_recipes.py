@@ -65,6 +65,11 @@ def test_the_recipes_of_the_project_rise(path):
         (MINIMAL.replace("batch_size: 8\n", ""), "'batch_size' is missing"),
         (MINIMAL.replace("resnet18", "resnet19"), "there is no model 'resnet19'"),
         (MINIMAL.replace("margin: 0.1", "margin: 2"), "margin from 0 to below"),
+        (
+            MINIMAL + "head: {neck: none, embedding_size: 64}\n",
+            "without a neck the embedding is the pooled features, 512 long",
+        ),
+        (MINIMAL + "loss: {kind: cos_face, sub_centers: 3}\n", "only the arc_face losses have more than 1"),
         (MINIMAL.replace("epochs: 2", "epochs: two"), "expected int"),
         ("models: [", "while parsing"),
         ("", "expected a mapping"),
