@@ -20,7 +20,7 @@ from zoo.checkpoint import Checkpoint, differences, save_checkpoint, shown
 from zoo.command import log, run
 from zoo.errors import CheckpointError
 from zoo.published_files import read_published
-from zoo.published_names import canonical_names, is_classifier
+from zoo.published_names import canonical_names, is_classifier, publishers
 from zoo.specs import BackboneSpec, ModelSpec, PreprocessSpec
 from zoo.variants import SPECS, VARIANTS, get_spec
 from zoo.weights import LOSS_PREFIX, parameter_shapes
@@ -49,6 +49,11 @@ def import_weights(source: Path, spec: ModelSpec, *, headless: bool = False) -> 
     expected = parameter_shapes(spec, classes)
     if found := differences(expected, weights, names):
         raise CheckpointError(_misfit(source, spec, found, published, framework, headless))
+    if not _may_be(spec.name, published) and (others := fitting_models(published, framework)):
+        raise CheckpointError(
+            f"{source} has the tensors of {spec.name}, but under the names of another library, whose network of these "
+            f"tensors computes something else. Pass --model {' or '.join(others)}."
+        )
     provenance = {"framework": framework, "imported_from": source.name, "source_sha256": _sha256(source)}
     return Checkpoint(spec, {name: weights[name] for name in expected}, classes, provenance)
 
@@ -59,7 +64,9 @@ def _canonical(
     """Tensors as float32 in our layout by our names, and what the file called each of them."""
     weights, names = {}, {}
     for theirs, ours in canonical_names(published, backbone).items():
-        value = published[theirs].astype(np.float32)
+        if ours in weights:
+            raise CheckpointError(f"the file's {names[ours]} and {theirs} are both {ours}; keep one of them")
+        value = published[theirs].astype(np.float32, copy=False)
         if framework == "paddle" and ours.endswith("linear.weight"):
             value = value.T  # Paddle keeps it as [in, out]
         weights[ours], names[ours] = value, theirs
@@ -84,14 +91,23 @@ def _misfit(
     return f"{source} does not hold the tensors of {spec.name}:\n  {shown(found)}\n{advice}"
 
 
+def _may_be(name: str, published: dict[str, np.ndarray]) -> bool:
+    """Whether the library that uses these names publishes this variant, as far as the names can tell."""
+    if name not in VARIANTS:
+        return True
+    theirs = publishers(published, SPECS[name].backbone)
+    equals = {source.partition(" ")[0] for source in VARIANTS[name].equals}
+    return theirs is None or not equals or bool(theirs & equals)
+
+
 def fitting_models(published: dict[str, np.ndarray], framework: str) -> list[str]:
-    """The variants whose backbones have exactly these tensors."""
+    """The variants whose backbones have exactly these tensors, and that a library with these names publishes."""
     fitting = []
     for name in VARIANTS:
         spec = SPECS[name].headless()
         weights, _ = _canonical(published, spec.backbone, framework)
         shapes = {name: value.shape for name, value in weights.items() if not is_classifier(name)}
-        if shapes == parameter_shapes(spec):
+        if shapes == parameter_shapes(spec) and _may_be(name, published):
             fitting.append(name)
     return fitting
 

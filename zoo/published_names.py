@@ -32,10 +32,24 @@ def canonical_name(name: str, spec: BackboneSpec) -> str | None:
         return f"{module}.{'weight' if last == 'scale' else last}"
     if module.split(".")[0] in CLASSIFIERS:
         return name
-    for grammar in (_resnet_paddleclas, _resnest_paddleclas, _res2net_paddleclas):
+    for grammar in _PADDLECLAS:
         if (found := grammar(module, spec)) is not None:
             return f"backbone.{found}.{last}"
     return f"backbone.{module}.{last}"
+
+
+def publishers(names: Iterable[str], spec: BackboneSpec) -> set[str] | None:
+    """The libraries that call tensors so, as `zoo.variants` names them; None for our own names.
+
+    Two libraries may give the same tensors to different networks: PaddleClas' poolings do not count padding.
+    """
+    plain = [name.removeprefix("module.") for name in names]
+    if any(name.startswith(_OURS) for name in plain):
+        return None
+    modules = {name.rpartition(".")[0] for name in plain}
+    if any(grammar(module, spec) for module in modules for grammar in _PADDLECLAS):
+        return {"PaddleClas"}
+    return {"timm", "torchvision", "paddle.vision", "ResNeSt", "IBN-Net"}
 
 
 def is_classifier(name: str) -> bool:
@@ -114,3 +128,6 @@ def _res2net_paddleclas(module: str, spec: BackboneSpec) -> str | None:
     else:
         inside = _shortcut(part, spec) if where == "short" else f"{part}{int(where[-1]) + 1}"
     return f"layer{int(layer) + 1}.{index}.{inside}"
+
+
+_PADDLECLAS = (_resnet_paddleclas, _resnest_paddleclas, _res2net_paddleclas)

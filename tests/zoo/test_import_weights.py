@@ -98,6 +98,17 @@ def test_paddleclas(tmp_path, name):
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
 
 
+def test_the_same_tensors_of_another_network_are_refused(tmp_path):
+    """timm's Res2Net-50-vd and PaddleClas' differ in their poolings and in their first block, not in a single tensor."""
+    model = published("PaddleClas Res2Net50_vd_26w_4s").model
+    paddle.save(model.state_dict(), str(tmp_path / "a.pdparams"))
+    with pytest.raises(CheckpointError, match=r"names of another library.* Pass --model res2net50_vd_paddleclas\."):
+        import_weights(tmp_path / "a.pdparams", get_spec("res2net50_vd"), headless=True)
+    torch.save(published("timm res2net50d").model.state_dict(), tmp_path / "a.pth")
+    with pytest.raises(CheckpointError, match=r"names of another library.* Pass --model res2net50_vd\."):
+        import_weights(tmp_path / "a.pth", get_spec("res2net50_vd_paddleclas"), headless=True)
+
+
 def test_half_precision_views_and_parameters(tmp_path):
     base = torch.arange(24, dtype=torch.float32).reshape(4, 6)
     tensors = {
