@@ -16,7 +16,6 @@ _OURS = ("backbone.", "pool.", "neck.", "arc_margin.")
 _WRAPPERS = ("module.", "_orig_mod.")
 """What PyTorch's parallel and compiled modules put in front of every name."""
 _STATISTICS = {"_mean": "running_mean", "_variance": "running_var"}
-_STEM = ("conv1.0", "conv1.3", "conv1.6"), ("conv1.1", "conv1.4", "bn1")
 
 
 def canonical_name(name: str, spec: BackboneSpec) -> str | None:
@@ -65,9 +64,10 @@ def canonical_names(names: Iterable[str], spec: BackboneSpec) -> dict[str, str]:
 
 def _stem(index: int, part: str, spec: BackboneSpec) -> str:
     """The stem's convolution or BatchNorm number 0 … 2."""
-    if spec.stem == "conv7x7":
-        return "conv1" if part == "conv" else "bn1"
-    return _STEM[part != "conv"][index]
+    last = 0 if spec.stem == "conv7x7" else 2
+    if part == "bn" and index == last:
+        return "bn1"
+    return "conv1" if last == 0 == index else f"conv1.{3 * index + (part == 'bn')}"
 
 
 def _shortcut(part: str, spec: BackboneSpec) -> str:
