@@ -17,7 +17,7 @@ from zoo.variants import SPECS, VARIANTS
 from zoo.weights import parameter_shapes, parameters
 
 FLOAT32, FLOAT64 = 1e-5, 1e-12
-"""Absolute, on features that reach from 1 to 30."""
+"""Absolute, on features that reach from 1 to 30; measured 6e-6 and 2e-14 at most (PaddleClas adds the splits in another order)."""
 SIZES = ((64, 64), (65, 49))
 PAIRS = [(name, source) for name, row in VARIANTS.items() for source in row.equals]
 LARGE = 50e6
