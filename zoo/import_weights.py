@@ -129,9 +129,9 @@ def parse_arguments() -> argparse.Namespace:
     preprocessing = parser.add_argument_group("what the weights were trained with, if not ImageNet's usual")
     default = PreprocessSpec()
     preprocessing.add_argument("--size", type=int, default=default.size, help="side in pixels; default: %(default)s")
-    preprocessing.add_argument("--mean", type=float, nargs=3, default=default.mean, help="of each channel, 0 to 1")
-    preprocessing.add_argument("--std", type=float, nargs=3, default=default.std, help="of each channel, 0 to 1")
     preprocessing.add_argument("--channels", choices=("rgb", "bgr"), default=default.channels)
+    preprocessing.add_argument("--mean", type=float, nargs=3, help="of each channel in that order, 0 to 1")
+    preprocessing.add_argument("--std", type=float, nargs=3, help="of each channel in that order, 0 to 1")
     preprocessing.add_argument("--resize", choices=("antialias", "bilinear"), default=default.resize)
     return parser.parse_args()
 
@@ -139,9 +139,9 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     """Command line."""
     arguments = parse_arguments()
-    preprocess = PreprocessSpec(
-        arguments.size, tuple(arguments.mean), tuple(arguments.std), arguments.channels, arguments.resize
-    )
+    usual = PreprocessSpec(arguments.size, resize=arguments.resize).in_order(arguments.channels)
+    given = {key: tuple(value) for key in ("mean", "std") if (value := getattr(arguments, key))}
+    preprocess = dataclasses.replace(usual, **given)
     spec = dataclasses.replace(get_spec(arguments.model), preprocess=preprocess)
     checkpoint = import_weights(arguments.source, spec, headless=arguments.headless)
     save_checkpoint(arguments.out, checkpoint)

@@ -117,7 +117,7 @@ class Recipe:
             SpecError: no such variant, or a head that does not fit it.
         """
         variant = get_spec(model)
-        preprocess = dataclasses.replace(variant.preprocess, size=self.serving_resolution, channels=self.channels)
+        preprocess = dataclasses.replace(variant.preprocess.in_order(self.channels), size=self.serving_resolution)
         return dataclasses.replace(variant, head=self.head, loss=self.loss, preprocess=preprocess)
 
     @property

@@ -174,6 +174,12 @@ class PreprocessSpec:
     channels: Literal["rgb", "bgr"] = "rgb"
     resize: Literal["antialias", "bilinear"] = "antialias"
 
+    def in_order(self, channels: str) -> "PreprocessSpec":
+        """The same for a network that reads channels in an order; mean and std go with their channels."""
+        if channels == self.channels:
+            return self
+        return replace(self, channels=channels, mean=self.mean[::-1], std=self.std[::-1])
+
 
 @dataclass(frozen=True)
 class ModelSpec:

@@ -239,6 +239,7 @@ def test_the_command(tmp_path):
     assert done.stdout.splitlines()[-1] == str(tmp_path / "ours.safetensors")
     checkpoint = load_checkpoint(tmp_path / "ours.safetensors")
     assert (checkpoint.spec.preprocess.size, checkpoint.spec.preprocess.channels) == (96, "bgr")
+    assert checkpoint.spec.preprocess.mean == (0.406, 0.456, 0.485), "the mean goes with its channel"
     done = subprocess.run(
         [*map(str, [*words, "--out", tmp_path / "b.safetensors"])],
         cwd=ROOT,

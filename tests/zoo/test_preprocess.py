@@ -1,5 +1,7 @@
 """The one preprocessing against Pillow, which resamples with the same filter."""
 
+import math
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -38,3 +40,27 @@ def test_network_input():
     np.testing.assert_allclose(
         found[0, :, 5, 5], (1 - np.array([0.485, 0.456, 0.406])) / [0.229, 0.224, 0.225], rtol=0, atol=1e-5
     )
+
+
+def test_another_order_of_channels_is_the_same_picture():
+    pixels = np.random.default_rng(1).integers(0, 256, (1, 5, 6, 3), dtype=np.uint8)
+    rgb, bgr = (normalise(pixels, PreprocessSpec().in_order(channels)) for channels in ("rgb", "bgr"))
+    np.testing.assert_array_equal(bgr, rgb[:, ::-1])
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 500), (31, 47), (64, 64), (333, 77), (50, 3000)])
+def test_bilinear_takes_the_four_nearest(shape):
+    """By loops: half-pixel centres, clamped at the edges, whatever the image is made smaller by."""
+    height, width = shape
+    image = np.random.default_rng(sum(shape)).integers(0, 256, (*shape, 3), dtype=np.uint8)
+    expected = np.zeros((16, 16, 3))
+    for i in range(16):
+        for j in range(16):
+            y, x = (i + 0.5) * height / 16 - 0.5, (j + 0.5) * width / 16 - 0.5
+            top, left = math.floor(y), math.floor(x)
+            for row, part in ((top, 1 - (y - top)), (top + 1, y - top)):
+                for column, share in ((left, 1 - (x - left)), (left + 1, x - left)):
+                    pixel = image[min(max(row, 0), height - 1), min(max(column, 0), width - 1)]
+                    expected[i, j] += part * share * pixel
+    # Positions are float32, as the graph's kernel has them: 1e-4 of a pixel at 3000.
+    np.testing.assert_allclose(resize(image, 16, "bilinear"), expected, rtol=0, atol=0.05)
