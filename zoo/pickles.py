@@ -112,7 +112,7 @@ class _Machine:
 
     def _items(self) -> list[Any]:
         """What was put on the stack since the last mark."""
-        start = len(self.stack) - 1 - next(i for i, v in enumerate(reversed(self.stack)) if v is _MARK)
+        start = max(index for index, value in enumerate(self.stack) if value is _MARK)
         items, self.stack[start:] = self.stack[start + 1 :], []
         return items
 

@@ -5,6 +5,7 @@ What a file is, is told by its first bytes, not by its name. PyTorch writes a zi
 numpy arrays. All of them are read by `zoo.pickles`.
 """
 
+import math
 import os
 import struct
 import zipfile
@@ -63,7 +64,7 @@ def read_published(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], str]
             if first == _LEGACY_MAGIC:
                 return _tensors(_read_legacy(file)), "torch"
             return _tensors(first), "paddle"
-    except (CheckpointError, zipfile.BadZipFile, KeyError, struct.error, ValueError) as error:
+    except Exception as error:  # whatever a damaged file makes the readers of zips, pickles and arrays raise
         raise CheckpointError(
             f"{path} could not be read: {error}. Expected a state dict that torch.save or paddle.save wrote. "
             "It may be cut off: fetch it again; or save its state dict with safetensors and import that."
@@ -100,7 +101,9 @@ def _rebuild(storage: _Storage, offset: int, size: tuple, stride: tuple, *_: Any
     """A tensor as a copy of its part of a storage, never of what lies beside it."""
     flat = storage.read()
     last = offset + sum((length - 1) * step for length, step in zip(size, stride, strict=True))
-    if min((offset, *size, *stride)) < 0 or (0 not in size and last >= len(flat)):
+    # A step of 0 would make more values than there are.
+    too_many = math.prod(size) > len(flat)
+    if min((offset, *size, *stride)) < 0 or (0 not in size and last >= len(flat)) or too_many:
         raise CheckpointError(f"a tensor of {list(size)} lies outside its storage of {len(flat)} values")
     strides = [step * flat.itemsize for step in stride]
     return np.lib.stride_tricks.as_strided(flat[offset:], size, strides, writeable=False).copy()
@@ -164,13 +167,12 @@ def _read_legacy(file: BinaryIO) -> Any:
 
     # Once for the storages' types, with tensors of nothing; again when their values are known.
     read_pickle(file, dict.fromkeys(_TORCH, lambda *_: None), note)
-    storages = {}
+    storages, length = {}, os.fstat(file.fileno()).st_size
     for key in read_pickle(file):
         (count,) = struct.unpack("<q", file.read(8))
         width = 2 if kinds[key] == "bfloat16" else np.dtype(kinds[key]).itemsize
-        raw = file.read(max(count, 0) * width)
-        if count < 0 or len(raw) != count * width:
+        if not 0 <= count * width <= length - file.tell():
             raise CheckpointError(f"the storage {key} is cut off")
-        storages[key] = _values(raw, kinds[key])
+        storages[key] = _values(file.read(count * width), kinds[key])
     file.seek(start)
     return read_pickle(file, _TORCH, lambda persistent: _Storage(lambda: storages[persistent[2]]))

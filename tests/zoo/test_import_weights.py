@@ -170,6 +170,28 @@ def test_a_pickle_of_shared_values_stays_small():
     assert len(read_pickle(io.BytesIO(pickle.dumps(value)))) == 2
 
 
+@pytest.mark.parametrize("file", ["new.pth", "legacy.pth", "new.pdparams"])
+def test_whatever_the_bytes_are(tmp_path, file):
+    """A file with some of its bytes changed is read or refused, and never anything else."""
+    state = {"layer1.0.bn1.weight": np.arange(5, dtype=np.float32), "fc.weight": np.ones((2, 3), np.float32)}
+    if file.endswith(".pth"):
+        tensors = {name: torch.from_numpy(value) for name, value in state.items()}
+        torch.save(tensors, tmp_path / file, _use_new_zipfile_serialization=file == "new.pth")
+    else:
+        paddle.save({name: paddle.to_tensor(value) for name, value in state.items()}, str(tmp_path / file))
+    whole, random, refused = (tmp_path / file).read_bytes(), np.random.default_rng(0), 0
+    for _ in range(400):
+        data = bytearray(whole)
+        for place in random.integers(0, len(data), random.integers(1, 4)):
+            data[place] = random.integers(0, 256)
+        (tmp_path / file).write_bytes(data)
+        try:
+            read_published(tmp_path / file)
+        except CheckpointError:
+            refused += 1
+    assert 0 < refused < 400
+
+
 @pytest.mark.parametrize("kept", [0, 3, 200, -2000, -1])
 @pytest.mark.parametrize("file", ["new.pth", "legacy.pth", "new.pdparams"])
 def test_a_file_that_is_cut_off(tmp_path, file, kept):
