@@ -17,7 +17,8 @@ from zoo.variants import SPECS, VARIANTS
 from zoo.weights import parameter_shapes, parameters
 
 FLOAT32, FLOAT64 = 1e-5, 1e-12
-"""Absolute, on features that reach from 1 to 30; measured 6e-6 and 2e-14 at most (PaddleClas adds the splits in another order)."""
+"""Absolute, on features whose largest is 1. Measured 2e-6 and 4e-15 at most, on ResNeSt-200 of PaddleClas, which adds the splits
+in another order: there each side's float32 is itself 2e-6 from float64."""
 SIZES = ((64, 64), (65, 49))
 PAIRS = [(name, source) for name, row in VARIANTS.items() for source in row.equals]
 LARGE = 50e6
@@ -73,5 +74,8 @@ def test_a_variant_equals_what_it_says(name, source):
         model = ours(checkpoint, theirs.framework, dtype)
         for image in images if theirs.odd_sizes else images[:1]:
             found, expected = (forward(m, theirs.framework, image.astype(dtype)) for m in (model, theirs.model))
-            assert 0.1 < np.abs(expected).max() < 30, "a tolerance would say nothing"
-            np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance, err_msg=f"{dtype} {image.shape}")
+            largest = np.abs(expected).max()
+            assert 0.1 < largest < 30, "the network is not one that could be trained"
+            np.testing.assert_allclose(
+                found / largest, expected / largest, rtol=0, atol=tolerance, err_msg=f"{dtype} {image.shape}"
+            )
