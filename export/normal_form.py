@@ -101,7 +101,7 @@ FORBIDDEN = {
 }
 
 BLOCK_CHANNELS, MOST_BLOCKS = 32, 16
-"""A convolution of many groups becomes blocks no narrower and no more than this: within 15 % of the fastest of all forms on
+"""A convolution of many groups becomes blocks no narrower and no more than this: within 20 % of the fastest of all forms on
 every layer of ResNeXt in TensorFlow 2.2 and in today's (`benchmarks/grouped_convolutions.py`)."""
 
 
