@@ -26,6 +26,8 @@ Layers = dict[str, np.ndarray]
 DESCRIPTOR = "descriptor"
 _RELU = re.compile(r"(.*\.)?(act\d?|acts\.\d+|conv1\.[25])")
 """How the zoo names its ReLUs; conv1.2 and conv1.5 stand in the deep stem."""
+_PARTS = re.compile("(.*?)((?:" + PART.format(r"\d+") + ")*)")
+"""A tensor's name, and which part of it: a part may itself have come in parts."""
 SIGNATURE, PIXELS = "taps", "pixels"
 
 
@@ -57,21 +59,11 @@ def relu_tensors(model: onnx.ModelProto, modules: list[str]) -> dict[str, str]:
 
 def present(model: onnx.ModelProto, tensors: dict[str, str]) -> dict[str, list[str]]:
     """The tensors that make up each layer's output in a rewritten file; layers that were rewritten away are left out."""
-    own = {name for node in model.graph.node for name in node.output}
-
-    def parts(name: str) -> list[str]:
-        if name in own:
-            return [name]
-        found, index = [], 0
-        while part := parts(name + PART.format(index)) if _begins(own, name + PART.format(index)) else []:
-            found, index = found + part, index + 1
-        return found
-
-    return {layer: names for layer, tensor in tensors.items() if (names := parts(tensor))}
-
-
-def _begins(names: set[str], start: str) -> bool:
-    return any(name == start or name.startswith(f"{start}/") for name in names)
+    parts: dict[str, list[tuple[list[int], str]]] = {}
+    for name in (name for node in model.graph.node for name in node.output):
+        whole, numbers = _PARTS.fullmatch(name).groups()
+        parts.setdefault(whole, []).append(([int(number) for number in re.findall(r"\d+", numbers)], name))
+    return {layer: [name for _, name in sorted(parts[tensor])] for layer, tensor in tensors.items() if tensor in parts}
 
 
 def with_outputs(model: onnx.ModelProto, layers: dict[str, list[str]]) -> onnx.ModelProto:

@@ -156,14 +156,14 @@ def _paddleclas(name: str) -> Published:
     _require("paddleclas")
     root = ORACLES / "paddleclas"
     _package("paddleclas", root)
-    for package in ("ppcls", "arch", "backbone", "base", "legendary_models", "model_zoo"):
-        inside = {"ppcls": "ppcls", "arch": "ppcls.arch", "backbone": "ppcls.arch.backbone"}
-        path = inside.get(package, f"ppcls.arch.backbone.{package}")
+    backbones = "ppcls.arch.backbone"
+    inside = (f"{backbones}.{package}" for package in ("base", "legendary_models", "model_zoo"))
+    for path in ("ppcls", "ppcls.arch", backbones, *inside):
         _package(f"paddleclas.{path}", root.joinpath(*path.split(".")))
     _package("paddleclas.ppcls.utils", None, logger=logging.getLogger("paddleclas"))
     _package("paddleclas.ppcls.utils.save_load", None, load_dygraph_pretrain=None)
     family = next(prefix for prefix in _PADDLECLAS if name.startswith(prefix))
-    module = importlib.import_module(f"paddleclas.ppcls.arch.backbone.{_PADDLECLAS[family]}")
+    module = importlib.import_module(f"paddleclas.{backbones}.{_PADDLECLAS[family]}")
     # Paddle refuses two parameters of one name in a process, and these networks name theirs.
     module.ParamAttr = lambda *_, name=None, **options: paddle.ParamAttr(**options)
     module.BatchNorm = lambda *args, moving_mean_name=None, moving_variance_name=None, **options: paddle.nn.BatchNorm(

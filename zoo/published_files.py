@@ -123,6 +123,11 @@ def _storage_type(kind: Any) -> str:
     return _STORAGES[name]
 
 
+def _width(dtype: str) -> int:
+    """Bytes of one value."""
+    return 2 if dtype == "bfloat16" else np.dtype(dtype).itemsize
+
+
 def _values(raw: bytes, dtype: str) -> np.ndarray:
     if dtype == "bfloat16":  # the upper half of a float32
         return (np.frombuffer(raw, "<u2").astype(np.uint32) << 16).view(np.float32)
@@ -142,9 +147,9 @@ def _read_zip(file: BinaryIO) -> Any:
         def storage(persistent: tuple) -> _Storage:
             _, kind, key, _, count = persistent
             dtype, entry = _storage_type(kind), archive.getinfo(f"{folder}/data/{key}")
-            width = 2 if dtype == "bfloat16" else np.dtype(dtype).itemsize
-            if entry.file_size != count * width:
-                raise CheckpointError(f"the storage {key} has {entry.file_size} bytes, expected {count * width}")
+            expected = count * _width(dtype)
+            if entry.file_size != expected:
+                raise CheckpointError(f"the storage {key} has {entry.file_size} bytes, expected {expected}")
             return _Storage(lambda: _values(archive.read(entry), dtype))
 
         with archive.open(pickled) as data:
@@ -170,9 +175,9 @@ def _read_legacy(file: BinaryIO) -> Any:
     storages, length = {}, os.fstat(file.fileno()).st_size
     for key in read_pickle(file):
         (count,) = struct.unpack("<q", file.read(8))
-        width = 2 if kinds[key] == "bfloat16" else np.dtype(kinds[key]).itemsize
-        if not 0 <= count * width <= length - file.tell():
+        size = count * _width(kinds[key])
+        if not 0 <= size <= length - file.tell():
             raise CheckpointError(f"the storage {key} is cut off")
-        storages[key] = _values(file.read(count * width), kinds[key])
+        storages[key] = _values(file.read(size), kinds[key])
     file.seek(start)
     return read_pickle(file, _TORCH, lambda persistent: _Storage(lambda: storages[persistent[2]]))

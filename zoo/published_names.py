@@ -20,8 +20,7 @@ _STATISTICS = {"_mean": "running_mean", "_variance": "running_var"}
 
 def canonical_name(name: str, spec: BackboneSpec) -> str | None:
     """Our name of a published tensor; itself where no grammar knows it; None where no network of ours keeps it."""
-    for wrapper in _WRAPPERS:
-        name = name.removeprefix(wrapper)
+    name = _unwrapped(name)
     module, _, last = name.rpartition(".")
     if last == "num_batches_tracked":
         return None
@@ -42,13 +41,19 @@ def publishers(names: Iterable[str], spec: BackboneSpec) -> set[str] | None:
 
     Two libraries may give the same tensors to different networks: PaddleClas' poolings do not count padding.
     """
-    plain = [name.removeprefix("module.") for name in names]
+    plain = [_unwrapped(name) for name in names]
     if any(name.startswith(_OURS) for name in plain):
         return None
     modules = {name.rpartition(".")[0] for name in plain}
     if any(grammar(module, spec) for module in modules for grammar in _PADDLECLAS):
         return {"PaddleClas"}
     return {"timm", "torchvision", "paddle.vision", "ResNeSt", "IBN-Net"}
+
+
+def _unwrapped(name: str) -> str:
+    for wrapper in _WRAPPERS:
+        name = name.removeprefix(wrapper)
+    return name
 
 
 def is_classifier(name: str) -> bool:
