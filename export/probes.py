@@ -3,6 +3,7 @@
 import numpy as np
 
 from zoo.preprocess import resize
+from zoo.specs import PreprocessSpec
 
 
 def picture(random: np.random.Generator, height: int, width: int) -> np.ndarray:
@@ -23,6 +24,11 @@ def pixel_batches(size: int, seed: int = 2020) -> dict[str, np.ndarray]:
 def single_picture(size: int) -> dict[str, np.ndarray]:
     """One picture of a size as a batch float32 [1, size, size, 3], 0 to 255, by name."""
     return {f"b1x{size}x{size} alone": picture(np.random.default_rng(size), size, size)[None]}
+
+
+def resized_images(spec: PreprocessSpec) -> dict[str, np.ndarray]:
+    """`images` of the spec's size as Python resizes them: batches of one, float32 [1, size, size, 3], by the same names."""
+    return {name: resize(image, spec.size, spec.resize)[None] for name, image in images(spec.size).items()}
 
 
 def images(size: int) -> dict[str, np.ndarray]:

@@ -32,7 +32,7 @@ from zoo.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from zoo.command import log, run
 from zoo.errors import ExportError
 from zoo.files import new_file, new_folder, require_free, write_json
-from zoo.preprocess import normalise, resize
+from zoo.preprocess import normalise
 from zoo.signature import BATCH_SIGNATURE, CONTEST_SIGNATURE, DESCRIPTOR, batch_input
 from zoo.specs import PreprocessSpec
 
@@ -101,8 +101,7 @@ def _export(
         _run_modules(("export.saved_model", "--onnx", made / "normal_form.onnx", "--out", made / "saved_model"))
     inputs = [batch_input(spec.size, spec.resize)]
     with _step("SavedModel in today's TensorFlow"):
-        images = probes.images(spec.size)
-        resized = {key: resize(image, spec.size, spec.resize)[None] for key, image in images.items()}
+        images, resized = probes.images(spec.size), probes.resized_images(spec)
         saved_model, today = made / "saved_model", Path(sys.executable)
         served_batches, served_images = run_in(today, saved_model, inputs, batches | resized, images, work)
         python_images = {key: served_batches.pop(key)[0] for key in resized}

@@ -25,7 +25,7 @@ from export.to_savedmodel import FRAMEWORKS, read_calls, run_onnx, write_calls
 from parity_tests.results_table import RESULTS, csv_row, merge
 from parity_tests.small_models import SMALL_SPECS, exported, in_normal_form, small_checkpoint
 from zoo.command import log, run
-from zoo.preprocess import normalise, resize
+from zoo.preprocess import normalise
 from zoo.signature import batch_input
 
 AT_ONCE = 2
@@ -62,16 +62,11 @@ def _served(python: Path, made: dict[tuple[str, str], Path]) -> dict[tuple[str, 
         for key, place in places.items():
             place.mkdir()
             spec, saved_model = SMALL_SPECS[key[0]].preprocess, made[key] / "saved_model"
-            batches = probes.pixel_batches(spec.size) | _resized(key[0])
+            batches = probes.pixel_batches(spec.size) | probes.resized_images(spec)
             inputs = [batch_input(spec.size, spec.resize)]
             calls += write_calls(saved_model, inputs, batches, probes.images(spec.size), place)
         tf22.run_calls(calls, python=python)
         return {key: read_calls(place) for key, place in places.items()}
-
-
-def _resized(name: str) -> Arrays:
-    spec = SMALL_SPECS[name].preprocess
-    return {k: resize(image, spec.size, spec.resize)[None] for k, image in probes.images(spec.size).items()}
 
 
 @functools.cache
