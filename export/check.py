@@ -1,0 +1,142 @@
+"""Whether a SavedModel will load and run in the contest's TensorFlow 2.2 on CPUs, told without that TensorFlow.
+
+Examples:
+    python export/check.py runs/demo/ensemble/saved_model
+    python export/check.py submission/submission.zip --json
+    python export/check.py other/saved_model --no-contest --tf 2.4
+
+Reads the files and runs nothing of them. Each finding names the node, its function, what is wrong and what to do.
+Exit status: 0 accepted, 1 rejected, 2 where there is no SavedModel to be read.
+"""
+
+import argparse
+import json
+import sys
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+if not __package__:  # run as a file: the packages lie beside this folder, not in it
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from export.flat_graph import flatten
+from export.kernel_rules import check_forms, check_kernels, operations
+from export.model_rules import check_contest_signature, check_objects, check_size, check_variables, check_weights
+from export.node_rules import check_nodes
+from export.registry import load_registry
+from export.saved_graph import Finding, open_saved_model
+from zoo.command import run
+from zoo.signature import CONTEST_SIGNATURE
+
+CONTEST_TENSORFLOW = "2.2.0"
+CONTEST_IMAGES = 879_334
+"""The contest's index and test images, one a call."""
+SUSTAINED_GFLOPS = 2000.0
+"""What one P100 might sustain on one image a call, about a fifth of its 9,300: an assumption, not a measurement."""
+SIDE = 448
+"""Side in pixels of the images for which shapes and arithmetic are worked out; served models resize to their own."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was found.
+
+    Attributes:
+        tensorflow: the version that it was checked for.
+        findings: everything wrong; none of them rejects where the SavedModel is accepted.
+        size: bytes of the folder or the zip.
+        gflop: {signature: billions of operations of one call, in convolutions and matrix products}.
+    """
+
+    tensorflow: str
+    findings: list[Finding]
+    size: int
+    gflop: dict[str, float]
+
+    @property
+    def accepted(self) -> bool:
+        """Whether nothing rejects it."""
+        return not any(finding.rejects for finding in self.findings)
+
+
+def check(saved_model: Path, tensorflow: str = CONTEST_TENSORFLOW, *, contest: bool = True, side: int = SIDE) -> Report:
+    """Checks a SavedModel.
+
+    Args:
+        saved_model: a folder, or a zip with saved_model.pb at its root.
+        tensorflow: the version that shall run it; "2.4" is the newest 2.4 that there is a registry of.
+        contest: hold it against the contest's signature too; what is wrong with other signatures is then only told.
+        side: height and width in pixels of the images for which shapes and arithmetic are worked out.
+
+    Raises:
+        ExportError: there is no SavedModel to be read, or no registry of the version.
+    """
+    registry = load_registry(tensorflow)
+    with open_saved_model(saved_model) as graph:
+        findings = check_size(graph) + check_objects(graph, registry) + check_nodes(graph, registry)
+        signatures = [name for name in sorted(graph.meta_graph.signature_def) if not name.startswith("__saved_model")]
+        if contest:
+            findings += check_contest_signature(graph)
+        findings += check_variables(graph)
+        gflop = {}
+        for name in signatures:
+            called = name == CONTEST_SIGNATURE or not contest
+            found = check_kernels(graph, registry, name)
+            if flat := flatten(graph, name, side):
+                found += check_forms(flat, registry, guessed=not contest) + check_weights(flat)
+                gflop[name] = operations(flat) / 1e9
+            findings += [finding if called else replace(finding, rejects=False) for finding in found]
+        return Report(registry.tensorflow, list(dict.fromkeys(findings)), graph.size, gflop)
+
+
+def describe(report: Report, images: int, gflops: float, side: int) -> list[str]:
+    """Lines for a person: the findings, the size, the time, the verdict."""
+    lines = [str(finding) for finding in report.findings]
+    lines.append(f"size: {report.size / 1e6:.1f} MB")
+    for name, gflop in report.gflop.items():
+        lines.append(f"{name}: {gflop:.2f} GFLOP a call in convolutions and matrix products, from images of {side} px")
+    if gflop := report.gflop.get(CONTEST_SIGNATURE):
+        hours = images * gflop / gflops / 3600
+        lines.append(f"time: {hours:.1f} h for {images:,} images, if {gflops:g} GFLOP/s are sustained, decoding apart")
+    verdict = "accepted" if report.accepted else f"rejected, {sum(f.rejects for f in report.findings)} reasons"
+    return [*lines, f"TensorFlow {report.tensorflow} on CPUs: {verdict}"]
+
+
+def parse_arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("saved_model", type=Path, help="a SavedModel's folder, or a submission.zip")
+    parser.add_argument("--tf", default=CONTEST_TENSORFLOW, metavar="VERSION", help="default: %(default)s")
+    parser.add_argument(
+        "--no-contest",
+        action="store_true",
+        help="for models that are no submission: any signatures, all of which must load and run",
+    )
+    parser.add_argument("--side", type=int, default=SIDE, help="image side in pixels for shapes and time: %(default)s")
+    parser.add_argument("--images", type=int, default=CONTEST_IMAGES, help="images to estimate for: %(default)s")
+    parser.add_argument(
+        "--gflops",
+        type=float,
+        default=SUSTAINED_GFLOPS,
+        help="GFLOP/s that the machine sustains; default %(default)g, a guess for one P100 with one image a call. "
+        "Two CPU cores were measured at 150.",
+    )
+    parser.add_argument("--json", action="store_true", help="print the findings as JSON")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Command line."""
+    arguments = parse_arguments()
+    report = check(arguments.saved_model, arguments.tf, contest=not arguments.no_contest, side=arguments.side)
+    if arguments.json:
+        findings = [asdict(finding) | {"layer": finding.layer} for finding in report.findings]
+        gflop = {"gflop": report.gflop, "side": arguments.side, "images": arguments.images, "gflops": arguments.gflops}
+        size = {"tensorflow": report.tensorflow, "accepted": report.accepted, "bytes": report.size}
+        print(json.dumps({**size, **gflop, "findings": findings}, indent=2))
+    else:
+        print("\n".join(describe(report, arguments.images, arguments.gflops, arguments.side)))
+    sys.exit(not report.accepted)
+
+
+if __name__ == "__main__":
+    run(main)

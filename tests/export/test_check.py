@@ -1,0 +1,315 @@
+"""What `export/check.py` says of SavedModels, against what a real TensorFlow 2.2.0 does with them."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from export import check, make_registries, registry
+from export.saved_graph import Finding
+from parity_tests.small_models import FAMILIES, exported
+from zoo.errors import ExportError
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+NOBUCO = HERE / "nobuco_resnest_small" / "saved_model"
+"""As nobuco 0.17 with TensorFlow 2.15 leaves it: `make.py` beside it."""
+
+ACCEPTED = (
+    *("batch_norm", "bfloat16_add", "bfloat16_conv", "compiled", "conv_dilated", "conv_explicit_padding"),
+    *("conv_in_a_function_of_any_shape", "conv_pool", "depthwise_conv", "double_conv", "first_manner"),
+    *("grouped_conv_that_nothing_needs", "half_conv", "largest", "lookup", "loop", "matrix_products"),
+    *("max_with_minus_infinity", "nchw_bias_and_batch_norm", "new_attribute_at_its_default", "of_no_size"),
+    *("planted_bad_consumer", "planted_first_manner_default_value", "planted_new_in_top_graph"),
+    *("planted_newer_consumer", "planted_private_attribute", "resize_all", "resize_antialias", "split_and_concat"),
+    *("transposed_conv", "two_branches", "xla_alone"),
+)
+REJECTED = {
+    "branch_with_grouped_conv": "takes 8 channels and its filter 4",
+    "dense_layer_of_one_size": "shapes do not fit together",
+    "depthwise_conv_explicit_padding": "no attribute 'explicit_paddings'",
+    "depthwise_conv_uneven_strides": "has strides 1 and 2",
+    "double_output": "found DT_DOUBLE",
+    "first_manner_grouped_conv": "takes 8 channels and its filter 4",
+    "first_manner_new_attribute": "no attribute 'index_type'",
+    "first_manner_new_operator": "no operator BatchMatMulV3",
+    "first_manner_variable": "no attribute 'debug_name'",
+    "float8": "DT_FLOAT8_E5M2",
+    "float_input": "found DT_FLOAT",
+    "grouped_conv": "takes 8 channels and its filter 4",
+    "grouped_conv_behind_everything": "takes 8 channels and its filter 2",
+    "grouped_conv_in_a_function_of_any_shape": "takes 8 channels and its filter 4",
+    "misnamed_input": "found 'image'",
+    "misnamed_output": "found 'descriptor'",
+    "nchw_conv": "channels first",
+    "nchw_max_pool": "channels first",
+    "new_attribute": "no attribute 'index_type'",
+    "new_operator": "no operator BatchMatMulV3",
+    "new_operator_in_another_function": "no operator BatchMatMulV3",
+    "new_operator_that_nothing_needs": "no operator BatchMatMulV3",
+    "new_random_numbers": "no operator StatelessRandomGetKeyCounter",
+    "no_contest_signature": "expected the signature 'serving_default'",
+    "no_kernel": "no kernel without a GPU for Cumsum T=DT_UINT32",
+    "no_kernel_in_a_branch_not_taken": "no kernel without a GPU for Cumsum T=DT_UINT32",
+    "no_kernel_that_nothing_needs": "no kernel without a GPU for Cumsum T=DT_UINT32",
+    "not_a_number": "1 values that are not finite, the first at [1, 1, 2, 3]",
+    "of_gpus_alone": "no kernel without a GPU for CudnnRNN",
+    "of_gpus_alone_that_nothing_needs": "no kernel without a GPU for NcclReduce",
+    "one_size": "found DT_UINT8 [32, 32, 3]",
+    "output_of_two_axes": "found DT_FLOAT [1, 4]",
+    "planted_default_value": "no attribute 'explicit_paddings'",
+    "planted_first_manner_newer_consumer": "wants version 100000",
+    "planted_lost_attribute": "'padding' is missing",
+    "planted_lost_function": "which is not in the SavedModel",
+    "planted_no_variables": "variables/ cannot be read",
+    "planted_unknown_object": "no kind of object 'captured_tensor'",
+    "planted_unknown_padding": "found ROUND",
+    "sum_of_many": "no kernel without a GPU for AccumulateNV2",
+    "transposed_conv_dilated": "is dilated",
+    "two_inputs": "found 'input_image', 'weight'",
+    "variables_of_today": "no operator DisableCopyOnRead",
+    "weights_without_bounds": "6 values that are not finite",
+}
+"""SavedModels of `checked_models.py` and what is found in each."""
+
+NAMED = {
+    "grouped_conv": ("layer1.0.conv2", "Conv2D"),
+    "grouped_conv_in_a_function_of_any_shape": ("inner", "Conv2D"),
+    "branch_with_grouped_conv": ("cond/Conv2D", "Conv2D"),
+    "first_manner_grouped_conv": ("layer1.0.conv2", "Conv2D"),
+    "nchw_conv": ("stem.conv", "Conv2D"),
+    "nchw_max_pool": ("MaxPool2d", "MaxPool"),
+    "new_operator": ("projection", "BatchMatMulV3"),
+    "new_attribute": ("TopKV2", "TopKV2"),
+    "no_kernel": ("Cumsum", "Cumsum"),
+    "not_a_number": ("layer4.2.conv3.weight", "Const"),
+    "weights_without_bounds": ("layer1.0.conv1", "Const"),
+    "planted_unknown_padding": ("MaxPool2d", "MaxPool"),
+    "planted_lost_attribute": ("Conv2D", "Conv2D"),
+    "transposed_conv_dilated": ("conv2d_transpose", "Conv2DBackpropInput"),
+    "variables_of_today": ("Read/DisableCopyOnRead", "DisableCopyOnRead"),
+}
+"""The node, and its operator, that the finding must name."""
+
+CONVERTED = {
+    f"{name}_{kind}": accepted
+    for name, of_onnx2tf in (("resnet18", True), ("seresnet50", True), ("resnext50_32x4d", False))
+    for kind, accepted in (("ours", True), ("dynamic", of_onnx2tf), ("static", of_onnx2tf))
+}
+"""By our export, and raw by onnx2tf of images of any size and of one; whether TensorFlow 2.2 runs them."""
+
+
+def run(*command: object) -> subprocess.CompletedProcess:
+    words = [str(word) for word in command]
+    return subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def written(script: str, python: object, *arguments: object) -> None:
+    # Modules and not files: what they import of ours lies at the repository's root.
+    done = run(
+        python, *(["-m", f"tests.export.{script}"] if python == sys.executable else [HERE / f"{script}.py"]), *arguments
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def real_verdicts(folders: list[Path], python: Path, way: str, work: Path) -> dict[str, str]:
+    """{name: what a real TensorFlow says}; a SavedModel that ends the process has ended its own line alone."""
+    out, verdicts = work / f"{way}.txt", {}
+    while waiting := [folder for folder in folders if folder.name not in verdicts]:
+        out.unlink(missing_ok=True)
+        run(python, "-I", HERE / "verdict_worker.py", out, way, *waiting)
+        lines = out.read_text(encoding="utf-8").splitlines() if out.exists() else []
+        verdicts |= {folder.name: line for folder, line in zip(waiting, lines, strict=False)}
+        if len(lines) < len(waiting):
+            verdicts[waiting[len(lines)].name] = "the process ended"
+    return verdicts
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("models")
+    written("checked_models", sys.executable, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def converted(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("converted")
+    names = list(dict.fromkeys(name.rpartition("_")[0] for name in CONVERTED))
+    for name in names:
+        onnx.save(exported(FAMILIES[name], "torch"), folder / f"{name}.onnx")
+    written("converted_models", sys.executable, folder, *names)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def real(models, tf22_python, tmp_path_factory) -> dict[str, str]:
+    return real_verdicts(sorted(models.iterdir()), tf22_python, "contest", tmp_path_factory.mktemp("real"))
+
+
+@pytest.fixture(scope="module")
+def real_converted(converted, tf22_python, tmp_path_factory) -> dict[str, str]:
+    folders = [*(converted / name for name in CONVERTED), NOBUCO]
+    return real_verdicts(folders, tf22_python, "any", tmp_path_factory.mktemp("real"))
+
+
+def reasons(report: check.Report) -> str:
+    return "\n".join(str(finding) for finding in report.findings if finding.rejects)
+
+
+def test_every_saved_model_is_tested(models):
+    assert sorted(path.name for path in models.iterdir()) == sorted([*ACCEPTED, *REJECTED])
+
+
+@pytest.mark.parametrize("name", [*ACCEPTED, *REJECTED])
+def test_the_verdict_is_that_of_the_real_one(name, models, real):
+    report = check.check(models / name)
+    assert report.accepted == (real[name] == "ran"), f"TensorFlow 2.2: {real[name]}\n{reasons(report)}"
+    assert report.accepted == (name in ACCEPTED), real[name]
+
+
+@pytest.mark.parametrize("name", REJECTED)
+def test_a_rejection_says_what_is_wrong(name, models):
+    assert REJECTED[name] in reasons(check.check(models / name))
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_a_finding_names_the_node(name, models):
+    found = [f for f in check.check(models / name).findings if f.rejects and (f.layer, f.op) == NAMED[name]]
+    assert found and all(f.problem and f.remedy for f in found)
+    assert name.startswith("first_manner") or all(f.function for f in found)
+
+
+@pytest.mark.parametrize("name", CONVERTED)
+def test_the_verdict_on_what_converters_write(name, converted, real_converted):
+    report = check.check(converted / name, contest=False)
+    assert report.accepted == CONVERTED[name], reasons(report)
+    assert report.accepted == (real_converted[name] == "ran"), real_converted[name]
+
+
+def test_all_that_is_wrong_with_raw_resnext_is_told_at_once(converted):
+    found = reasons(check.check(converted / "resnext50_32x4d_static", contest=False))
+    assert "DisableCopyOnRead" in found and "grouped convolution" in found
+
+
+def test_the_verdict_on_what_nobuco_writes(real_converted):
+    report = check.check(NOBUCO, contest=False)
+    assert not report.accepted and "validate_shape" in real_converted[NOBUCO.name]
+    assert "no attribute 'validate_shape'" in reasons(report) and "grouped convolution" in reasons(report)
+
+
+def test_variables_are_read(tf22_python, tmp_path):
+    written("write_in_tf22", tf22_python, tmp_path)
+    verdicts = real_verdicts([tmp_path / "good", tmp_path / "not_finite"], tf22_python, "contest", tmp_path)
+    assert verdicts["good"] == "ran" and verdicts["not_finite"] != "ran"
+    assert check.check(tmp_path / "good").accepted
+    (finding,) = [f for f in check.check(tmp_path / "not_finite").findings if f.rejects]
+    assert finding.node == "filters" and "the first at [0, 1, 2, 3]" in finding.problem
+    (data,) = (tmp_path / "good" / "variables").glob("*.data-*")
+    data.write_bytes(data.read_bytes()[:-40])
+    (tmp_path / "good").rename(tmp_path / "cut_short")
+    assert real_verdicts([tmp_path / "cut_short"], tf22_python, "contest", tmp_path)["cut_short"] != "ran"
+    assert "variables/ cannot be read" in reasons(check.check(tmp_path / "cut_short"))
+
+
+def test_other_versions_have_other_verdicts(models):
+    for name, first in (("grouped_conv", "2.19"), ("new_operator", "2.19"), ("float8", "2.19")):
+        assert not check.check(models / name, "2.2").accepted
+        assert check.check(models / name, first).accepted, name
+
+
+def test_another_signature_is_told_and_rejects_nothing(models, tmp_path):
+    report = check.check(models / "no_kernel", contest=False)
+    assert not report.accepted
+    renamed = tmp_path / "renamed"
+    shutil.copytree(models / "no_kernel", renamed)
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    saved = saved_model_pb2.SavedModel.FromString((renamed / "saved_model.pb").read_bytes())
+    signatures = saved.meta_graphs[0].signature_def
+    signatures["other"].CopyFrom(signatures["serving_default"])
+    del signatures["serving_default"]
+    (renamed / "saved_model.pb").write_bytes(saved.SerializeToString())
+    kernels = [f for f in check.check(renamed).findings if "no kernel" in f.problem]
+    assert kernels and not any(f.rejects for f in kernels)
+
+
+def test_arithmetic_is_counted(models):
+    # 8 filters of 3×3×3 at each of 448×448 places, two operations each
+    assert check.check(models / "conv_pool").gflop["serving_default"] == pytest.approx(448 * 448 * 8 * 27 * 2 / 1e9)
+    assert check.check(models / "conv_pool", side=64).gflop["serving_default"] == pytest.approx(
+        64 * 64 * 8 * 27 * 2 / 1e9
+    )
+    lines = check.describe(check.check(models / "conv_pool"), images=1_000_000, gflops=100, side=448)
+    assert any(line.startswith("time: 0.2 h for 1,000,000 images, if 100 GFLOP/s") for line in lines)
+
+
+def test_command_line(models, tmp_path):
+    done = run(sys.executable, "export/check.py", models / "conv_pool")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "TensorFlow 2.2.0 on CPUs: accepted"
+    with zipfile.ZipFile(tmp_path / "submission.zip", "w") as archive:
+        for path in (models / "grouped_conv").rglob("*"):
+            archive.write(path, path.relative_to(models / "grouped_conv"))
+    done = run(sys.executable, "-m", "export.check", tmp_path / "submission.zip", "--json")
+    assert done.returncode == 1, done.stderr
+    report = json.loads(done.stdout)
+    assert not report["accepted"] and report["bytes"] == os.path.getsize(tmp_path / "submission.zip")
+    (finding,) = report["findings"]
+    assert (finding["layer"], finding["op"], finding["rejects"]) == ("layer1.0.conv2", "Conv2D", True)
+    done = run(sys.executable, "export/check.py", tmp_path)
+    assert done.returncode == 2 and "expected saved_model.pb at its root, found none" in done.stderr
+
+
+def test_what_is_no_saved_model_is_said(models, tmp_path):
+    with pytest.raises(ExportError, match="no registry of it.*2.2.0"):
+        check.check(models / "conv_pool", "1.15")
+    with pytest.raises(ExportError, match="a SavedModel's folder or a zip"):
+        check.check(tmp_path / "missing")
+    with zipfile.ZipFile(tmp_path / "deep.zip", "w") as archive:
+        archive.write(models / "conv_pool" / "saved_model.pb", "inside/saved_model.pb")
+    with pytest.raises(ExportError, match="It lies in 'inside'"):
+        check.check(tmp_path / "deep.zip")
+    (tmp_path / "saved_model.pb").write_bytes(b"no protobuf at all")
+    with pytest.raises(ExportError, match="found other bytes"):
+        check.check(tmp_path)
+
+
+def test_scopes_are_no_part_of_a_layers_name():
+    names = {
+        "PartitionedCall/StatefulPartitionedCall_1/model_6/tf.nn.convolution_3/convolution": "tf.nn.convolution_3/convolution",
+        "layer1.0.conv2": "layer1.0.conv2",
+        "functional_1/model/conv1": "conv1",
+    }
+    assert {name: Finding("", "", name).layer for name in names} == names
+
+
+def test_the_registry_is_that_of_the_real_one(tf22_python):
+    found = make_registries.read(tf22_python)
+    assert registry.Registry(**found) == registry.load_registry("2.2.0")
+
+
+def test_storing_again_changes_no_byte(tmp_path):
+    assert registry.PATH.stat().st_size < 1.5e6
+    copy = tmp_path / "registries.json.gz"
+    shutil.copy(registry.PATH, copy)
+    whole = registry.load_registry("2.2.0").__dict__
+    registry.store_registries([whole], copy)
+    assert copy.read_bytes() == registry.PATH.read_bytes()
+
+
+def test_every_version_has_a_registry_of_its_own():
+    assert {"2.2.0", "2.19.1"} <= set(registry.versions())
+    for version in registry.versions():
+        known = registry.load_registry(version)
+        assert known.tensorflow == version
+        assert "Conv2D" in known.ops and {"T": ["DT_FLOAT"]} in known.kernels["Conv2D"]
+    producers = [registry.load_registry(version).graph_def["producer"] for version in registry.versions()]
+    assert producers == sorted(producers) and np.unique(producers).size > 1

@@ -1,0 +1,69 @@
+"""Loads and runs SavedModels in whichever TensorFlow its python has; Python 3.8 syntax.
+
+    python tests/export/verdict_worker.py OUT.txt contest|any FOLDER...
+
+Writes one line for each as soon as it is known, so that those before one that ends the process are kept: "ran", or what
+TensorFlow did not like. "contest" calls the contest's signature as its scorer does and also holds it against its
+contract, "any" calls every signature by names with values of its own shapes.
+"""
+
+import os
+import sys
+
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+
+import numpy as np
+import tensorflow as tf
+
+tf.get_logger().setLevel("ERROR")
+SIZES = ((33, 40), (64, 48))
+SIDE = 64
+
+
+def _inputs(function):
+    """Names and tensors; captured weights lie behind the inputs proper."""
+    return list(zip(function._arg_keywords, function.inputs))  # noqa: B905, which Python 3.8 does not know
+
+
+def contest(loaded):
+    if "serving_default" not in loaded.signatures:
+        return "no serving_default"
+    function = loaded.signatures["serving_default"]
+    inputs = [(name, tensor.shape.as_list()) for name, tensor in _inputs(function)]
+    if inputs != [("input_image", [None, None, 3])]:
+        return f"inputs {inputs}"
+    for height, width in SIZES:
+        image = np.random.RandomState(0).randint(0, 256, (height, width, 3), np.uint8)
+        found = function(tf.convert_to_tensor(image))
+        if "global_descriptor" not in found:
+            return "no global_descriptor"
+        vector = found["global_descriptor"].numpy()
+        if vector.ndim != 1 or vector.dtype != np.float32 or not np.isfinite(vector).all():
+            return f"descriptor {vector.dtype} {vector.shape}: {vector.ravel()[:3]}"
+    return "ran"
+
+
+def any_signature(loaded):
+    for function in loaded.signatures.values():
+        values = {}
+        for name, tensor in _inputs(function):
+            shape = [size or (1 if not axis else SIDE) for axis, size in enumerate(tensor.shape.as_list())]
+            values[name] = tf.cast(np.random.RandomState(0).uniform(size=shape), tensor.dtype)
+        if not all(np.isfinite(value.numpy()).all() for value in function(**values).values()):
+            return "not finite"
+    return "ran"
+
+
+def main():
+    out, way, *folders = sys.argv[1:]
+    for folder in folders:
+        try:
+            said = {"contest": contest, "any": any_signature}[way](tf.saved_model.load(folder))
+        except Exception as error:  # TensorFlow raises of every kind
+            said = f"{type(error).__name__}: {str(error)[:2000]}"
+        with open(out, "a", encoding="utf-8") as file:
+            file.write(" ".join(said.split()) + "\n")
+
+
+if __name__ == "__main__":
+    main()
