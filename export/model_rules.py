@@ -46,18 +46,26 @@ def check_objects(graph: SavedGraph, registry: Registry) -> list[Finding]:
     found = []
     for number, node in enumerate(objects.nodes):
         kind = node.WhichOneof("kind")
-        if kind not in registry.object_kinds:
+        if kind == "captured_tensor" and kind not in registry.object_kinds:
+            problem = f"a tensor kept for a gradient; TensorFlow {registry.tensorflow} has no such objects"
+            remedy = "Write out what has a gradient of its own: x * tf.sigmoid(x) for tf.nn.swish"
+            tensor = node.captured_tensor
+            found.append(Finding(problem, remedy, tensor.name, function=tensor.concrete_function))
+        elif kind not in registry.object_kinds:
             problem = f"TensorFlow {registry.tensorflow} has no kind of object {kind or 'without a kind'!r}"
-            found.append(
-                Finding(problem, "Save a tf.Module with nothing but the signature's function", f"object {number}")
-            )
-    for name, function in objects.concrete_functions.items():
-        values = (function.canonicalized_input_signature, function.output_signature)
-        for kind in sorted({kind for value in values for kind in _unknown_kinds(value, registry)}):
-            problem = (
-                f"TensorFlow {registry.tensorflow} has no kind of value {kind!r}, which the function's signature has"
-            )
-            found.append(Finding(problem, "Give the function tf.TensorSpec inputs and tensors as outputs", name))
+            remedy = "Save a tf.Module with nothing but the signature's function"
+            found.append(Finding(problem, remedy, f"object {number}"))
+    signatures = [
+        (name, value)
+        for name, function in objects.concrete_functions.items()
+        for value in (function.canonicalized_input_signature, function.output_signature)
+    ]
+    for node in objects.nodes:
+        spec, names = node.function.function_spec, node.function.concrete_functions
+        signatures += [(name, value) for value in (spec.fullargspec, spec.input_signature) for name in names[:1]]
+    for name, kind in dict.fromkeys((n, kind) for n, value in signatures for kind in _unknown_kinds(value, registry)):
+        problem = f"TensorFlow {registry.tensorflow} has no kind of value {kind!r}, which the function's signature has"
+        found.append(Finding(problem, "Give the function tf.TensorSpec inputs and tensors as outputs", name))
     return found
 
 

@@ -104,14 +104,14 @@ def open_saved_model(path: Path) -> Iterator[SavedGraph]:
 
 
 def _read(folder: Path, path: Path) -> SavedGraph:
-    with quiet_stderr():
-        from google.protobuf.message import DecodeError
-        from tensorflow.core.protobuf import saved_model_pb2
-
     if not (folder / PB).is_file():
         inside = sorted(str(p.relative_to(folder).parent) for p in folder.glob(f"*/{PB}"))
         hint = f"It lies in {inside[0]!r}." if inside else "Make a SavedModel with `python export/to_savedmodel.py`."
         raise ExportError(f"{path}: expected {PB} at its root, found none. {hint}")
+    # Here and not above: TensorFlow takes seconds to import.
+    with quiet_stderr():
+        from google.protobuf.message import DecodeError
+        from tensorflow.core.protobuf import saved_model_pb2
     try:
         model = saved_model_pb2.SavedModel.FromString((folder / PB).read_bytes())
     except DecodeError as error:

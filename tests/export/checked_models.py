@@ -240,6 +240,74 @@ def nchw_bias_and_batch_norm(images):
 
 
 @model
+def nchw_depth_to_space(images):
+    x = tf.transpose(conv(images, 8), [0, 3, 1, 2])
+    return tf.nn.depth_to_space(x, 2, data_format="NCHW")
+
+
+@model
+def grouped_conv3d(images):
+    x = tf.image.resize(conv(images, 8), [8, 8])[:, None]
+    return tf.raw_ops.Conv3D(input=x, filter=weights(1, 3, 3, 4, 4), strides=[1] * 5, padding="SAME")
+
+
+@model
+def conv3d(images):
+    return tf.nn.conv3d(images[:, None], weights(1, 3, 3, 3, 4), [1] * 5, "SAME")
+
+
+@model
+def bicubic_in_double(images):
+    return tf.cast(tf.image.resize(tf.cast(images, tf.float64), [8, 8], "bicubic"), tf.float32)
+
+
+@model
+def nested_functions(images):
+    @tf.function
+    def inner(x, grow):
+        return tf.cond(grow, lambda: conv(x, 4, inputs=3, name="layer2.0.conv1"), lambda: x[..., :1] * weights(4))
+
+    return tf.function(lambda x: inner(x, tf.reduce_mean(x) > 0))(images) + inner(images, tf.constant(False))
+
+
+@model
+def nchw_conv_in_a_loop(images):
+    mixing = kernel(3, 3)
+
+    def step(i, x):
+        return i + 1, tf.nn.conv2d(x, mixing, 1, "SAME", data_format="NCHW", name="inside")
+
+    return tf.while_loop(lambda i, x: i < 2, step, [0, nchw(images)], parallel_iterations=1)[1]
+
+
+@model
+def sorted_and_gathered(images):
+    flat = tf.reshape(images, [-1, 3])
+    return tf.gather(tf.sort(flat, 0), tf.argsort(flat[:, 0])) + tf.cumsum(flat, 0) + tf.one_hot(0, 3)
+
+
+@model
+def decoded_again(images):
+    return tf.cast(tf.io.decode_jpeg(tf.io.encode_jpeg(tf.cast(images[0] * 255, tf.uint8))), tf.float32)
+
+
+@model
+def normalised(images):
+    x = tf.nn.local_response_normalization(conv(images, 8)) + tf.nn.softmax(conv(images, 8))
+    return tf.math.l2_normalize(x, -1) + tf.nn.leaky_relu(tf.clip_by_value(x, 0, 6)) ** 3.0
+
+
+@model
+def gradient_of_its_own(images):
+    return tf.nn.swish(images)
+
+
+@model
+def extracted_patches(images):
+    return tf.image.extract_patches(images, [1, 3, 3, 1], [1, 2, 2, 1], [1, 1, 1, 1], "SAME")
+
+
+@model
 def new_operator(images):
     return tf.raw_ops.BatchMatMulV3(x=images[0], y=weights(1, 3, 4), Tout=tf.float32, name="projection")
 
@@ -396,8 +464,23 @@ def write_signatures(folder: Path) -> None:
     tf.saved_model.save(module, str(folder / "no_contest_signature"), {"other": module.serve})
     new = tf.function(served(new_operator), input_signature=[image])
     save(folder / "new_operator_in_another_function", good, other=new)
+    pair = tf.function(lambda pair: pair.first, input_signature=[Pair.Spec(tf.TensorSpec([], tf.float32))])
+    save(folder / "value_of_a_new_kind", good, other=pair)
+    scale = np.ones(2, np.float32)
+    scaled = tf.function(lambda x, scale=scale: x * scale)
+    scaled.get_concrete_function(tf.TensorSpec([2], tf.float32))
+    save(folder / "default_of_numpy", good, other=scaled)
+    ragged = tf.function(lambda x: x.values, input_signature=[tf.RaggedTensorSpec([None, None], tf.float32)])
+    save(folder / "value_of_an_old_kind", good, other=ragged)
     save(folder / "variables_of_today", served(lambda x: x * VARIABLE), variable=VARIABLE)
     save(folder / "lookup", served(lookup), table=LOOKUP)
+
+
+class Pair(tf.experimental.ExtensionType):
+    """A kind of value that TensorFlow 2.2 does not know."""
+
+    __name__ = "landmark_zoo.Pair"
+    first: tf.Tensor
 
 
 VARIABLE = tf.Variable([1.0, 2, 3])
