@@ -1,0 +1,182 @@
+"""Who is timed against whom: the files that each contender runs, its environment and its job."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+
+from benchmarks import rivals
+from benchmarks.rivals import ROOT, Environment
+from benchmarks.serving_tables import NOBUCO_TF, TF22, TODAY
+from export import tf22
+from export.probes import picture
+from export.to_onnx import INPUT
+from parity_tests.random_weights import random_checkpoint
+from zoo.checkpoint import save_checkpoint
+from zoo.command import log
+from zoo.errors import ExportError
+from zoo.files import new_file, new_folder
+from zoo.preprocess import normalise
+from zoo.signature import BATCH_SIGNATURE, CONTEST_SIGNATURE
+from zoo.specs import PreprocessSpec
+from zoo.variants import get_spec
+
+SIZE, PHOTO = 224, (600, 800)
+
+HAND_WRITTEN = {"resnet50": "keras.applications", "resnest50": "keras-cv-attention-models"}
+"""Keras' own writing of a variant. keras.applications' ResNet-50 has its stride in the 1×1 convolution, which makes it 6 %
+smaller than everybody else's here; both have random weights of their own and end at the averaged features."""
+_WORKER = ("benchmarks/serving_worker.py",)
+_NETWORKS = ("-m", "benchmarks.serving_networks")
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One process, of one or more forms.
+
+    Attributes:
+        peer: whose network or runtime it is.
+        where: the TensorFlow that runs it, or the runtime's own name.
+        environment: the python.
+        script: what it runs.
+        job: the worker's job, without inputs and threads.
+        array: which of `write_inputs`' arrays it reads.
+        same_weights: it computes our checkpoint's descriptors, so its answer is compared.
+        failed: {form: why it could not be made}.
+    """
+
+    peer: str
+    where: str
+    environment: Environment
+    script: tuple[str, ...]
+    job: dict
+    array: str
+    same_weights: bool
+    failed: dict[str, str]
+
+
+def environments() -> dict[str, Environment]:
+    """By what runs there.
+
+    Raises:
+        MissingToolError: one of them is missing; the message names the command that makes it.
+    """
+    return {
+        TF22: Environment(tf22.require_python()),
+        TODAY: Environment(Path(sys.executable)),
+        NOBUCO_TF: rivals.require("nobuco"),
+        "keras": rivals.require("keras"),
+    }
+
+
+def write_inputs(path: Path, rows: int, spec: PreprocessSpec) -> None:
+    """The same pictures as everybody reads them: pixels, normalised [N, 3, H, W] and [N, H, W, 3]; and a photo to resize."""
+    random = np.random.default_rng(2020)
+    pixels = np.stack([picture(random, SIZE, SIZE) for _ in range(rows)])
+    nchw = normalise(pixels, spec)
+    nhwc = np.ascontiguousarray(nchw.transpose(0, 2, 3, 1))
+    with new_file(path) as partial, open(partial, "wb") as file:
+        np.savez(file, pixels=pixels, nchw=nchw, nhwc=nhwc, photo=picture(random, *PHOTO).astype(np.uint8))
+
+
+def contenders(model: str, work: Path) -> list[Contender]:
+    """Makes what is not in `work` yet: checkpoint, our export, the rivals' conversions; a rival that fails is kept as failed."""
+    where = environments()
+    checkpoint, ours = work / "model.safetensors", work / "ours"
+    _made(checkpoint, lambda: _write_checkpoint(model, checkpoint))
+    export = ("export/to_savedmodel.py", "--ckpt", checkpoint, "--out", ours, "--framework", "torch")
+    _made(ours, lambda: _run(where[TODAY], *export))
+    fixed = work / f"model_{SIZE}.onnx"
+    _made(fixed, lambda: _fix_size(ours / "model.onnx", fixed))
+    # "224 px": onnx2tf computes paddings where a dynamic size does not keep it from that.
+    sources = {"as exported": ours / "model.onnx", f"{SIZE} px": fixed}
+    alone = {form: work / f"onnx2tf_{path.stem}" for form, path in sources.items()}
+    onnx2tf_failed = {form: _try(alone[form], _onnx2tf(where[TODAY], path)) for form, path in sources.items()}
+    nobuco = work / "nobuco"
+    nobuco_failed = _try(nobuco, _nobuco(where[NOBUCO_TF], checkpoint))
+
+    def saved(peer: str, tf: str, forms: dict, array: str, failed: dict[str, str | None]) -> Contender:
+        failed = {form: why for form, why in failed.items() if why}
+        forms = {form: value for form, value in forms.items() if form not in failed}
+        job = {"kind": "saved_model", "forms": forms}
+        return Contender(peer, tf, where[tf], _WORKER, job, array, True, failed)
+
+    served = {name: [str(ours / "saved_model"), name] for name in (BATCH_SIGNATURE, CONTEST_SIGNATURE)}
+    converted = {form: [str(folder), "serving_default"] for form, folder in alone.items()}
+    of_nobuco = {"tf.function": [str(nobuco), "serving_default"], "frozen": [str(nobuco), "serving_default", "frozen"]}
+    found = []
+    for tf in (TODAY, TF22):
+        found.append(saved("ours", tf, served, "pixels", {}))
+        found.append(saved("onnx2tf alone", tf, converted, "nhwc", onnx2tf_failed))
+    for tf in (NOBUCO_TF, TF22):
+        found.append(saved("nobuco", tf, of_nobuco, "nhwc", dict.fromkeys(of_nobuco, nobuco_failed)))
+    if model in HAND_WRITTEN:
+        job = {"kind": "keras", "network": model, "size": SIZE}
+        found.append(Contender(HAND_WRITTEN[model], TODAY, where["keras"], _WORKER, job, "nhwc", False, {}))
+        if model == "resnet50":  # keras-cv-attention-models does not import in TensorFlow 2.2
+            found.append(Contender(HAND_WRITTEN[model], TF22, where[TF22], _WORKER, job, "nhwc", False, {}))
+    files = {"model.onnx": str(ours / "model.onnx"), "normal_form.onnx": str(ours / "normal_form.onnx")}
+    for peer, script, job in (
+        ("ONNX Runtime", _WORKER, {"kind": "onnx", "forms": files}),
+        ("PyTorch", _NETWORKS, {"kind": "torch", "checkpoint": str(checkpoint)}),
+        ("Paddle", _NETWORKS, {"kind": "paddle", "checkpoint": str(checkpoint)}),
+    ):
+        found.append(Contender(peer, peer, where[TODAY], script, job, "nchw", True, {}))
+    return found
+
+
+def _write_checkpoint(model: str, path: Path) -> None:
+    save_checkpoint(path, random_checkpoint(get_spec(model).resized(SIZE), seed=1))
+
+
+def _fix_size(source: Path, path: Path) -> None:
+    """The framework's own ONNX file with the picture's size written into its input, the number of pictures left open."""
+    model = onnx.load(source)
+    for dimension in next(i for i in model.graph.input if i.name == INPUT).type.tensor_type.shape.dim[2:]:
+        dimension.Clear()
+        dimension.dim_value = SIZE
+    with new_file(path) as partial:
+        onnx.save(model, partial)
+
+
+def _onnx2tf(environment: Environment, source: Path) -> Callable[[Path], None]:
+    command = ("-m", "onnx2tf", "-i", source, "-osd", "-n")
+    return lambda folder: _run(environment, *command, "-o", folder)
+
+
+def _nobuco(environment: Environment, checkpoint: Path) -> Callable[[Path], None]:
+    command = ("-m", "benchmarks.nobuco_convert", "--ckpt", checkpoint)
+    return lambda folder: _run(environment, *command, "--out", folder)
+
+
+def _made(path: Path, make: Callable[[], object]) -> None:
+    if not path.exists():
+        log(f"… {path.name}")
+        make()
+
+
+def _try(folder: Path, convert: Callable[[Path], None]) -> str | None:
+    """Converts into `folder`, whole or not at all; returns why it failed, or None."""
+
+    def make() -> None:
+        with new_folder(folder) as made:
+            convert(made)
+
+    try:
+        _made(folder, make)
+    except ExportError as error:
+        return str(error)
+    return None
+
+
+def _run(environment: Environment, *command: str | Path) -> None:
+    """Raises `ExportError` with the last line that a failed command said."""
+    done = subprocess.run(
+        [environment.python, *command], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    if done.returncode:
+        raise ExportError((done.stderr.strip() or "it said nothing").splitlines()[-1][:160])

@@ -1,0 +1,138 @@
+"""What `benchmarks/results/serving.json` says, as Markdown tables: times, targets, and images of the contest."""
+
+from dataclasses import dataclass
+
+TF22, TODAY, NOBUCO_TF = "tf 2.2", "today's tf", "tf 2.15"
+PHOTO_CASE = "photo"
+"""The case of one uint8 photograph through the contest's signature; every other case is a batch size."""
+CONTEST_IMAGES = 880_000
+OWN_FORMS = ("ONNX Runtime", "PyTorch", "Paddle")
+"""Peers each form of which gets a row; of the others, whose forms are the same network, the fastest is kept."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """Our best time at every batch size is at most `at_most` times a peer's, whose fastest form counts unless one is named."""
+
+    model: str
+    ours: str
+    peer: str
+    where: str
+    at_most: float
+    form: str | None = None
+
+
+TARGETS = (
+    Target("resnet50", TODAY, "keras.applications", TODAY, 0.60),
+    Target("resnet50", TF22, "keras.applications", TF22, 0.85),
+    Target("resnest50", TODAY, "keras-cv-attention-models", TODAY, 0.65),
+    Target("resnest50", TODAY, "nobuco", NOBUCO_TF, 0.45),
+    Target("resnest50", TODAY, "PyTorch", "PyTorch", 0.80, form="eager"),
+    Target("resnest50", TODAY, "ONNX Runtime", "ONNX Runtime", 1.10),
+)
+
+
+def batches(rows: list[dict]) -> list[str]:
+    """The batch sizes that rows were timed at, in order."""
+    return sorted({case for row in rows for case in row["ms"] if case != PHOTO_CASE}, key=int)
+
+
+def kept_rows(rows: list[dict]) -> list[dict]:
+    """One row for each peer and place, the form that is fastest over all batch sizes together; all of `OWN_FORMS`."""
+    rows = [row for row in rows if PHOTO_CASE not in row["ms"]]
+    groups: dict[tuple, list[dict]] = {}
+    for row in rows:
+        own = row["form"] if row["peer"] in OWN_FORMS else None
+        groups.setdefault((row["peer"], row["where"], own), []).append(row)
+
+    def together(row: dict) -> float:
+        return sum(times["best"] for times in row["ms"].values()) if row["ms"] else float("inf")
+
+    return [min(group, key=together) for group in groups.values()]
+
+
+def times_table(results: dict) -> str:
+    """Milliseconds of each contender: the best round, and the median in brackets."""
+    cases = batches([row for model in results["models"].values() for row in model])
+    lines = [
+        "| model | network | runs in | " + " | ".join(f"batch {case}, ms" for case in cases) + " | |",
+        "| --- | --- | --- |" + " ---: |" * len(cases) + " --- |",
+    ]
+    for model, rows in results["models"].items():
+        for row in kept_rows(rows):
+            cells = [f"{t['best']:.0f} ({t['median']:.0f})" if (t := row["ms"].get(case)) else "–" for case in cases]
+            name = row["peer"] if row["peer"] == "ours" or row["error"] else f"{row['peer']}, {row['form']}"
+            lines.append(f"| {model} | {name} | {_place(row)} | {' | '.join(cells)} | {_note(row)} |")
+    return "\n".join(lines)
+
+
+def targets_table(results: dict) -> str:
+    """Our best time as a share of each named peer's, beside what it should be at most."""
+    cases = batches([row for model in results["models"].values() for row in model])
+    lines = [
+        "| model | ours in | against | at most | " + " | ".join(f"batch {case}" for case in cases) + " |",
+        "| --- | --- | --- | ---: |" + " ---: |" * len(cases),
+    ]
+    for target in (target for target in TARGETS if target.model in results["models"]):
+        ratios = target_ratios(target, results["models"][target.model])
+        cells = (_verdict(ratios.get(case), target.at_most) for case in cases)
+        peer = target.peer + (f", {target.form}" if target.form else "")
+        place = "" if target.where == target.peer else f" in {target.where}"
+        lines.append(f"| {target.model} | {target.ours} | {peer}{place} | {target.at_most:.2f} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def target_ratios(target: Target, rows: list[dict]) -> dict[str, float]:
+    """{batch size: our best time divided by the peer's best}, where both have one."""
+    ours = _best(rows, "ours", target.ours, None)
+    theirs = _best(rows, target.peer, target.where, target.form)
+    return {case: ours[case] / theirs[case] for case in ours if case in theirs}
+
+
+def photos_table(results: dict) -> str:
+    """Images a second through the contest's signature, one image a call, and the hours that its images take so."""
+    height, width = results["photo"]
+    lines = [
+        f"| model | runs in | {width}×{height} photographs a second | hours for {CONTEST_IMAGES:,} |",
+        "| --- | --- | ---: | ---: |",
+    ]
+    for model, rows in results["models"].items():
+        for row in (row for row in rows if PHOTO_CASE in row["ms"]):
+            rate = 1000 / row["ms"][PHOTO_CASE]["median"]
+            lines.append(f"| {model} | {_place(row)} | {rate:.1f} | {CONTEST_IMAGES / rate / 3600:.1f} |")
+    return "\n".join(lines)
+
+
+def table(results: dict) -> str:
+    """All of it, under each other."""
+    return "\n\n".join((times_table(results), targets_table(results), photos_table(results)))
+
+
+def _best(rows: list[dict], peer: str, where: str, form: str | None) -> dict[str, float]:
+    """{batch size: best milliseconds} over the forms of a peer, or of the one named."""
+    found: dict[str, float] = {}
+    for row in rows:
+        if (row["peer"], row["where"]) == (peer, where) and form in (None, row["form"]):
+            for case, times in row["ms"].items():
+                found[case] = min(times["best"], found.get(case, float("inf")))
+    return found
+
+
+def _verdict(ratio: float | None, at_most: float) -> str:
+    if ratio is None:
+        return "–"
+    return f"{ratio:.2f} {'met' if ratio <= at_most else '**missed**'}"
+
+
+def _place(row: dict) -> str:
+    """`today's tf` and the like with its version, where the process got as far as to tell it."""
+    version = row["versions"].get("tensorflow") or next(iter(row["versions"].values()), None)
+    if "tf" in row["where"].split():
+        return f"TensorFlow {version or row['where'].removeprefix('tf ')}"
+    return f"{row['peer']} {version}" if version else row["where"]
+
+
+def _note(row: dict) -> str:
+    if row["error"]:
+        return row["error"].replace("|", "\\|")
+    return "weights of its own" if row["max_abs"] is None else ""
