@@ -55,6 +55,9 @@ def check_objects(graph: SavedGraph, registry: Registry) -> list[Finding]:
             problem = f"TensorFlow {registry.tensorflow} has no kind of object {kind or 'without a kind'!r}"
             remedy = "Save a tf.Module with nothing but the signature's function"
             found.append(Finding(problem, remedy, f"object {number}"))
+        elif kind == "captured_tensor" and node.captured_tensor.concrete_function not in objects.concrete_functions:
+            problem = f"was kept from the function {node.captured_tensor.concrete_function!r}, which is not there"
+            found.append(Finding(problem, "Save the model again", f"object {number}"))
     signatures = [
         (name, value)
         for name, function in objects.concrete_functions.items()
@@ -129,21 +132,54 @@ def check_variables(graph: SavedGraph) -> list[Finding]:
 
 
 def check_weights(flat: FlatGraph) -> list[Finding]:
-    """Constants that the outputs need and that are not finite. A single infinity is a bound, as in padded max pooling."""
+    """Constants that the outputs need and that are not finite.
+
+    Rejected where they make what they meet not finite either. A mask of infinities that is added, or a value that is
+    only chosen somewhere, is told; a single infinity, as in padded max pooling, is a bound and no mistake.
+    """
     with quiet_stderr():
         from tensorflow.python.framework import dtypes, tensor_util
 
     found = []
     for part in flat.whole():
+        takers: dict[str, list[str]] = {}
+        for name in part.needed():
+            for tensor in part.nodes[name].inputs:
+                takers.setdefault(tensor.rpartition(":")[0], []).append(name)
         for name in part.needed():
             node = part.nodes[name].node
-            if node.op == "Const" and dtypes.as_dtype(node.attr["dtype"].type).is_floating:
-                problem = _not_finite(tensor_util.MakeNdarray(node.attr["value"].tensor))
-                if problem:
-                    remedy = "Train again, or take an earlier checkpoint"
-                    found.append(
-                        Finding(f"the constant {problem}", remedy, node.name, node.op, part.nodes[name].function)
-                    )
+            if node.op != "Const" or not dtypes.as_dtype(node.attr["dtype"].type).is_floating:
+                continue
+            value = tensor_util.MakeNdarray(node.attr["value"].tensor)
+            if problem := _not_finite(value):
+                spreads = _WEIGHTED | (_ARITHMETIC if np.isnan(value.astype(np.float32)).any() else set())
+                rejects = bool(_ops_behind(name, takers, part) & spreads)
+                remedy = "Train again, or take an earlier checkpoint" if rejects else "See that it is meant"
+                where = (node.name, node.op, part.nodes[name].function)
+                found.append(Finding(f"the constant {problem}", remedy, *where, rejects=rejects))
+    return found
+
+
+_WEIGHTED = {
+    *("Conv2D", "Conv3D", "DepthwiseConv2dNative", "Conv2DBackpropInput", "Conv3DBackpropInputV2", "MatMul"),
+    *("BatchMatMul", "BatchMatMulV2", "BatchMatMulV3", "Einsum", "BiasAdd"),
+    *("FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3", "If", "StatelessIf", "While", "StatelessWhile"),
+}
+"""Operators whose constants are weights; what branches and loops take is not followed into them."""
+_ARITHMETIC = {"Add", "AddV2", "Sub", "Mul", "RealDiv"}
+"""What makes NaN of NaN, while infinities may be meant."""
+_PASSING = {"Identity", "Cast", "Reshape", "Transpose", "ExpandDims", "Squeeze"}
+
+
+def _ops_behind(name: str, takers: dict[str, list[str]], flat: FlatGraph) -> set[str]:
+    """Operators that take a node's outputs, seen through those that pass values on as they are."""
+    found: set[str] = set()
+    waiting = [name]
+    while waiting:
+        for taker in takers.get(waiting.pop(), []):
+            op = flat.nodes[taker].node.op
+            found.add(op)
+            waiting += [taker] if op in _PASSING else []
     return found
 
 

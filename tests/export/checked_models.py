@@ -368,6 +368,21 @@ def no_kernel_in_a_branch_not_taken(images):
 
 
 @model
+def mask_of_infinities(images):
+    return tf.nn.softmax(tf.reduce_mean(images, [1, 2]) + tf.constant([[0, -np.inf, 0]], tf.float32))
+
+
+@model
+def not_a_number_never_chosen(images):
+    return tf.where(images > 2, tf.constant([np.nan, 1, 2], tf.float32), images)
+
+
+@model
+def bias_not_a_number(images):
+    return images + tf.constant([0, np.nan, 0], name="layer3.0.bias")
+
+
+@model
 def weights_without_bounds(images):
     return tf.nn.conv2d(
         images, tf.constant(np.full((1, 1, 3, 2), np.inf, np.float32), name="layer1.0.conv1"), 1, "SAME"
