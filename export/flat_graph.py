@@ -35,7 +35,7 @@ class Placed:
     inputs: list[str]
 
 
-@dataclass(frozen=True)
+@dataclass
 class FlatGraph:
     """What one signature, or one branch or loop body in it, runs.
 
@@ -189,7 +189,7 @@ class _Flattener:
                     tf.graph_util.import_graph_def(graph_def, name="")
             except (ValueError, tf.errors.OpError) as error:
                 if sized:
-                    object.__setattr__(flat, "misfit", str(error))
+                    flat.misfit = " ".join(str(error).split())
                 continue
             for operation in graph.get_operations():
                 for output in operation.outputs:
@@ -250,10 +250,8 @@ class _Flattener:
         found = []
         for callee in _called(self.graph, node):
             function = self.graph.functions[callee]
-            arguments = inputs[
-                len(inputs) - len(function.signature.input_arg) :
-            ]  # a branch's are without its condition
-            shapes = [flat.shapes.get(tensor) for tensor in arguments]
+            first = len(inputs) - len(function.signature.input_arg)  # a branch does not take its condition
+            shapes = [flat.shapes.get(tensor) for tensor in inputs[first:]]
             returned = [function.ret[arg.name] for arg in function.signature.output_arg]
             found.append(self.flat(callee, function.node_def, returned, shapes))
         return found

@@ -1,6 +1,7 @@
 """Whether a TensorFlow has kernels, without a GPU, for all that a signature runs, and how much arithmetic that is."""
 
 import math
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -44,15 +45,8 @@ def check_forms(flat: FlatGraph, registry: Registry, *, guessed: bool = False) -
 
     Where the inputs' sizes were only `guessed`, shapes that do not fit together reject nothing.
     """
-    found = [
-        Finding(
-            f"shapes do not fit together at the size that was tried: {' '.join(part.misfit.split())[:500]}",
-            "Make the network take images of any size, or resize them in the graph",
-            rejects=not guessed,
-        )
-        for part in flat.whole()
-        if part.misfit
-    ]
+    # A branch may never be taken with such sizes, and in a loop they may change: what does not fit there is told.
+    found = [_misfit(part, rejects=part is flat and not guessed) for part in flat.whole() if part.misfit]
     for part in flat.whole():
         for name in part.needed():
             placed = part.nodes[name]
@@ -66,6 +60,14 @@ def check_forms(flat: FlatGraph, registry: Registry, *, guessed: bool = False) -
 def operations(flat: FlatGraph) -> int:
     """Additions and multiplications of all convolutions and matrix products; each branch and loop body counts once."""
     return sum(_operations(name, part) for part in flat.whole() for name in part.needed())
+
+
+def _misfit(flat: FlatGraph, *, rejects: bool) -> Finding:
+    name = re.search(r"{{node (\S+)}}", flat.misfit)
+    placed = flat.nodes.get(name[1]) if name else None
+    where = (placed.node.name, placed.node.op, placed.function) if placed else ()
+    problem = f"shapes do not fit together at the size that was tried: {flat.misfit[:300]}"
+    return Finding(problem, "Make it take images of any size, or resize them in the graph", *where, rejects=rejects)
 
 
 def _has_kernel(node: Any, registry: Registry) -> bool:

@@ -53,7 +53,7 @@ class Finding:
         where = f" {self.op} {self.layer!r}" if self.op else f" {self.node!r}" if self.node else ""
         node = f" (node {self.node!r})" if self.op and self.layer != self.node else ""
         function = f" in function {self.function!r}" if self.function else ""
-        return f"{kind}:{where}{node}{function}: {self.problem}. {self.remedy}"
+        return f"{kind}{':' if where else ''}{where}{node}{function}: {self.problem}. {self.remedy}"
 
 
 @dataclass(frozen=True)

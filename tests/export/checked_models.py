@@ -93,6 +93,16 @@ def loop(images):
 
 
 @model
+def growing_loop(images):
+    def step(i, x):
+        return i + 1, tf.concat([x, tf.nn.relu(x[:, :5])], 1)
+
+    row = tf.image.resize(images, [4, 4])
+    shapes = [tf.TensorShape([]), tf.TensorShape([1, None, 4, 3])]
+    return tf.while_loop(lambda i, x: i < 3, step, [0, row], shape_invariants=shapes)[1]
+
+
+@model
 def split_and_concat(images):
     first, second = tf.split(conv(images, 8), [3, 5], -1)
     return (

@@ -25,7 +25,7 @@ NOBUCO = HERE / "nobuco_resnest_small" / "saved_model"
 ACCEPTED = (
     *("batch_norm", "bfloat16_add", "bfloat16_conv", "compiled", "conv_dilated", "conv_explicit_padding"),
     *("conv_in_a_function_of_any_shape", "conv_pool", "depthwise_conv", "double_conv", "first_manner"),
-    *("grouped_conv_that_nothing_needs", "half_conv", "largest", "lookup", "loop", "matrix_products"),
+    *("growing_loop", "grouped_conv_that_nothing_needs", "half_conv", "largest", "lookup", "loop", "matrix_products"),
     *("bicubic_in_double", "conv3d", "decoded_again", "extracted_patches", "grouped_conv3d", "nchw_depth_to_space"),
     *("mask_of_infinities", "nested_functions", "normalised", "not_a_number_never_chosen", "sorted_and_gathered"),
     *("max_with_minus_infinity", "nchw_bias_and_batch_norm", "new_attribute_at_its_default", "of_no_size"),
@@ -97,6 +97,7 @@ NAMED = {
     "new_operator": ("projection", "BatchMatMulV3"),
     "new_attribute": ("TopKV2", "TopKV2"),
     "no_kernel": ("Cumsum", "Cumsum"),
+    "dense_layer_of_one_size": ("MatMul", "MatMul"),
     "not_a_number": ("layer4.2.conv3.weight", "Const"),
     "bias_not_a_number": ("layer3.0.bias", "Const"),
     "weights_without_bounds": ("layer1.0.conv1", "Const"),
