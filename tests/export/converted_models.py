@@ -1,6 +1,6 @@
 """Small networks from ONNX to SavedModels: by our own export, and as onnx2tf leaves them.
 
-    python tests/export/converted_models.py FOLDER NAME...
+    python -m tests.export.converted_models FOLDER NAME...
 
 FOLDER holds <NAME>.onnx, a framework's own export, and gets <NAME>_ours, <NAME>_dynamic and <NAME>_static.
 """
