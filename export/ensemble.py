@@ -1,71 +1,132 @@
 """Members → one SavedModel whose descriptor is the members' descriptors, weighted and concatenated.
 
-Example:
+Examples:
     python -m export.ensemble --members a/saved_model b/saved_model --weights 1 0.8 --out ensemble
+    python -m export.ensemble --members a/saved_model b/saved_model --scales 0.7 1 1.4 --flip --norm l2 --out ensemble
 
-The concatenation is scaled to unit norm by one constant, which changes no ranking.
+Members may differ in resolution; where they agree, an image is resized once for all of them. By default the concatenation
+is scaled to unit norm by one constant, which changes no ranking.
 """
 
 import argparse
 import json
-import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
 
 from export import parity, probes
-from export.saved_model import network_from_saved_model, write_saved_model
-from export.served import batch_inputs, call_batches, call_images
-from export.to_savedmodel import run_in_tf22
+from export.saved_model import add_store_option, as_variables
+from export.serving import NORMS, PLAIN, NumpyArrays, Serving, Whitening
+from export.verify import Arrays, run_tf22, run_today
 from zoo.command import log, run
 from zoo.errors import ExportError
 from zoo.files import new_folder, require_free, write_json
+from zoo.preprocess import resize
 from zoo.signature import read_batch_input
 
 
-def ensemble(members: list[Path], weights: list[float], out: Path, *, overwrite: bool = False) -> list[parity.Row]:
+def ensemble(
+    members: list[Path],
+    weights: list[float],
+    out: Path,
+    serving: Serving = PLAIN,
+    *,
+    variables: bool | None = None,
+    overwrite: bool = False,
+) -> list[parity.Row]:
     """Writes `out`/saved_model and `out`/parity.json; `out` appears only when every arrow is within tolerance.
 
     Args:
         members: SavedModels of single models, written by `export.to_savedmodel`.
         weights: one positive factor a member.
         out: folder to make.
+        serving: views of an image, norm and whitening.
+        variables: store weights as variables or as constants; by default whichever suits their size.
         overwrite: replace `out` if it holds something.
 
     Raises:
         ExportError: no members, weights that do not fit, or a folder that is no member.
         OutputError, ParityError: see there.
     """
+    from export.assemble import write_saved_model
+    from export.networks import network_from_saved_model
+
     require_free(out, overwrite=overwrite)
     if not members or len(members) != len(weights) or min(weights) <= 0:
         raise ExportError(f"expected one positive weight for each of {len(members)} members, found {weights}")
     name = f"ensemble of {len(members)}"
-    with new_folder(out, overwrite=overwrite) as made, tempfile.TemporaryDirectory() as work:
+    with new_folder(out, overwrite=overwrite) as made:
         networks = [network_from_saved_model(m, weight) for m, weight in zip(members, weights, strict=True)]
-        write_saved_model(made / "saved_model", networks)
-        rows = _check(made / "saved_model", name, members, weights, Path(work))
+        own = [network.input for network in networks]
+        static = all(network.shape[1] for network in networks)
+        write_saved_model(made / "saved_model", networks, serving, variables=variables)
+        del networks
+        rows = _check(made / "saved_model", name, list(zip(members, own, weights, strict=True)), serving, static)
         write_json(made / "parity.json", parity.to_json(rows))
         parity.require(rows)
     return rows
 
 
-def _check(saved_model: Path, name: str, members: list[Path], weights: list[float], work: Path) -> list[parity.Row]:
-    inputs = batch_inputs(saved_model)
-    size = max(read_batch_input(name)[0] for name in inputs)
-    batches, images = probes.pixel_batches(size), probes.images(size)
-    scale = np.asarray(weights) / np.linalg.norm(weights)
-    expected: dict[str, list[np.ndarray]] = {key: [] for key in [*batches, *images]}
-    for member, factor in zip(members, scale, strict=True):
-        found = call_batches(member, batches) | call_images(member, images)
-        for key, descriptors in found.items():
-            expected[key].append(descriptors * np.float32(factor))
-    together = {key: np.concatenate(parts, axis=-1) for key, parts in expected.items()}
-    served_batches = call_batches(saved_model, batches)
-    served_images = call_images(saved_model, images)
-    rows = [parity.measure("members → ensemble", name, together, served_batches | served_images)]
-    if in_tf22 := run_in_tf22(saved_model, inputs, batches, images, work):
-        rows.append(parity.measure("savedmodel → tf 2.2", name, served_batches | served_images, in_tf22))
+def _check(
+    saved_model: Path,
+    name: str,
+    members: Sequence[tuple[Path, str, float]],
+    serving: Serving,
+    static: bool,
+) -> list[parity.Row]:
+    """The ensemble against its members, each called by itself: what they return is combined in numpy."""
+    inputs = sorted({view for _, own, _ in members for view in serving.views(own)})
+    size = max(read_batch_input(view)[0] for view in inputs)
+    images = probes.images(size)
+    resized = {
+        key: {view: resize(image, *read_batch_input(view))[None] for view in inputs} for key, image in images.items()
+    }
+    # Batches of one size under every input's name: heights and widths are free, unless a member is static.
+    batches = {} if static else {key: dict.fromkeys(inputs, b) for key, b in probes.pixel_batches(size).items()}
+    batches |= {f"resized {key}": views for key, views in resized.items()}
+    cache: dict[tuple[Path, str], Arrays] = {}
+    parts = []
+    for member, own, _ in members:
+        views = [_member(member, own, view, batches, serving.flip, cache) for view in serving.views(own)]
+        flat = [side for sides in views for side in sides]
+        parts.append({key: serving.member([side[key] for side in flat], NumpyArrays) for key in batches})
+    weights = [weight for *_, weight in members]
+    together = {key: serving.combine([part[key] for part in parts], weights, NumpyArrays) for key in batches}
+    served_batches, served_images = run_today(saved_model, batches, images)
+    found = served_batches | served_images
+    expected = together | {key: together[f"resized {key}"][0] for key in images}
+    rows = [parity.measure("members → ensemble", name, expected, found)]
+    if in_tf22 := run_tf22(saved_model, batches, images):
+        rows.append(parity.measure("savedmodel → tf 2.2", name, found, in_tf22[0] | in_tf22[1]))
     return rows
+
+
+def _member(member: Path, own: str, view: str, batches: dict[str, Arrays], flip: bool, cache: dict) -> list[Arrays]:
+    """A member's descriptors of one view of every batch and, where asked for, of its mirror image."""
+    if (member, view) not in cache:
+        pixels = {key: {own: inputs[view]} for key, inputs in batches.items()}
+        pixels |= {f"flipped {key}": {own: inputs[view][:, :, ::-1]} for key, inputs in batches.items() if flip}
+        cache[member, view] = run_today(member, pixels, {})[0]
+    found = cache[member, view]
+    straight = {key: found[key] for key in batches}
+    return [straight, {key: found[f"flipped {key}"] for key in batches}] if flip else [straight]
+
+
+def read_whitening(path: Path) -> Whitening:
+    """What `python -m retrieval.whitening` wrote.
+
+    Raises:
+        ExportError: the file is missing, or is something else.
+    """
+    try:
+        arrays = load_file(path)
+        return Whitening(arrays["mean"], arrays["matrix"])
+    except (OSError, SafetensorError, KeyError) as error:
+        raise ExportError(
+            f"{path} holds no whitening: {error}. Make one with `python -m retrieval.whitening`."
+        ) from error
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -73,6 +134,18 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--members", required=True, nargs="+", type=Path, help="SavedModels of single models")
     parser.add_argument("--weights", nargs="+", type=float, help="one factor a member; default: all 1")
+    parser.add_argument(
+        "--scales", nargs="+", type=float, default=[1.0], help="embed an image at these factors of the resolution"
+    )
+    parser.add_argument("--flip", action="store_true", help="embed the image's mirror image as well")
+    parser.add_argument(
+        "--norm",
+        choices=NORMS,
+        default="constant",
+        help="of the concatenation: by one constant, its own, or left alone",
+    )
+    parser.add_argument("--whitening", type=Path, help="PCA-whitening as the last layer, from retrieval.whitening")
+    add_store_option(parser)
     parser.add_argument("--out", required=True, type=Path, help="folder to make")
     parser.add_argument("--overwrite", action="store_true", help="replace the folder if it holds something")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON before the path")
@@ -83,7 +156,12 @@ def main() -> None:
     """Command line."""
     arguments = parse_arguments()
     weights = arguments.weights or [1.0] * len(arguments.members)
-    rows = ensemble(arguments.members, weights, arguments.out, overwrite=arguments.overwrite)
+    if min(arguments.scales) <= 0:
+        raise ExportError(f"--scales are factors above 0, found {arguments.scales}")
+    whitening = read_whitening(arguments.whitening) if arguments.whitening else None
+    serving = Serving(tuple(arguments.scales), arguments.flip, arguments.norm, whitening)
+    variables, overwrite = as_variables(arguments), arguments.overwrite
+    rows = ensemble(arguments.members, weights, arguments.out, serving, variables=variables, overwrite=overwrite)
     for row in rows:
         log(str(row))
     if arguments.json:

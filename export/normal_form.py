@@ -1,4 +1,7 @@
-"""ONNX → ONNX: the form that onnx2tf converts exactly, for TensorFlow 2.2 and at dynamic sizes.
+"""ONNX → ONNX: the form that TensorFlow 2.2 has operators for, at dynamic sizes.
+
+Example:
+    python -m export.normal_form --onnx resnest/model.onnx --out resnest/normal_form.onnx
 
 Published converters bring no ResNeSt to TensorFlow 2.2: it has no grouped convolution on CPUs, and reshapes, average
 pooling with odd edges and dynamic sizes are lost on the way. So the file is rewritten first, one small rewrite a
@@ -6,8 +9,10 @@ function, the same for both frameworks. onnxsim does what it does well (constant
 rest is here. ONNX Runtime proves every rewrite equal to the file before it, at odd sizes, before TensorFlow starts.
 """
 
+import argparse
 import itertools
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -16,7 +21,9 @@ import onnxruntime
 import onnxsim
 
 from export.probes import picture
+from zoo.command import run
 from zoo.errors import ExportError
+from zoo.files import new_file
 from zoo.preprocess import normalise
 from zoo.specs import PreprocessSpec
 from zoo.tolerances import TOLERANCES, compare
@@ -384,7 +391,7 @@ def _padded_average(graph: gs.Graph, node: gs.Node, features: gs.Variable, pads:
 def neck_as_convolution(graph: gs.Graph) -> None:
     """The neck's linear layer becomes a 1×1 convolution on the pooled 1×1 map, BatchNorm and bias on either side in it.
 
-    onnx2tf writes a Transpose behind a MatMul of two dimensions.
+    TensorFlow then has the same operator for it as for everything before it, and no Reshape.
     """
     for node in [node for node in graph.nodes if node.op in ("MatMul", "Gemm")]:
         weight = node.inputs[1].values if node.op == "Gemm" and node.attrs.get("transB") else node.inputs[1].values.T
@@ -445,6 +452,17 @@ def mean_by_rows(graph: gs.Graph) -> None:
             node.attrs["axes"] = [2]
 
 
+def powers_by_logarithm(graph: gs.Graph) -> None:
+    """GeM's learned power of a map becomes exp(p · log x): TensorFlow takes 20 times as long for a power as for both.
+
+    Its base is clipped from below, so the logarithm exists. A power of a pooled value is left as it is.
+    """
+    for node in [node for node in graph.nodes if node.op == "Pow" and _producer(node.inputs[0], "Clip")]:
+        logarithm = _append(graph, "Log", node.inputs[:1], like=node.outputs[0])
+        product = _append(graph, "Mul", [logarithm, node.inputs[1]], like=node.outputs[0])
+        _replace(graph, node.outputs[0], _append(graph, "Exp", [product], like=node.outputs[0]))
+
+
 def same_padding(graph: gs.Graph) -> None:
     """A stride-1 convolution whose padding keeps its size says so: SAME, no Pad of its own in TensorFlow."""
     for node in graph.nodes:
@@ -466,16 +484,17 @@ REWRITES = (
     split_grouped_convolutions,
     split_attention_without_reshape,
     explicit_average_pooling,
+    powers_by_logarithm,
     mean_by_rows,
     same_padding,
 )
 
-_numbers = itertools.count()
-
 
 def _append(graph: gs.Graph, op: str, inputs: list, like: gs.Tensor, attrs: dict | None = None) -> gs.Variable:
     """A new node of one float32 output, named after a tensor that it works beside."""
-    name = f"{like.name}/{op.lower()}{next(_numbers)}"
+    name, taken = f"{like.name}/{op.lower()}", {node.name for node in graph.nodes}
+    # Counted within the file, so that the same file comes out whatever was rewritten before.
+    name = next(n for n in itertools.chain([name], (f"{name}{i}" for i in itertools.count(2))) if n not in taken)
     output = gs.Variable(name, np.float32)
     graph.nodes.append(gs.Node(op, name, attrs or {}, list(inputs), [output]))
     return output
@@ -531,3 +550,26 @@ def _rewire(graph: gs.Graph, old: gs.Variable, new: gs.Variable) -> None:
     for reader in list(old.outputs):
         reader.inputs = [new if tensor is old else tensor for tensor in reader.inputs]
     graph.outputs = [new if tensor is old else tensor for tensor in graph.outputs]
+
+
+def parse_arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--onnx", required=True, type=Path, help="a framework's own export, as `export.to_onnx` makes it"
+    )
+    parser.add_argument("--out", required=True, type=Path, help="the ONNX file to write")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Command line."""
+    arguments = parse_arguments()
+    model = normal_form(onnx.load(arguments.onnx))
+    with new_file(arguments.out) as partial:
+        onnx.save(model, partial)
+    print(arguments.out)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -43,14 +43,6 @@ def batch_inputs(folder: str | os.PathLike) -> list[str]:
     return sorted(load(folder).signatures[BATCH_SIGNATURE].structured_input_signature[1])
 
 
-def call_images(folder: str | os.PathLike, images: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Descriptors float32 [D] of uint8 [H, W, 3] images, one positional call each, as the contest's scorer makes it."""
-    import tensorflow as tf
-
-    function = load(folder).signatures[CONTEST_SIGNATURE]
-    return {name: function(tf.convert_to_tensor(image))[DESCRIPTOR].numpy() for name, image in images.items()}
-
-
 def call_batch(folder: str | os.PathLike, resized: dict[str, np.ndarray]) -> np.ndarray:
     """Descriptors float32 [N, D] of one batch, given under each input's name."""
     import tensorflow as tf
@@ -58,9 +50,3 @@ def call_batch(folder: str | os.PathLike, resized: dict[str, np.ndarray]) -> np.
     function = load(folder).signatures[BATCH_SIGNATURE]
     inputs = {name: tf.convert_to_tensor(pixels) for name, pixels in resized.items()}
     return function(**inputs)[DESCRIPTOR].numpy()
-
-
-def call_batches(folder: str | os.PathLike, batches: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """`call_batch` for several batches, each of them under every input's name."""
-    inputs = batch_inputs(folder)
-    return {name: call_batch(folder, dict.fromkeys(inputs, pixels)) for name, pixels in batches.items()}

@@ -15,7 +15,6 @@ import onnxruntime
 
 from export import tf22
 from export.normal_form import PART
-from export.saved_model import save_taps
 from export.to_onnx import INPUT, OUTPUT
 from zoo.checkpoint import Checkpoint
 from zoo.errors import ExportError
@@ -102,7 +101,7 @@ def of_tensorflow(
     """
     tapped = with_outputs(normal_form, layers)
     with tempfile.TemporaryDirectory() as folder:
-        names = save_taps(Path(folder, "saved_model"), tapped, spec, SIGNATURE, PIXELS)
+        names = _save_taps(Path(folder, "saved_model"), tapped, spec)
         np.savez(Path(folder, "in.npz"), **{f"call/{PIXELS}": pixels})
         call = tf22.Call(
             saved_model=Path(folder, "saved_model"),
@@ -120,6 +119,16 @@ def of_tensorflow(
         if value.shape != expected[name].shape:
             raise ExportError(f"{name}: TensorFlow has {value.shape}, ONNX Runtime {expected[name].shape}")
     return found
+
+
+def _save_taps(folder: Path, tapped: onnx.ModelProto, spec: PreprocessSpec) -> dict[str, str]:
+    """Writes a SavedModel with all of a model's outputs; returns the name of the ONNX tensor that each output is."""
+    from export.assemble import write_taps
+    from export.tensorflow_graph import tensorflow_graph
+
+    names = {f"tap{number}": output.name for number, output in enumerate(tapped.graph.output)}
+    write_taps(folder, tensorflow_graph(tapped, spec), list(names), SIGNATURE)
+    return names
 
 
 def _together(values: Layers, layers: dict[str, list[str]]) -> Layers:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import onnx
 
+from export.onnx_names import rename
 from zoo.checkpoint import Checkpoint, fingerprint, load_checkpoint
 from zoo.command import log, run
 from zoo.errors import ExportError
@@ -34,18 +35,26 @@ def export_onnx(checkpoint: Checkpoint, framework: str) -> onnx.ModelProto:
     """
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(sys.stderr):
         path = Path(folder, "model.onnx")
-        _EXPORTERS[framework](checkpoint, path)
+        parameters = _EXPORTERS[framework](checkpoint, path)
         if not path.is_file():  # paddle2onnx logs a failure and returns
             raise ExportError(f"{framework}'s exporter wrote no ONNX file; its own message is above")
         model = onnx.load(path)
     _rename_output(model)
+    rename(model, parameters)
+    spec = checkpoint.spec
     properties = {
-        "spec": json.dumps(checkpoint.spec.to_dict()),
+        "spec": json.dumps(spec.to_dict()),
         "checkpoint_sha256": fingerprint(checkpoint),
         "exported_from": framework,
-        "exporter": f"{_PACKAGES[framework]} {importlib.metadata.version(_PACKAGES[framework])}",
+        "versions": json.dumps({name: importlib.metadata.version(name) for name in _PACKAGES[framework]}),
     }
     onnx.helper.set_model_props(model, properties)
+    model.producer_name, model.producer_version = "landmark-zoo", importlib.metadata.version("landmark-zoo")
+    model.graph.name = spec.name
+    model.graph.doc_string = (
+        f"{INPUT}: float32 [N, 3, H, W], {spec.preprocess.channels.upper()}, (value / 255 - mean) / std with mean "
+        f"{spec.preprocess.mean} and std {spec.preprocess.std}; N, H and W are free. {OUTPUT}: float32 [N, D]."
+    )
     try:
         onnx.checker.check_model(model, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
@@ -68,7 +77,7 @@ def trained_in(checkpoint: Checkpoint) -> str:
     return framework
 
 
-def _export_torch(checkpoint: Checkpoint, path: Path) -> None:
+def _export_torch(checkpoint: Checkpoint, path: Path) -> dict[str, str]:
     import torch
 
     from torch_models.checkpoint import build
@@ -88,18 +97,20 @@ def _export_torch(checkpoint: Checkpoint, path: Path) -> None:
             output_names=[OUTPUT],
             dynamic_axes=dynamic,
         )
+    return {}  # its files name modules and parameters themselves
 
 
-def _export_paddle(checkpoint: Checkpoint, path: Path) -> None:
+def _export_paddle(checkpoint: Checkpoint, path: Path) -> dict[str, str]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="No ccache found")
         import paddle
     import paddle2onnx
 
-    from paddle_models.checkpoint import build
+    from paddle_models.checkpoint import build, canonical_tensors
 
+    network = build(checkpoint)
     images = paddle.static.InputSpec([None, 3, None, None], "float32", INPUT)
-    static = paddle.jit.to_static(build(checkpoint), input_spec=[images], full_graph=True)
+    static = paddle.jit.to_static(network, input_spec=[images], full_graph=True)
     program = path.with_name("program")
     paddle.jit.save(static, str(program))
     paddle2onnx.export(
@@ -110,10 +121,15 @@ def _export_paddle(checkpoint: Checkpoint, path: Path) -> None:
         # Its default installs missing modules from the network while it runs; the normal form does that work.
         optimize_tool="None",
     )
+    return {tensor.name: name for name, tensor in canonical_tensors(network).items()}
 
 
 _EXPORTERS = {"torch": _export_torch, "paddle": _export_paddle}
-_PACKAGES = {"torch": "torch", "paddle": "paddle2onnx"}
+_PACKAGES = {
+    "torch": ("landmark-zoo", "torch", "onnx"),
+    "paddle": ("landmark-zoo", "paddlepaddle", "paddle2onnx", "onnx"),
+}
+"""Whose versions an ONNX file carries."""
 
 
 def _rename_output(model: onnx.ModelProto) -> None:

@@ -17,11 +17,11 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import numpy as np
 import onnx
 
 from export import parity, probes, tf22
-from export.to_savedmodel import FRAMEWORKS, read_calls, run_onnx, write_calls
+from export.to_savedmodel import FRAMEWORKS
+from export.verify import Arrays, Found, Served, read_calls, run_onnx, write_calls
 from parity_tests.results_table import RESULTS, csv_row, merge
 from parity_tests.small_models import SMALL_SPECS, exported, in_normal_form, small_checkpoint
 from zoo.command import log, run
@@ -30,7 +30,6 @@ from zoo.signature import batch_input
 
 AT_ONCE = 2
 """Processes that convert side by side, and that run what was converted."""
-Arrays = dict[str, np.ndarray]
 
 
 def measure(folder: Path, names: Sequence[str] = tuple(SMALL_SPECS)) -> dict[tuple[str, str], list[parity.Row]]:
@@ -54,7 +53,7 @@ def _convert(places: list[Path]) -> None:
     assert done.returncode == 0, done.stderr[-3000:]
 
 
-def _served(python: Path, made: dict[tuple[str, str], Path]) -> dict[tuple[str, str], tuple[Arrays, Arrays]]:
+def _served(python: Path, made: dict[tuple[str, str], Path]) -> dict[tuple[str, str], Served]:
     """Descriptors of batches and of images from the TensorFlow that a python has."""
     with tempfile.TemporaryDirectory() as work:
         places = {key: Path(work, "_".join(key)) for key in made}
@@ -63,8 +62,8 @@ def _served(python: Path, made: dict[tuple[str, str], Path]) -> dict[tuple[str, 
             place.mkdir()
             spec, saved_model = SMALL_SPECS[key[0]].preprocess, made[key] / "saved_model"
             batches = probes.pixel_batches(spec.size) | probes.resized_images(spec)
-            inputs = [batch_input(spec.size, spec.resize)]
-            calls += write_calls(saved_model, inputs, batches, probes.images(spec.size), place)
+            named = {key: {batch_input(spec.size, spec.resize): pixels} for key, pixels in batches.items()}
+            calls += write_calls(saved_model, named, probes.images(spec.size), place)
         tf22.run_calls(calls, python=python)
         return {key: read_calls(place) for key, place in places.items()}
 
@@ -79,23 +78,14 @@ def source(name: str, framework: str) -> Arrays:
     return {key: intermediates(model, normalise(batch, spec))["descriptor"] for key, batch in batches.items()}
 
 
-def _rows(name: str, framework: str, today: tuple[Arrays, Arrays], in_tf22: tuple[Arrays, Arrays]) -> list[parity.Row]:
+def _rows(name: str, framework: str, today: Served, in_tf22: Served) -> list[parity.Row]:
     spec = SMALL_SPECS[name].preprocess
     batches = probes.pixel_batches(spec.size)
     original, normal = (
         run_onnx(model, batches, spec) for model in (exported(name, framework), in_normal_form(name, framework))
     )
-    served = {key: today[0][key] for key in batches}
-    python_images = {key: today[0][key][0] for key in today[1]}
-    arrows = {
-        "torch ↔ paddle": (source(name, "torch"), source(name, "paddle")),
-        f"{framework} → onnx": (source(name, framework), original),
-        "onnx → normal form": (original, normal),
-        "normal form → savedmodel": (normal, served),
-        "preprocessing → graph": (python_images, today[1]),
-        "savedmodel → tf 2.2": (today[0], in_tf22[0]),
-        f"{framework} → tf 2.2": (source(name, framework), {key: in_tf22[0][key] for key in batches}),
-    }
+    sources = {side: source(name, side) for side in FRAMEWORKS}
+    arrows = Found(sources, original, normal, today, in_tf22).arrows(framework)
     return [parity.measure(arrow, name, *sides) for arrow, sides in arrows.items()]
 
 

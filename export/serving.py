@@ -1,0 +1,105 @@
+"""What an ensemble does around its networks: views of an image, weights, concatenation, norm, whitening.
+
+Written once over an array library, so that the graph in TensorFlow and what it is checked against are the same formula.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from zoo.errors import ExportError
+from zoo.signature import batch_input, read_batch_input
+from zoo.tolerances import NORM_EPSILON
+
+NORMS = ("constant", "l2", "none")
+
+
+class Arrays(Protocol):
+    """The few operations that combining descriptors needs, on arrays float32 [N, D]."""
+
+    def constant(self, values: np.ndarray) -> Any: ...
+    def concat(self, parts: Sequence[Any]) -> Any: ...
+    def matmul(self, left: Any, right: Any) -> Any: ...
+    def unit(self, values: Any) -> Any: ...
+
+
+class NumpyArrays:
+    """`Arrays` of numpy."""
+
+    constant = staticmethod(np.float32)
+    matmul = staticmethod(np.matmul)
+
+    @staticmethod
+    def concat(parts: Sequence[np.ndarray]) -> np.ndarray:
+        """Side by side."""
+        return np.concatenate(parts, axis=1)
+
+    @staticmethod
+    def unit(values: np.ndarray) -> np.ndarray:
+        """Each row divided by its Euclidean norm."""
+        return values / np.sqrt(np.maximum((values**2).sum(axis=1, keepdims=True), np.float32(NORM_EPSILON)))
+
+
+@dataclass(frozen=True)
+class Whitening:
+    """PCA-whitening: (x - mean) @ matrix, then unit norm; mean float32 [D], matrix float32 [D, K]."""
+
+    mean: np.ndarray
+    matrix: np.ndarray
+
+
+@dataclass(frozen=True)
+class Serving:
+    """How descriptors are made from what the networks return.
+
+    Attributes:
+        scales: factors of each member's own resolution at which an image is embedded.
+        flip: embed the image mirrored left to right as well.
+        norm: of the concatenation: "constant" divides by the weights' Euclidean norm, which makes it 1 where the
+            members' are and changes no ranking; "l2" divides by its own; "none" leaves it.
+        whitening: what is applied to the concatenation in the end.
+
+    Where there are several views of an image, a member's descriptor is their sum divided by its Euclidean norm.
+    """
+
+    scales: tuple[float, ...] = (1.0,)
+    flip: bool = False
+    norm: str = "constant"
+    whitening: Whitening | None = None
+
+    def views(self, own: str) -> list[str]:
+        """The batch inputs of a member whose own is `own`: one for each scale."""
+        size, resize = read_batch_input(own)
+        return [batch_input(max(1, round(size * scale)), resize) for scale in self.scales]
+
+    def member(self, views: Sequence[Any], arrays: Arrays) -> Any:
+        """One member's descriptors [N, D] from those of its views."""
+        return views[0] if len(views) == 1 else arrays.unit(sum(views[1:], start=views[0]))
+
+    def combine(self, parts: Sequence[Any], weights: Sequence[float], arrays: Arrays) -> Any:
+        """Members' descriptors [N, D], each with its weight → the ensemble's [N, ΣD], or [N, K] with whitening.
+
+        Raises:
+            ExportError: the whitening is for descriptors of another length.
+        """
+        norm = sum(weight**2 for weight in weights) ** 0.5 if self.norm == "constant" else 1.0
+        scaled = [
+            part if weight == norm else part * arrays.constant(np.float32(weight / norm))
+            for part, weight in zip(parts, weights, strict=True)
+        ]
+        whole = scaled[0] if len(scaled) == 1 else arrays.concat(scaled)
+        if self.whitening is None:
+            return arrays.unit(whole) if self.norm == "l2" else whole
+        if whole.shape[1] != len(self.whitening.mean):
+            raise ExportError(
+                f"the whitening was fitted to descriptors of {len(self.whitening.mean)} numbers, and these have "
+                f"{whole.shape[1]}. Fit it to this ensemble's own: `python -m retrieval.whitening`."
+            )
+        centred = whole - arrays.constant(self.whitening.mean)
+        return arrays.unit(arrays.matmul(centred, arrays.constant(self.whitening.matrix)))
+
+
+PLAIN = Serving()
+"""One view, unit norm by a constant."""

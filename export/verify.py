@@ -1,0 +1,132 @@
+"""Runs one export everywhere it exists, and names the arrows between: what `to_savedmodel` and the test matrix both measure."""
+
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+
+from export import tf22
+from export.to_onnx import INPUT
+from zoo.command import log
+from zoo.preprocess import normalise
+from zoo.signature import BATCH_SIGNATURE, CONTEST_SIGNATURE, DESCRIPTOR
+from zoo.specs import PreprocessSpec
+
+Arrays = dict[str, np.ndarray]
+Served = tuple[Arrays, Arrays]
+"""Descriptors of resized batches and of images, by name."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """Descriptors of the same probes from everywhere.
+
+    Attributes:
+        sources: of batches, from each framework.
+        onnx: of batches, from the framework's own ONNX file.
+        normal_form: of batches, from the file that was converted.
+        served: from today's TensorFlow; its batches hold the images as Python resizes them as well, under their names.
+        in_tf22: the same from TensorFlow 2.2, or None where there is none.
+        unrounded: of batches, from the normal form before its weights were rounded to float16; None where they were not.
+    """
+
+    sources: dict[str, Arrays]
+    onnx: Arrays
+    normal_form: Arrays
+    served: Served
+    in_tf22: Served | None
+    unrounded: Arrays | None = None
+
+    def arrows(self, framework: str) -> dict[str, tuple[Arrays, Arrays]]:
+        """Both sides of every arrow (`zoo.tolerances`) of an export from `framework`, in the order of the line."""
+        source = self.sources[framework]
+        batches, images = self.served
+        python_images = {name: batches[name][0] for name in images}
+        arrows = {
+            "torch ↔ paddle": (self.sources["torch"], self.sources["paddle"]),
+            f"{framework} → onnx": (source, self.onnx),
+            "onnx → normal form": (self.onnx, self.normal_form if self.unrounded is None else self.unrounded),
+        }
+        if self.unrounded is not None:
+            arrows["normal form → float16"] = self.unrounded, self.normal_form
+        arrows["normal form → savedmodel"] = self.normal_form, _only(batches, source)
+        arrows["preprocessing → graph"] = python_images, images
+        if self.in_tf22:
+            arrows["savedmodel → tf 2.2"] = _together(self.served), _together(self.in_tf22)
+            if self.unrounded is None:
+                # From end to end as well: errors of one sign would add up over arrows that each hold.
+                arrows[f"{framework} → tf 2.2"] = source, _only(self.in_tf22[0], source)
+        return arrows
+
+
+def _only(arrays: Arrays, names: Mapping) -> Arrays:
+    return {name: arrays[name] for name in names}
+
+
+def _together(served: Served) -> Arrays:
+    batches, images = served
+    return batches | {f"image {name}": value for name, value in images.items()}
+
+
+def run_onnx(model: onnx.ModelProto, batches: Arrays, spec: PreprocessSpec) -> Arrays:
+    """Descriptors float32 [N, D] of batches of resized pixels in ONNX Runtime."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # Paddle's files hold values that nothing reads; a warning for each says no more
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return {name: session.run(None, {INPUT: normalise(batch, spec)})[0] for name, batch in batches.items()}
+
+
+def run_today(saved_model: Path, batches: Mapping[str, Arrays], images: Arrays) -> Served:
+    """Descriptors from today's TensorFlow, each signature in a process of its own: that halves the memory at a time."""
+    with tempfile.TemporaryDirectory() as work:
+        for call in write_calls(saved_model, batches, images, Path(work)):
+            tf22.run_calls([call], python=Path(sys.executable))
+        return read_calls(Path(work))
+
+
+def run_tf22(saved_model: Path, batches: Mapping[str, Arrays], images: Arrays) -> Served | None:
+    """Descriptors from a real TensorFlow 2.2.0; None, said loudly, where there is none."""
+    python = tf22.find_python()
+    if python is None:
+        log("SKIPPED: not checked in TensorFlow 2.2, which is not installed here. Run `make tf22` and export again.")
+        return None
+    with tempfile.TemporaryDirectory() as work:
+        tf22.run_calls(write_calls(saved_model, batches, images, Path(work)), python=python)
+        return read_calls(Path(work))
+
+
+def write_calls(saved_model: Path, batches: Mapping[str, Arrays], images: Arrays, work: Path) -> list[tf22.Call]:
+    """The calls of both signatures for `tf22.run_calls`, of one alone where the other has nothing to do.
+
+    Args:
+        saved_model: the SavedModel.
+        batches: {name: {input of the batch signature: pixels}}.
+        images: {name: uint8 image}.
+        work: an empty folder; arrays go to and come from files in it.
+    """
+    named = {f"{name}/{key}": pixels for name, inputs in batches.items() for key, pixels in inputs.items()}
+    calls = []
+    for signature, arrays in ((BATCH_SIGNATURE, named), (CONTEST_SIGNATURE, images)):
+        if arrays:
+            inputs, outputs = work / f"{signature}.npz", work / f"{signature}_out.npz"
+            np.savez(inputs, **arrays)
+            calls.append(tf22.Call(saved_model=saved_model, signature=signature, inputs=inputs, outputs=outputs))
+    return calls
+
+
+def read_calls(work: Path) -> Served:
+    """What the calls of `write_calls` returned."""
+    outputs = (work / f"{signature}_out.npz" for signature in (BATCH_SIGNATURE, CONTEST_SIGNATURE))
+    batches, images = (read(path) if path.exists() else {} for path in outputs)
+    return {name.removesuffix(f"/{DESCRIPTOR}"): value for name, value in batches.items()}, images
+
+
+def read(path: Path) -> Arrays:
+    """The arrays of an npz file."""
+    with np.load(path, allow_pickle=False) as arrays:
+        return dict(arrays)

@@ -1,0 +1,67 @@
+"""Descriptors → PCA-whitening for `python -m export.ensemble --whitening`.
+
+Example:
+    python -m retrieval.whitening --embeddings index.safetensors --dimensions 512 --out whitening.safetensors
+
+Fitted by faiss on a set's descriptors, as in Jégou and Chum, "Negative evidences and co-occurrences in image retrieval: the
+benefit of PCA and whitening" (ECCV 2012): the mean is taken away, the directions of most variance are kept, and each is divided by
+the square root of its variance.
+"""
+
+import argparse
+from pathlib import Path
+
+import faiss
+import numpy as np
+from safetensors.numpy import save_file
+
+from retrieval.embeddings import Embeddings
+from zoo.command import run
+from zoo.errors import DataError
+from zoo.files import new_file
+
+
+def fit(descriptors: np.ndarray, dimensions: int) -> tuple[np.ndarray, np.ndarray]:
+    """Mean float32 [D] and matrix float32 [D, K] of the whitening (x - mean) @ matrix.
+
+    Args:
+        descriptors: float32 [N, D], N at least D.
+        dimensions: K, at most D.
+
+    Raises:
+        DataError: fewer descriptors than numbers in each, or more dimensions than those.
+    """
+    count, length = descriptors.shape
+    if count < length or not 0 < dimensions <= length:
+        raise DataError(
+            f"{count} descriptors of {length} numbers cannot be whitened to {dimensions} dimensions: expected at least "
+            f"{length} descriptors and 1 to {length} dimensions. Embed more images, or keep fewer dimensions."
+        )
+    pca = faiss.PCAMatrix(length, dimensions, -0.5)
+    pca.train(np.ascontiguousarray(descriptors, np.float32))
+    matrix = faiss.vector_to_array(pca.A).reshape(dimensions, length).T
+    # faiss adds squares up and does not divide by how many: variances are those sums over as many as it looked at.
+    seen = min(count, pca.max_points_per_d * length)
+    return faiss.vector_to_array(pca.mean), np.ascontiguousarray(matrix * np.float32(np.sqrt(seen)))
+
+
+def parse_arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--embeddings", required=True, type=Path, help="of `export.embed`, from the ensemble to whiten")
+    parser.add_argument("--dimensions", required=True, type=int, help="numbers in a whitened descriptor")
+    parser.add_argument("--out", required=True, type=Path, help="the whitening to write (.safetensors)")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Command line."""
+    arguments = parse_arguments()
+    mean, matrix = fit(Embeddings.load(arguments.embeddings).descriptors, arguments.dimensions)
+    with new_file(arguments.out) as partial:
+        save_file({"mean": mean, "matrix": matrix}, partial)
+    print(arguments.out)
+
+
+if __name__ == "__main__":
+    run(main)
