@@ -2,6 +2,7 @@
 # make test    installs what is needed and runs every test, those in a real TensorFlow 2.2.0 included
 # make tf22    a real TensorFlow 2.2.0 in an environment of its own (needs some Python 3.8)
 # make oracles PaddleClas and ResNeSt, which the tests hold our networks against
+# make bench   times what is exported against converters, hand-written networks and runtimes (makes their environments)
 # make install this project and its locked dependencies in .venv
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || echo python3)
@@ -11,7 +12,7 @@ PY := $(VENV)/bin/python
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 TORCH := $(shell grep '^torch==' constraints.txt)
 
-.PHONY: demo test tf22 oracles install lint
+.PHONY: demo test tf22 oracles bench install lint
 
 install: $(VENV)/installed
 
@@ -40,6 +41,10 @@ demo: install
 
 test: install tf22 oracles
 	$(PY) -m pytest
+
+bench: tf22
+	$(PY) -m benchmarks.rivals
+	$(PY) -m benchmarks.serving
 
 lint: install
 	$(PY) -m ruff check .

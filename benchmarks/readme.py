@@ -11,7 +11,9 @@ import argparse
 import json
 import re
 from pathlib import Path
+from typing import Any
 
+from benchmarks import export_cost, serving_tables
 from export.normal_form import block_count
 from export.to_savedmodel import FRAMEWORKS
 from parity_tests.results_table import read
@@ -132,6 +134,10 @@ def replace_tables(text: str, tables: dict[str, str]) -> str:
     return text
 
 
+def _results(benchmark: str) -> Any:
+    return json.loads((RESULTS / f"{benchmark}.json").read_text(encoding="utf-8"))
+
+
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -143,7 +149,9 @@ def main() -> None:
         "models": models_table(rows),
         "parity": parity_table(rows),
         "full size": full_size_table(rows),
-        "grouped": grouped_table(json.loads((RESULTS / "grouped_convolutions.json").read_text())),
+        "grouped": grouped_table(_results("grouped_convolutions")),
+        "serving": serving_tables.table(_results("serving")),
+        "export cost": export_cost.table(_results("export_cost")),
     }
     paths = {"demo": arguments.demo, "photographs": arguments.photographs}
     runs = {name: json.loads(path.read_text()) for name, path in paths.items() if path}

@@ -22,7 +22,7 @@ SIDE = 64
 
 def _inputs(function):
     """Names and tensors; captured weights lie behind the inputs proper."""
-    return list(zip(function._arg_keywords, function.inputs))  # noqa: B905, which Python 3.8 does not know
+    return list(zip(function._arg_keywords, function.inputs))
 
 
 def contest(loaded):

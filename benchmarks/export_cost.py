@@ -1,0 +1,98 @@
+"""What an export costs: seconds and peak memory of all its processes, checks included, beside onnx2tf's conversion alone.
+
+Example:
+    python -m benchmarks.export_cost --models resnet50 resnest269
+
+Each model goes through the whole of `export/to_savedmodel.py` from each framework, a real TensorFlow 2.2 included, and its
+normal form through onnx2tf. Writes benchmarks/results/export_cost.json.
+"""
+
+import argparse
+import multiprocessing
+import tempfile
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+from export.tf22 import require_python
+from retrieval.steps import StepError, Steps
+from zoo.command import log, run
+from zoo.files import write_json
+
+SECONDS = {"resnet50": 60, "resnest269": 240}
+"""What the whole command may take on two cores."""
+TIMES_WEIGHTS, BESIDES_MIB = 8, 2048
+"""Peak memory is to stay under 8 times the weights and 2 GiB."""
+FRAMEWORKS = ("torch", "paddle")
+
+
+def write_checkpoint(model: str, framework: str, path: Path) -> None:
+    """Random weights of a variant; in a process of its own, as PyTorch stays in memory."""
+    from parity_tests.random_weights import random_checkpoint
+    from zoo.checkpoint import save_checkpoint
+    from zoo.variants import get_spec
+
+    save_checkpoint(path, random_checkpoint(get_spec(model), seed=1, framework=framework))
+
+
+def measure(model: str, framework: str, folder: Path) -> dict:
+    """One export's row; "onnx2tf" is None where it failed."""
+    checkpoint, out = folder / "model.safetensors", folder / "out"
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        pool.submit(write_checkpoint, model, framework, checkpoint).result()
+    row = {"model": model, "framework": framework, "weights_mib": round(checkpoint.stat().st_size / 2**20, 1)}
+    row |= _cost("export", ("export.to_savedmodel", "--ckpt", checkpoint, "--out", out), folder / "export")
+    options = ("-i", out / "normal_form.onnx", "-o", folder / "onnx2tf", "-osd", "-nuonnx", "-n")
+    try:
+        row["onnx2tf"] = _cost("onnx2tf", ("onnx2tf", *options), folder / "converter")
+    except StepError as error:
+        log(str(error))
+        row["onnx2tf"] = None
+    return row
+
+
+def _cost(name: str, command: tuple, folder: Path) -> dict:
+    folder.mkdir()
+    with Steps(folder) as steps:
+        steps.run(name, [command], [folder / "never made"])
+    return {"seconds": steps.seconds[name], "peak_mib": steps.peak_rss_mib}
+
+
+def table(rows: list[dict]) -> str:
+    """A line for each export, with the bounds that it is held against."""
+    lines = [
+        "| model | from | weights, MiB | seconds | peak memory, MiB | 8 × weights + 2 GiB | onnx2tf alone: seconds, MiB |",
+        "| --- | --- | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for row in rows:
+        seconds, most = row["seconds"], SECONDS.get(row["model"])
+        allowed = f"{seconds:.0f} (≤ {most})" if most else f"{seconds:.0f}"
+        other = row["onnx2tf"]
+        converter = f"{other['seconds']:.0f}, {other['peak_mib']:,.0f}" if other else "failed"
+        bound = TIMES_WEIGHTS * row["weights_mib"] + BESIDES_MIB
+        figures = f"{row['weights_mib']:.0f} | {allowed} | {row['peak_mib']:,.0f} | {bound:,.0f} | {converter}"
+        lines.append(f"| {row['model']} | {row['framework']} | {figures} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--models", nargs="+", default=["resnet50", "resnest50", "resnest269"], help="variants of the zoo"
+    )
+    parser.add_argument("--frameworks", nargs="+", default=FRAMEWORKS, choices=FRAMEWORKS)
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/export_cost.json"))
+    arguments = parser.parse_args()
+    require_python()  # without TensorFlow 2.2 an export does less than what is measured
+    rows = []
+    for model in arguments.models:
+        for framework in arguments.frameworks:
+            with tempfile.TemporaryDirectory() as folder:
+                rows.append(measure(model, framework, Path(folder)))
+    write_json(arguments.out, rows)
+    print(table(rows))
+    print(arguments.out)
+
+
+if __name__ == "__main__":
+    run(main)
