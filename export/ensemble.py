@@ -10,7 +10,9 @@ is scaled to unit norm by one constant, which changes no ranking.
 
 import argparse
 import json
+import multiprocessing
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -50,23 +52,31 @@ def ensemble(
         ExportError: no members, weights that do not fit, or a folder that is no member.
         OutputError, ParityError: see there.
     """
-    from export.assemble import write_saved_model
-    from export.networks import network_from_saved_model
-
     require_free(out, overwrite=overwrite)
     if not members or len(members) != len(weights) or min(weights) <= 0:
         raise ExportError(f"expected one positive weight for each of {len(members)} members, found {weights}")
     name = f"ensemble of {len(members)}"
     with new_folder(out, overwrite=overwrite) as made:
-        networks = [network_from_saved_model(m, weight) for m, weight in zip(members, weights, strict=True)]
-        own = [network.input for network in networks]
-        static = all(network.shape[1] for network in networks)
-        write_saved_model(made / "saved_model", networks, serving, variables=variables)
-        del networks
+        # In a process of its own: it holds all the weights, and the checks need one member's memory at a time.
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+            write = pool.submit(_write, made / "saved_model", members, weights, serving, variables)
+            own, static = write.result()
         rows = _check(made / "saved_model", name, list(zip(members, own, weights, strict=True)), serving, static)
         write_json(made / "parity.json", parity.to_json(rows))
         parity.require(rows)
     return rows
+
+
+def _write(
+    folder: Path, members: list[Path], weights: list[float], serving: Serving, variables: bool | None
+) -> tuple[list[str], bool]:
+    """Writes the SavedModel; returns the members' own inputs, and whether all of them take one size alone."""
+    from export.assemble import write_saved_model
+    from export.networks import network_from_saved_model
+
+    networks = [network_from_saved_model(m, weight) for m, weight in zip(members, weights, strict=True)]
+    write_saved_model(folder, networks, serving, variables=variables)
+    return [network.input for network in networks], all(network.shape[1] for network in networks)
 
 
 def _check(

@@ -90,8 +90,9 @@ class Serving:
             for part, weight in zip(parts, weights, strict=True)
         ]
         whole = scaled[0] if len(scaled) == 1 else arrays.concat(scaled)
+        whole = arrays.unit(whole) if self.norm == "l2" else whole
         if self.whitening is None:
-            return arrays.unit(whole) if self.norm == "l2" else whole
+            return whole
         if whole.shape[1] != len(self.whitening.mean):
             raise ExportError(
                 f"the whitening was fitted to descriptors of {len(self.whitening.mean)} numbers, and these have "
