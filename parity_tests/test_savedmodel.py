@@ -1,4 +1,4 @@
-"""normal form → SavedModel → TensorFlow 2.2, preprocessing → graph, members → ensemble, by the command lines.
+"""normal form → SavedModel → TensorFlow 2.2 and preprocessing → graph, by the command lines; ensembles: `test_ensemble.py`.
 
 The command measures its arrows itself and fails where one is outside the table; here it is run on small members of
 several families from both frameworks, and asked for what its own check does not ask.
@@ -85,19 +85,6 @@ def test_any_image_size_in_tensorflow_22(exported, tf22_python, tmp_path):
         assert np.linalg.norm(one[name]) == pytest.approx(1, abs=1e-6), name
 
 
-def test_ensemble_of_weighted_members_with_two_resolutions(exported, tmp_path):
-    members = [exported[name][0] for name in ("resnet18", "resnest50_fast_4s2x40d", "resnest50")]
-    done = command(
-        *("-m", "export.ensemble", "--members", *members, "--weights", 1, 0.8, 0.5, "--out", tmp_path / "e", "--json")
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    *_, figures, path = done.stdout.splitlines()
-    rows = json.loads(figures)["parity"]
-    assert [row["arrow"] for row in rows] == ["members → ensemble", "savedmodel → tf 2.2"]
-    assert all(row["max_abs"] <= row["tolerance"] for row in rows)
-    assert Path(path, "saved_model.pb").is_file()
-
-
 def test_the_contests_scorer_and_our_evaluation_agree(exported, tf22_python, tmp_path):
     """What the organisers run in TensorFlow 2.2, one image a call, ranks and scores as our batches and our search do."""
     data, upload = tmp_path / "data", tmp_path / "upload"
@@ -160,14 +147,16 @@ import socket, sys
 def refuse(*arguments, **options):
     raise SystemExit(f"a connection was asked for: {arguments}")
 socket.socket.connect = socket.create_connection = socket.getaddrinfo = refuse
-import onnx
-from export.saved_model import network_from_onnx
-from zoo.specs import PreprocessSpec
-network_from_onnx(onnx.load(sys.argv[1]), PreprocessSpec(size=64))
+import json, onnx
+from export.networks import network_from_onnx
+from zoo.specs import ModelSpec
+model = onnx.load(sys.argv[1])
+[spec] = [entry.value for entry in model.metadata_props if entry.key == "spec"]
+network_from_onnx(model, ModelSpec.from_dict(json.loads(spec)))
 """
 
 
 def test_the_conversion_asks_for_no_connection(exported):
-    """onnx2tf fetches a picture where sizes are static; the normal form's are not."""
+    """Nor does anything that it imports."""
     done = command("-c", OFFLINE, exported["resnest50"][0].parent / "normal_form.onnx")
     assert done.returncode == 0, done.stderr[-2000:]
