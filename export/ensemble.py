@@ -70,13 +70,13 @@ def ensemble(
 def _write(
     folder: Path, members: list[Path], weights: list[float], serving: Serving, variables: bool | None
 ) -> tuple[list[str], bool]:
-    """Writes the SavedModel; returns the members' own inputs, and whether all of them take one size alone."""
+    """Writes the SavedModel; returns the members' own inputs, and whether one of them takes a single size."""
     from export.assemble import write_saved_model
     from export.networks import network_from_saved_model
 
     networks = [network_from_saved_model(m, weight) for m, weight in zip(members, weights, strict=True)]
     write_saved_model(folder, networks, serving, variables=variables)
-    return [network.input for network in networks], all(network.shape[1] for network in networks)
+    return [network.input for network in networks], any(network.shape[1] for network in networks)
 
 
 def _check(
@@ -96,13 +96,8 @@ def _check(
     # Batches of one size under every input's name: heights and widths are free, unless a member is static.
     batches = {} if static else {key: dict.fromkeys(inputs, b) for key, b in probes.pixel_batches(size).items()}
     batches |= {f"resized {key}": views for key, views in resized.items()}
-    cache: dict[tuple[Path, str], Arrays] = {}
-    parts = []
-    for member, own, _ in members:
-        views = [_member(member, own, view, batches, serving.flip, cache) for view in serving.views(own)]
-        flat = [side for sides in views for side in sides]
-        parts.append({key: serving.member([side[key] for side in flat], NumpyArrays) for key in batches})
-    weights = [weight for *_, weight in members]
+    alone = {member: _member(member, own, batches, serving) for member, own in {(m, own) for m, own, _ in members}}
+    parts, weights = [alone[member] for member, *_ in members], [weight for *_, weight in members]
     together = {key: serving.combine([part[key] for part in parts], weights, NumpyArrays) for key in batches}
     served_batches, served_images = run_today(saved_model, batches, images)
     found = served_batches | served_images
@@ -113,15 +108,18 @@ def _check(
     return rows
 
 
-def _member(member: Path, own: str, view: str, batches: dict[str, Arrays], flip: bool, cache: dict) -> list[Arrays]:
-    """A member's descriptors of one view of every batch and, where asked for, of its mirror image."""
-    if (member, view) not in cache:
-        pixels = {key: {own: inputs[view]} for key, inputs in batches.items()}
-        pixels |= {f"flipped {key}": {own: inputs[view][:, :, ::-1]} for key, inputs in batches.items() if flip}
-        cache[member, view] = run_today(member, pixels, {})[0]
-    found = cache[member, view]
-    straight = {key: found[key] for key in batches}
-    return [straight, {key: found[f"flipped {key}"] for key in batches}] if flip else [straight]
+def _member(member: Path, own: str, batches: dict[str, Arrays], serving: Serving) -> Arrays:
+    """A member's descriptors of every batch: of each of its views, called by itself, put together in numpy."""
+    sides = [(view, step) for view in serving.views(own) for step in ((1, -1) if serving.flip else (1,))]
+    pixels = {
+        f"{view} {step} {key}": {own: inputs[view][:, :, ::step]}
+        for view, step in sides
+        for key, inputs in batches.items()
+    }
+    found = run_today(member, pixels, {})[0]
+    return {
+        key: serving.member([found[f"{view} {step} {key}"] for view, step in sides], NumpyArrays) for key in batches
+    }
 
 
 def read_whitening(path: Path) -> Whitening:

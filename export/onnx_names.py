@@ -45,8 +45,10 @@ def rename(model: onnx.ModelProto, parameters: Mapping[str, str]) -> None:
     for node in graph.node:
         node.input[:] = [tensors.get(name, name) for name in node.input]
         node.output[:] = [tensors.get(name, name) for name in node.output]
+    for tensor in [tensor for tensor in graph.initializer if tensor.name not in tensors]:
+        graph.initializer.remove(tensor)  # Paddle's exporter leaves constants that nothing reads
     for tensor in graph.initializer:
-        tensor.name = tensors.get(tensor.name, tensor.name)
+        tensor.name = tensors[tensor.name]
     del graph.value_info[:]  # shapes of tensors by their old names; whoever needs them infers them
 
 
