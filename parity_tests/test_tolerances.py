@@ -45,7 +45,10 @@ def test_zero_descriptors_have_no_cosine():
 
 
 def test_every_arrow_is_as_strict_as_promised():
-    for arrow, tolerance in TOLERANCES.items():
+    """All but one: float16 rounds the weights, and is used where it is asked for."""
+    exact = {arrow: tolerance for arrow, tolerance in TOLERANCES.items() if arrow != "normal form → float16"}
+    assert len(exact) == len(TOLERANCES) - 1
+    for arrow, tolerance in exact.items():
         assert tolerance.max_abs <= 1e-5, arrow
         assert tolerance.cosine >= 0.999999, arrow
         assert tolerance.reason
