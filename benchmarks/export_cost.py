@@ -41,7 +41,7 @@ def measure(model: str, framework: str, folder: Path) -> dict:
         pool.submit(write_checkpoint, model, framework, checkpoint).result()
     row = {"model": model, "framework": framework, "weights_mib": round(checkpoint.stat().st_size / 2**20, 1)}
     row |= _cost("export", ("export.to_savedmodel", "--ckpt", checkpoint, "--out", out), folder / "export")
-    options = ("-i", out / "normal_form.onnx", "-o", folder / "onnx2tf", "-osd", "-nuonnx", "-n")
+    options = ("-i", out / "normal_form.onnx", "-o", folder / "onnx2tf", "-osd", "-nuo", "-n")
     try:
         row["onnx2tf"] = _cost("onnx2tf", ("onnx2tf", *options), folder / "converter")
     except StepError as error:

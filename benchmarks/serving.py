@@ -3,7 +3,7 @@
 Example:
     python -m benchmarks.serving --models resnet50 resnest50 --batches 1 2 8 --rounds 30
 
-Needs `make tf22` and `python -m benchmarks.rivals`, 16 GiB of memory, and about half an hour on two cores. Every contender is
+Needs `make tf22` and `python -m benchmarks.rivals`, 16 GiB of memory, and 35 s a round and model on two cores. Every contender is
 a process of its own; each round asks all of them in turn, all others stopped, so that a slow moment of the machine meets
 everybody. All are float32 on all cores, and read the same pictures of 224 px. Ours includes normalisation, as it is part
 of the SavedModel; ours, the converters', ONNX Runtime's and both frameworks' end in GeM, neck and a unit norm, and are timed

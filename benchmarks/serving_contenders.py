@@ -90,6 +90,9 @@ def contenders(model: str, work: Path) -> list[Contender]:
     _made(checkpoint, lambda: _write_checkpoint(model, checkpoint))
     export = ("export/to_savedmodel.py", "--ckpt", checkpoint, "--out", ours, "--framework", "torch")
     _made(ours, lambda: _run(where[TODAY], *export))
+    static = work / "ours_static"
+    store = ("-m", "export.saved_model", "--onnx", ours / "normal_form.onnx", "--static", "--out", static)
+    _made(static, lambda: _run(where[TODAY], *store))
     fixed = work / f"model_{SIZE}.onnx"
     _made(fixed, lambda: _fix_size(ours / "model.onnx", fixed))
     # "224 px": onnx2tf computes paddings where a dynamic size does not keep it from that.
@@ -105,7 +108,11 @@ def contenders(model: str, work: Path) -> list[Contender]:
         job = {"kind": "saved_model", "forms": forms}
         return Contender(peer, tf, where[tf], _WORKER, job, array, True, failed)
 
-    served = {name: [str(ours / "saved_model"), name] for name in (BATCH_SIGNATURE, CONTEST_SIGNATURE)}
+    served = {
+        "any size": [str(ours / "saved_model"), BATCH_SIGNATURE],
+        f"{SIZE} px": [str(static), BATCH_SIGNATURE],
+        CONTEST_SIGNATURE: [str(ours / "saved_model"), CONTEST_SIGNATURE],
+    }
     converted = {form: [str(folder), "serving_default"] for form, folder in alone.items()}
     of_nobuco = {"tf.function": [str(nobuco), "serving_default"], "frozen": [str(nobuco), "serving_default", "frozen"]}
     found = []

@@ -1,12 +1,13 @@
 """What `benchmarks/results/serving.json` says, as Markdown tables: times, targets, and images of the contest."""
 
+import textwrap
 from dataclasses import dataclass
 
 TF22, TODAY, NOBUCO_TF = "tf 2.2", "today's tf", "tf 2.15"
 PHOTO_CASE = "photo"
 """The case of one uint8 photograph through the contest's signature; every other case is a batch size."""
 CONTEST_IMAGES = 880_000
-OWN_FORMS = ("ONNX Runtime", "PyTorch", "Paddle")
+OWN_FORMS = ("ours", "ONNX Runtime", "PyTorch", "Paddle")
 """Peers each form of which gets a row; of the others, whose forms are the same network, the fastest is kept."""
 
 
@@ -61,7 +62,7 @@ def times_table(results: dict) -> str:
     for model, rows in results["models"].items():
         for row in kept_rows(rows):
             cells = [f"{t['best']:.0f} ({t['median']:.0f})" if (t := row["ms"].get(case)) else "–" for case in cases]
-            name = row["peer"] if row["peer"] == "ours" or row["error"] else f"{row['peer']}, {row['form']}"
+            name = row["peer"] if row["error"] else f"{row['peer']}, {row['form']}"
             lines.append(f"| {model} | {name} | {_place(row)} | {' | '.join(cells)} | {_note(row)} |")
     return "\n".join(lines)
 
@@ -134,5 +135,5 @@ def _place(row: dict) -> str:
 
 def _note(row: dict) -> str:
     if row["error"]:
-        return row["error"].replace("|", "\\|")
+        return textwrap.shorten(row["error"].replace("|", "\\|"), 100, placeholder=" …")
     return "weights of its own" if row["max_abs"] is None else ""
