@@ -24,6 +24,8 @@ from zoo.specs import PreprocessSpec
 with quiet_stderr():
     import tensorflow as tf
 
+    tf.config.list_logical_devices()  # it complains of a GPU that is not there when it first looks for one
+
 PIXELS = "pixels"
 """The graph's input: float32 [N, H, W, 3], RGB, 0 to 255."""
 DYNAMIC = (None, None, None, 3)
