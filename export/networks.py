@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 import onnx
-from google.protobuf.message import DecodeError
 
 from export.quiet import quiet_stderr
+from export.saved_graph import PB, parse_saved_model
 from export.tensorflow_graph import DYNAMIC, PIXELS, SMALL, NetworkGraph, tensorflow_graph
 from zoo.errors import ExportError
 from zoo.signature import BATCH_SIGNATURE, batch_input
@@ -20,7 +20,6 @@ from zoo.specs import ModelSpec
 
 with quiet_stderr():
     import tensorflow as tf
-    from tensorflow.core.protobuf import saved_model_pb2
     from tensorflow.python.framework.function_def_to_graph import function_def_to_graph_def
 
 FUNCTION = "network_"
@@ -106,18 +105,12 @@ def read_saved_model(folder: str | os.PathLike) -> Any:
     Raises:
         ExportError: the folder holds no saved_model.pb, or one that is cut off or something else.
     """
-    path = Path(folder, "saved_model.pb")
-    advice = "Make one with `python export/to_savedmodel.py`."
+    path = Path(folder, PB)
     if not path.is_file():
-        raise ExportError(f"{folder} is not a SavedModel: it holds no saved_model.pb. {advice}")
-    message = saved_model_pb2.SavedModel()
-    try:
-        message.ParseFromString(path.read_bytes())
-    except DecodeError as error:
-        raise ExportError(f"{path} is not a SavedModel: {error}. {advice}") from error
-    if not message.meta_graphs:
-        raise ExportError(f"{path} is not a SavedModel: it holds no graph. {advice}")
-    return message
+        raise ExportError(
+            f"{folder} is not a SavedModel: it holds no {PB}. Make one with `python export/to_savedmodel.py`."
+        )
+    return parse_saved_model(path)
 
 
 def _take_weights(graph: Any, folder: str | os.PathLike) -> dict[str, np.ndarray]:

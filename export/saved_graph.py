@@ -108,19 +108,26 @@ def _read(folder: Path, path: Path) -> SavedGraph:
         inside = sorted(str(p.relative_to(folder).parent) for p in folder.glob(f"*/{PB}"))
         hint = f"It lies in {inside[0]!r}." if inside else "Make a SavedModel with `python export/to_savedmodel.py`."
         raise ExportError(f"{path}: expected {PB} at its root, found none. {hint}")
+    model = parse_saved_model(folder / PB)
+    files = [path] if path.is_file() else [p for p in path.rglob("*") if p.is_file()]
+    return SavedGraph(folder, model.meta_graphs[0], sum(file.stat().st_size for file in files))
+
+
+def parse_saved_model(path: Path) -> Any:
+    """The SavedModel message of a saved_model.pb, with its one graph.
+
+    Raises:
+        ExportError: the file is cut off or something else, or it holds another number of graphs.
+    """
     # Here and not above: TensorFlow takes seconds to import.
     with quiet_stderr():
         from google.protobuf.message import DecodeError
         from tensorflow.core.protobuf import saved_model_pb2
+    advice = "Make one with `python export/to_savedmodel.py`."
     try:
-        model = saved_model_pb2.SavedModel.FromString((folder / PB).read_bytes())
+        model = saved_model_pb2.SavedModel.FromString(path.read_bytes())
     except DecodeError as error:
-        raise ExportError(
-            f"{path}: expected a SavedModel in {PB}, found other bytes. Export the model again."
-        ) from error
+        raise ExportError(f"{path} is not a SavedModel: found other bytes. {advice}") from error
     if len(model.meta_graphs) != 1:
-        raise ExportError(
-            f"{path}: expected one graph in {PB}, found {len(model.meta_graphs)}. Export the model again."
-        )
-    files = [path] if path.is_file() else [p for p in path.rglob("*") if p.is_file()]
-    return SavedGraph(folder, model.meta_graphs[0], sum(file.stat().st_size for file in files))
+        raise ExportError(f"{path} is not a SavedModel of one graph: found {len(model.meta_graphs)}. {advice}")
+    return model
