@@ -25,7 +25,7 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	touch $@
 
 tf22: install
-	$(PY) -m export.tf22_environment
+	$(PY) -m export.tf22.environment
 
 # Their files alone: what they ask for besides is of 2020 and 2024 and does not live beside today's TensorFlow.
 oracles: .oracles/installed
@@ -36,8 +36,8 @@ oracles: .oracles/installed
 
 # Without Python 3.8 the demo still runs: it says loudly what was not checked.
 demo: install
-	-$(PY) -m export.tf22_environment
-	$(PY) pipeline.py --out runs/demo
+	-$(PY) -m export.tf22.environment
+	$(PY) -m pipeline --out runs/demo
 
 test: install tf22 oracles
 	$(PY) -m pytest

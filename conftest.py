@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from export.tf22 import find_python
+from export.tf22.runner import find_python
 
 TINY_SAVED_MODELS = Path(__file__).resolve().parent / "tests" / "tiny_saved_models.py"
 

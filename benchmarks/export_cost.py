@@ -13,8 +13,8 @@ import tempfile
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-from export.tf22 import require_python
-from retrieval.steps import StepError, Steps
+from export.tf22.runner import require_python
+from pipeline.steps import StepError, Steps
 from zoo.command import log, run
 from zoo.files import write_json
 

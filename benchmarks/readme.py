@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import export_cost, serving_tables
-from export.normal_form import block_count
+from export.normal_form.rewrites import block_count
 from export.to_savedmodel import FRAMEWORKS
 from parity_tests.results_table import read
 from parity_tests.small_models import FAMILIES

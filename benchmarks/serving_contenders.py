@@ -13,7 +13,7 @@ from benchmarks import rivals
 from benchmarks.rivals import ROOT, Environment
 from benchmarks.serving_tables import NOBUCO_TF, TF22, TODAY
 from export import tf22
-from export.probes import picture
+from export.parity.probes import picture
 from export.to_onnx import INPUT
 from parity_tests.random_weights import random_checkpoint
 from zoo.checkpoint import save_checkpoint
@@ -91,7 +91,7 @@ def contenders(model: str, work: Path) -> list[Contender]:
     export = ("export/to_savedmodel.py", "--ckpt", checkpoint, "--out", ours, "--framework", "torch")
     _made(ours, lambda: _run(where[TODAY], *export))
     static = work / "ours_static"
-    store = ("-m", "export.saved_model", "--onnx", ours / "normal_form.onnx", "--static", "--out", static)
+    store = ("-m", "export.writer", "--onnx", ours / "normal_form.onnx", "--static", "--out", static)
     _made(static, lambda: _run(where[TODAY], *store))
     fixed = work / f"model_{SIZE}.onnx"
     _made(fixed, lambda: _fix_size(ours / "model.onnx", fixed))

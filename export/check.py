@@ -18,12 +18,18 @@ from pathlib import Path
 if not __package__:  # run as a file: the packages lie beside this folder, not in it
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from export.flat_graph import flatten
-from export.kernel_rules import check_forms, check_kernels, operations
-from export.model_rules import check_contest_signature, check_objects, check_size, check_variables, check_weights
-from export.node_rules import check_nodes
-from export.registry import load_registry
-from export.saved_graph import Finding, open_saved_model
+from export.checker.flat_graph import flatten
+from export.checker.kernel_rules import check_forms, check_kernels, operations
+from export.checker.model_rules import (
+    check_contest_signature,
+    check_objects,
+    check_size,
+    check_variables,
+    check_weights,
+)
+from export.checker.node_rules import check_nodes
+from export.checker.registry import load_registry
+from export.saved_model_file import Finding, open_saved_model
 from zoo.command import run
 from zoo.signature import CONTEST_SIGNATURE
 

@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from export.served import batch_inputs, call_batch
-from retrieval.data import Gldv2, read_image
+from export.embedder import batch_inputs, call_batch
+from retrieval.data.gldv2 import Gldv2
+from retrieval.data.images import read_image
 from retrieval.embeddings import Embeddings
 from zoo.command import run
 from zoo.preprocess import resize

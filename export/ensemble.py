@@ -18,10 +18,11 @@ from pathlib import Path
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
-from export import parity, probes
-from export.saved_model import add_store_option, as_variables
-from export.serving import NORMS, PLAIN, NumpyArrays, Serving, Whitening
-from export.verify import Arrays, run_tf22, run_today
+from export import parity
+from export.parity import probes
+from export.parity.everywhere import Arrays, run_tf22, run_today
+from export.writer.combine import NORMS, PLAIN, NumpyArrays, Serving, Whitening
+from export.writer.convert import add_store_option, as_variables
 from zoo.command import log, run
 from zoo.errors import ExportError
 from zoo.files import new_folder, require_free, write_json
@@ -71,8 +72,8 @@ def _write(
     folder: Path, members: list[Path], weights: list[float], serving: Serving, variables: bool | None
 ) -> tuple[list[str], bool]:
     """Writes the SavedModel; returns the members' own inputs, and whether one of them takes a single size."""
-    from export.assemble import write_saved_model
-    from export.networks import network_from_saved_model
+    from export.writer.member import network_from_saved_model
+    from export.writer.save import write_saved_model
 
     networks = [network_from_saved_model(m, weight) for m, weight in zip(members, weights, strict=True)]
     write_saved_model(folder, networks, serving, variables=variables)

@@ -26,10 +26,11 @@ if not __package__:  # run as a file: the packages lie beside this folder, not i
 import numpy as np
 import onnx
 
-from export import parity, probes
-from export.saved_model import HALF, STATIC, add_storage_options, rounded_to_half, storage_options
+from export import parity
+from export.parity import probes
+from export.parity.everywhere import Arrays, Found, read, run_onnx, run_tf22, run_today
 from export.to_onnx import trained_in
-from export.verify import Arrays, Found, read, run_onnx, run_tf22, run_today
+from export.writer.convert import HALF, STATIC, add_storage_options, rounded_to_half, storage_options
 from zoo.checkpoint import load_checkpoint, save_checkpoint
 from zoo.command import log, run
 from zoo.errors import ExportError
@@ -59,7 +60,7 @@ def to_savedmodel(
         framework: whose exporter to use; by default the one that trained the checkpoint.
         size: side in pixels of the square that served images are resized to; by default the spec's.
         check_sizes: other sides in pixels at which the arrows of the batch signature are measured too.
-        options: of `export.saved_model`, passed on: how the SavedModel is stored.
+        options: of `export.writer.convert`, passed on: how the SavedModel is stored.
         verified: measure; without, nothing is compared and no row is returned.
         overwrite: replace `out` if it holds something.
 
@@ -111,7 +112,7 @@ class _Export:
         """normal_form.onnx → saved_model/."""
         with _step("normal form → SavedModel"):
             source, folder = self.made / "normal_form.onnx", self.made / "saved_model"
-            _run_module("export.saved_model", "--onnx", source, "--out", folder, *self.options)
+            _run_module("export.writer", "--onnx", source, "--out", folder, *self.options)
 
     def verified(self, check_sizes: Sequence[int]) -> list[parity.Row]:
         """All steps, and the rows of every arrow between them."""

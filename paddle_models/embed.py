@@ -13,7 +13,8 @@ import paddle
 from tqdm import tqdm
 
 from paddle_models.checkpoint import build
-from retrieval.data import Gldv2, read_image
+from retrieval.data.gldv2 import Gldv2
+from retrieval.data.images import read_image
 from retrieval.embeddings import Embeddings
 from zoo.checkpoint import Checkpoint, fingerprint, load_checkpoint
 from zoo.command import run

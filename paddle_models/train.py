@@ -1,4 +1,4 @@
-"""Training in Paddle: one step of SGD on the margin loss; `zoo.training` does the rest."""
+"""Training in Paddle: one step of SGD on the margin loss; `training.loop` does the rest."""
 
 import dataclasses
 
@@ -10,11 +10,12 @@ from paddle_models.arc_margin import arc_margin_loss
 from paddle_models.checkpoint import canonical_tensors, from_paddle, load_weights, read_weights, to_paddle
 from paddle_models.embedder import Embedder
 from paddle_models.margins import build_margin
-from retrieval.data import Gldv2, batches_per_epoch, training_batches
-from zoo import training
+from retrieval.data.gldv2 import Gldv2
+from training import loop
+from training.batches import batches_per_epoch, training_batches
+from training.recipes import Recipe, Step
 from zoo.command import run
 from zoo.preprocess import normalise
-from zoo.recipes import Recipe, Step
 from zoo.specs import ModelSpec
 
 _VELOCITY = "_velocity_0"
@@ -90,11 +91,11 @@ def _unbias_statistics(model: nn.Layer) -> None:
 
 def main() -> None:
     """Command line."""
-    arguments = training.parse_arguments("paddle")
+    arguments = loop.parse_arguments("paddle")
     recipe: Recipe = arguments.recipe
     train_set = Gldv2(arguments.data).train()
 
-    def batches(step: Step) -> training.Batches:
+    def batches(step: Step) -> loop.Batches:
         return training_batches(
             arguments.data,
             train_set,
@@ -107,7 +108,7 @@ def main() -> None:
         )
 
     per_epoch = batches_per_epoch(train_set, recipe.batch_size)
-    training.fit(Trainer, arguments.spec, recipe, train_set.class_counts, per_epoch, batches, arguments.out)
+    loop.fit(Trainer, arguments.spec, recipe, train_set.class_counts, per_epoch, batches, arguments.out)
     print(arguments.out)
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from export.probes import pixel_batches
+from export.parity.probes import pixel_batches
 from parity_tests import small_models
 from zoo.checkpoint import Checkpoint
 from zoo.preprocess import normalise

@@ -7,7 +7,7 @@ Example:
 import sys
 from pathlib import Path
 
-from export.saved_model import save_normal_form
+from export.writer.convert import save_normal_form
 
 
 def main() -> None:

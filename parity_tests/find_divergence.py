@@ -19,10 +19,11 @@ if not __package__:  # run as a file: the packages lie beside this folder, not i
 
 import numpy as np
 
-from export import taps, tf22
-from export.normal_form import normal_form
-from export.probes import picture
+from export import tf22
+from export.normal_form.rewrites import normal_form
+from export.parity.probes import picture
 from export.to_onnx import export_onnx, trained_in
+from parity_tests import taps
 from zoo.checkpoint import Checkpoint, load_checkpoint
 from zoo.command import log, run
 

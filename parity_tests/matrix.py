@@ -19,9 +19,10 @@ from pathlib import Path
 
 import onnx
 
-from export import parity, probes, tf22
+from export import parity, tf22
+from export.parity import probes
+from export.parity.everywhere import Arrays, Found, Served, read_calls, run_onnx, write_calls
 from export.to_savedmodel import FRAMEWORKS
-from export.verify import Arrays, Found, Served, read_calls, run_onnx, write_calls
 from parity_tests.results_table import RESULTS, csv_row, merge
 from parity_tests.small_models import SMALL_SPECS, exported, in_normal_form, small_checkpoint
 from zoo.command import log, run

@@ -8,7 +8,7 @@ With statistics drawn from nowhere, biases outgrow the signal, all pictures get 
 import numpy as np
 import torch
 
-from export.probes import pixel_batches
+from export.parity.probes import pixel_batches
 from torch_models.checkpoint import load_weights, read_weights
 from torch_models.embedder import Embedder
 from zoo.checkpoint import Checkpoint

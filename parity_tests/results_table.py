@@ -3,7 +3,7 @@
 import csv
 from pathlib import Path
 
-from export.parity import Row
+from export.parity.rows import Row
 from zoo.files import new_file
 
 RESULTS = Path(__file__).with_name("results") / "parity.csv"

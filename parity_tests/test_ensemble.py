@@ -14,13 +14,14 @@ import onnx
 import pytest
 from safetensors.numpy import save_file
 
-from export import check, probes
-from export.assemble import write_saved_model
+from export import check
+from export.embedder import batch_inputs, call_batch
 from export.ensemble import ensemble
-from export.networks import FUNCTION, network_from_saved_model, read_saved_model
-from export.saved_model import save_normal_form
-from export.served import batch_inputs, call_batch
-from export.serving import NumpyArrays, Serving, Whitening
+from export.parity import probes
+from export.writer.combine import NumpyArrays, Serving, Whitening
+from export.writer.convert import save_normal_form
+from export.writer.member import FUNCTION, network_from_saved_model, read_saved_model
+from export.writer.save import write_saved_model
 from parity_tests.small_models import FAMILIES, SMALL_SPECS, in_normal_form
 from retrieval.whitening import fit
 from zoo.errors import ExportError

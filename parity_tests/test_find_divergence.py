@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from export import taps
+from parity_tests import taps
 from parity_tests.find_divergence import TOLERANCE, errors, first_divergence, layers_of
 from parity_tests.small_models import FAMILIES, small_checkpoint
 from zoo.checkpoint import Checkpoint, save_checkpoint

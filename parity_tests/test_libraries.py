@@ -6,12 +6,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from export.probes import picture
+from export.parity.probes import picture
 from parity_tests.libraries import published
 from parity_tests.random_weights import random_checkpoint
 from zoo.checkpoint import Checkpoint
 from zoo.preprocess import normalise
-from zoo.published_names import canonical_names, is_classifier
+from zoo.published.names import canonical_names, is_classifier
 from zoo.specs import ModelSpec
 from zoo.variants import SPECS, VARIANTS
 from zoo.weights import parameter_shapes, parameters

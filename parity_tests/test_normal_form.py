@@ -9,7 +9,8 @@ import onnx_graphsurgeon as gs
 import onnxruntime
 import pytest
 
-from export import normal_form, parity
+from export import parity
+from export.normal_form import rewrites as normal_form
 from export.to_onnx import INPUT, export_onnx
 from parity_tests.random_weights import random_checkpoint
 from parity_tests.small_models import exported, in_normal_form, small, small_checkpoint

@@ -12,9 +12,9 @@ import numpy as np
 import onnx
 import pytest
 
-from export.probes import pixel_batches
-from export.saved_model import save_normal_form
-from export.served import call_batch
+from export.embedder import call_batch
+from export.parity.probes import pixel_batches
+from export.writer.convert import save_normal_form
 from parity_tests.small_models import FAMILIES, SMALL_SPECS, in_normal_form
 from zoo.signature import batch_input
 from zoo.tolerances import TOLERANCES, compare

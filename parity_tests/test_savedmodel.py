@@ -15,7 +15,7 @@ import pytest
 from export import tf22
 from parity_tests.random_weights import random_checkpoint
 from parity_tests.small_models import FAMILIES, SMALL_SPECS
-from retrieval.demo_data import DemoSize, write_demo_data
+from retrieval.demo.dataset import DemoSize, write_demo_data
 from retrieval.embeddings import Embeddings
 from retrieval.evaluate import evaluate
 from retrieval.metrics import mean_average_precision, read_retrieval_solution
@@ -148,7 +148,7 @@ def refuse(*arguments, **options):
     raise SystemExit(f"a connection was asked for: {arguments}")
 socket.socket.connect = socket.create_connection = socket.getaddrinfo = refuse
 import json, onnx
-from export.networks import network_from_onnx
+from export.writer.member import network_from_onnx
 from zoo.specs import ModelSpec
 model = onnx.load(sys.argv[1])
 [spec] = [entry.value for entry in model.metadata_props if entry.key == "spec"]

@@ -11,12 +11,14 @@ import numpy as np
 import onnx
 import pytest
 
-from export import assemble, check, probes, tf22
-from export.networks import FUNCTION, network_from_saved_model, read_saved_model
-from export.saved_model import rounded_to_half, save_normal_form
-from export.served import call_batch
-from export.tensorflow_graph import tensorflow_graph
-from export.verify import Served, read_calls, run_onnx, write_calls
+from export import check, tf22
+from export.embedder import call_batch
+from export.parity import probes
+from export.parity.everywhere import Served, read_calls, run_onnx, write_calls
+from export.writer import save as assemble
+from export.writer.convert import rounded_to_half, save_normal_form
+from export.writer.graph import tensorflow_graph
+from export.writer.member import FUNCTION, network_from_saved_model, read_saved_model
 from parity_tests.random_weights import random_checkpoint
 from parity_tests.small_models import FAMILIES, SMALL_SPECS, in_normal_form, small
 from zoo.checkpoint import save_checkpoint
@@ -267,7 +269,7 @@ def test_the_same_checkpoint_gives_the_same_bytes(framework, tmp_path):
             for words in (
                 ("export.to_onnx", "--ckpt", ckpt, "--out", model),
                 ("export.normal_form", "--onnx", model, "--out", normal),
-                ("export.saved_model", "--onnx", normal, "--out", saved_model.parent),
+                ("export.writer", "--onnx", normal, "--out", saved_model.parent),
             )
         ]
         apart = [["-m", *words] for words in steps]

@@ -14,12 +14,12 @@ import paddle
 import pytest
 import torch
 
-from export.probes import picture
+from export.parity.probes import picture
 from parity_tests.random_weights import random_checkpoint
 from parity_tests.small_models import SMALL_SPECS, small
+from training.recipes import Recipe, Stage, schedule
 from zoo.checkpoint import Checkpoint
 from zoo.preprocess import normalise
-from zoo.recipes import Recipe, Stage, schedule
 from zoo.weights import is_buffer
 
 CLASSES, BATCH, SIZE = 6, 6, 48

@@ -4,10 +4,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from retrieval.data import Gldv2
 from retrieval.embeddings import Embeddings
-from retrieval.metrics import average_precision, mean_average_precision
-from retrieval.report import Hit, QueryRow
+from retrieval.metrics import mean_average_precision
 from retrieval.search import Ranking, search
 
 
@@ -39,17 +37,3 @@ def _score(ranking: Ranking, truth: Mapping[str, Sequence[str]]) -> float:
     predictions = dict(zip(ranking.query_ids, ranking.hits, strict=True))
     # Queries that the solution ignores are embedded and ranked like the others, and not scored.
     return mean_average_precision({query: hits for query, hits in predictions.items() if query in truth}, truth)
-
-
-def query_rows(data: Gldv2, ranking: Ranking, truth: Mapping[str, Sequence[str]]) -> list[QueryRow]:
-    """What the report shows of each scored query."""
-    rows = []
-    for query, hits, distances in zip(ranking.query_ids, ranking.hits, ranking.distances, strict=True):
-        if query not in truth:
-            continue
-        relevant = set(truth[query])
-        shown = [
-            Hit(data.image_path("index", h), h, float(d), h in relevant) for h, d in zip(hits, distances, strict=True)
-        ]
-        rows.append(QueryRow(data.image_path("test", query), query, average_precision(hits, relevant), shown))
-    return rows

@@ -11,7 +11,7 @@ from pathlib import Path
 import faiss
 import numpy as np
 
-from retrieval.data import Gldv2
+from retrieval.data.gldv2 import Gldv2
 from retrieval.embeddings import Embeddings
 from retrieval.metrics import (
     RetrievalPredictions,

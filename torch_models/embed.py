@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from retrieval.data import Gldv2, read_image
+from retrieval.data.gldv2 import Gldv2
+from retrieval.data.images import read_image
 from retrieval.embeddings import Embeddings
 from torch_models.checkpoint import build
 from zoo.checkpoint import Checkpoint, fingerprint, load_checkpoint

@@ -1,19 +1,20 @@
-"""Training in PyTorch: one step of SGD on the margin loss; `zoo.training` does the rest."""
+"""Training in PyTorch: one step of SGD on the margin loss; `training.loop` does the rest."""
 
 import dataclasses
 
 import numpy as np
 import torch
 
-from retrieval.data import Gldv2, batches_per_epoch, training_batches
+from retrieval.data.gldv2 import Gldv2
 from torch_models.arc_margin import arc_margin_loss
 from torch_models.checkpoint import load_weights, read_weights
 from torch_models.embedder import Embedder
 from torch_models.margins import build_margin
-from zoo import training
+from training import loop
+from training.batches import batches_per_epoch, training_batches
+from training.recipes import Recipe, Step
 from zoo.command import run
 from zoo.preprocess import normalise
-from zoo.recipes import Recipe, Step
 from zoo.specs import ModelSpec
 
 
@@ -65,11 +66,11 @@ class Trainer:
 
 def main() -> None:
     """Command line."""
-    arguments = training.parse_arguments("torch")
+    arguments = loop.parse_arguments("torch")
     recipe: Recipe = arguments.recipe
     train_set = Gldv2(arguments.data).train()
 
-    def batches(step: Step) -> training.Batches:
+    def batches(step: Step) -> loop.Batches:
         return training_batches(
             arguments.data,
             train_set,
@@ -82,7 +83,7 @@ def main() -> None:
         )
 
     per_epoch = batches_per_epoch(train_set, recipe.batch_size)
-    training.fit(Trainer, arguments.spec, recipe, train_set.class_counts, per_epoch, batches, arguments.out)
+    loop.fit(Trainer, arguments.spec, recipe, train_set.class_counts, per_epoch, batches, arguments.out)
     print(arguments.out)
 
 

@@ -19,8 +19,8 @@ import numpy as np
 from zoo.checkpoint import Checkpoint, differences, save_checkpoint, shown
 from zoo.command import log, run
 from zoo.errors import CheckpointError
-from zoo.published_files import read_published
-from zoo.published_names import canonical_names, is_classifier, publishers
+from zoo.published.files import read_published
+from zoo.published.names import canonical_names, is_classifier, publishers
 from zoo.specs import BackboneSpec, ModelSpec, PreprocessSpec
 from zoo.variants import SPECS, VARIANTS, get_spec
 from zoo.weights import LOSS_PREFIX, parameter_shapes

@@ -15,8 +15,8 @@ os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 import onnx
 import onnx2tf
 
-from export.normal_form import normal_form
-from export.saved_model import save_normal_form
+from export.normal_form.rewrites import normal_form
+from export.writer.convert import save_normal_form
 
 
 def main(folder: Path, names: list[str]) -> None:

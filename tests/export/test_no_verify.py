@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from export import check
-from export.networks import network_from_saved_model
+from export.writer.member import network_from_saved_model
 from parity_tests.random_weights import random_checkpoint
 from parity_tests.small_models import small
 from zoo.checkpoint import save_checkpoint

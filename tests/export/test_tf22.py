@@ -7,7 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from export import tf22, tf22_environment
+from export import tf22
+from export.tf22 import environment as tf22_environment
+from export.tf22 import runner
 from zoo.errors import ExportError, MissingToolError
 from zoo.signature import BATCH_SIGNATURE
 
@@ -109,7 +111,7 @@ def test_the_variable_comes_first_and_must_run(monkeypatch, tmp_path):
 
 def test_a_half_made_environment_is_not_found(monkeypatch, tmp_path):
     monkeypatch.delenv(tf22.PYTHON_VARIABLE, raising=False)
-    monkeypatch.setattr(tf22, "ENVIRONMENT", tmp_path)
+    monkeypatch.setattr(runner, "ENVIRONMENT", tmp_path)
     python = script(tmp_path / "bin" / "python", "echo 2.2.0")
     with pytest.raises(MissingToolError, match="make tf22"):
         tf22.require_python()

@@ -10,16 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from retrieval.check_data import check_data
-from retrieval.data import (
-    Gldv2,
-    TrainSet,
-    UnreadableImageError,
-    augment,
-    batches_per_epoch,
-    read_image,
-    training_batches,
-)
+from retrieval.data.check import check_data
+from retrieval.data.gldv2 import Gldv2, TrainSet
+from retrieval.data.images import UnreadableImageError, read_image
+from training.augment import augment
+from training.batches import batches_per_epoch, training_batches
 from zoo.errors import DataError
 
 SETTINGS = {"batch_size": 4, "size": 24, "seed": 5, "crop_area": (0.3, 1.0), "flip": True, "jitter": 0.3}
@@ -125,7 +120,7 @@ def test_a_bad_table_names_file_and_line(root, name, text, words):
 @pytest.mark.parametrize("name", ["train.csv", "index.csv", "test.csv"])
 def test_a_missing_table_is_named_with_its_columns(root, name):
     (root / name).unlink()
-    with pytest.raises(DataError, match=rf"{name} is missing; expected a table with the columns id.*demo_data"):
+    with pytest.raises(DataError, match=rf"{name} is missing; expected a table with the columns id.*retrieval\.demo"):
         dataset = Gldv2(root)
         dataset.train(), dataset.index_ids(), dataset.query_ids()
 
@@ -163,7 +158,7 @@ def test_a_truncated_jpeg_is_never_half_grey(tmp_path, monkeypatch, progressive,
     picture(2, 300, 200).save(path, quality=95, progressive=progressive)
     data = path.read_bytes()
     path.write_bytes(data[: int(len(data) * share)])
-    with pytest.raises(UnreadableImageError, match=r"a\.jpg.*python -m retrieval\.check_data --data DIR"):
+    with pytest.raises(UnreadableImageError, match=r"a\.jpg.*python -m retrieval\.data\.check --data DIR"):
         read_image(path)
 
 
@@ -358,7 +353,7 @@ def test_check_data_lists_missing_and_broken_images_and_training_then_skips_them
 
 def test_check_data_command(root):
     (root / "index.csv").unlink()
-    command = [sys.executable, "-m", "retrieval.check_data", "--data"]
+    command = [sys.executable, "-m", "retrieval.data.check", "--data"]
     done = subprocess.run([*command, str(root)], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == str(root / "unreadable.csv")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from retrieval.report import HITS_SHOWN, QUERIES_SHOWN, Hit, QueryRow, Report, write_report
+from retrieval.viewer.report import HITS_SHOWN, QUERIES_SHOWN, Hit, QueryRow, Report, write_report
 from zoo.errors import DataError
 
 FIGURES = {

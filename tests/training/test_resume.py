@@ -110,7 +110,7 @@ def test_a_corrupt_photograph_stops_with_its_name_and_what_to_do(data, tmp_path)
         victim.write_bytes(whole)
     assert process.returncode == 2
     assert victim.name in said
-    assert "retrieval.check_data" in said
+    assert "retrieval.data.check" in said
 
 
 def test_a_row_without_its_file(data, tmp_path):

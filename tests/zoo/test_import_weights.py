@@ -25,8 +25,8 @@ from parity_tests.small_models import FAMILIES, SMALL_SPECS, small
 from zoo.checkpoint import Checkpoint, load_checkpoint
 from zoo.errors import CheckpointError
 from zoo.import_weights import fitting_models, import_weights
-from zoo.pickles import Opaque, read_pickle
-from zoo.published_files import read_published
+from zoo.published.files import read_published
+from zoo.published.pickles import Opaque, read_pickle
 from zoo.variants import get_spec
 
 ROOT = Path(__file__).resolve().parents[2]

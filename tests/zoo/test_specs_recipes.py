@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from training.recipes import read_recipe, schedule
 from zoo.errors import RecipeError, SpecError
-from zoo.recipes import read_recipe, schedule
 from zoo.specs import HeadSpec, ModelSpec
 from zoo.variants import SPECS, get_spec
 

@@ -1,0 +1,1 @@
+"""Does a given TensorFlow run this SavedModel? Nothing in it is executed."""

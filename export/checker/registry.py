@@ -1,0 +1,117 @@
+"""What each TensorFlow can load and run on CPUs: its operators, kernels and formats, as read from its own wheel.
+
+All versions lie in one file, which holds every operator and every list of kernels once however many versions share it.
+`python -m export.checker.make_registries` writes it.
+"""
+
+import functools
+import gzip
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from zoo.errors import ExportError
+from zoo.files import new_file
+
+PATH = Path(__file__).resolve().parent / "registries" / "registries.json.gz"
+_POOLED = ("ops", "kernels")
+
+
+@dataclass(frozen=True)
+class Registry:
+    """One TensorFlow.
+
+    Attributes:
+        tensorflow: its version.
+        graph_def: the graph versions that it writes and accepts: "producer", "min_consumer", "min_producer".
+        object_kinds: kinds of object that it knows in a SavedModel.
+        value_kinds: kinds of value that it knows in a function's signature.
+        type_specs: kinds of type specification that it knows there.
+        types: its data types, "DT_FLOAT" and so on.
+        takes_unknown_attributes: whether a node may have attributes that its operator does not know.
+        refused: forms that its kernels refuse when they run, of which no registry tells: see `registry_worker.py`.
+        ops: {operator: {"in", "out": [[name, type, type_attr, number_attr, type_list_attr]], "attrs": {name: {"type",
+            "default"?, "allowed"?, "minimum"?}}, "stateful"}}.
+        kernels: {operator: [{attribute: [types that this kernel takes]}]} of the kernels that run without a GPU.
+    """
+
+    tensorflow: str
+    graph_def: dict[str, int]
+    object_kinds: list[str]
+    value_kinds: list[str]
+    type_specs: list[str]
+    types: list[str]
+    takes_unknown_attributes: bool
+    refused: list[str]
+    ops: dict[str, dict]
+    kernels: dict[str, list[dict[str, list[str]]]]
+
+
+def load_registry(version: str) -> Registry:
+    """The registry of a version; "2.4" stands for the newest 2.4 that there is.
+
+    Raises:
+        ExportError: there is none.
+    """
+    stored = _stored()
+    fits = [v for v in stored["versions"] if v == version or v.startswith(f"{version}.")]
+    if not fits:
+        raise ExportError(
+            f"TensorFlow {version}: no registry of it in {PATH.name}, which has {', '.join(versions())}. "
+            f"`python -m export.checker.make_registries --versions {version}` adds a version that pip can install."
+        )
+    return Registry(**_unpooled(stored, max(fits, key=_order)))
+
+
+def versions() -> list[str]:
+    """Versions that there are registries of, oldest first."""
+    return sorted(_stored()["versions"], key=_order)
+
+
+def first_version_with(operator: str, attribute: str | None = None) -> str | None:
+    """The oldest version here that has an operator, or an attribute of it; None where none has."""
+    stored = _stored()
+    fits = {
+        index
+        for index, (name, op) in enumerate(stored["ops"])
+        if name == operator and (attribute is None or attribute in op["attrs"])
+    }
+    return next((version for version in versions() if fits & set(stored["versions"][version]["ops"])), None)
+
+
+def store_registries(registries: list[dict[str, Any]], path: Path = PATH) -> None:
+    """Adds registries, as `registry_worker.py` writes them, to the file; the same ones make the same bytes."""
+    stored = _read(path) if path.exists() else {"versions": {}}
+    whole = {version: _unpooled(stored, version) for version in stored["versions"]}
+    whole |= {registry["tensorflow"]: registry for registry in registries}
+    pools: dict[str, dict[str, int]] = {key: {} for key in _POOLED}
+    pooled = {}
+    for version, registry in sorted(whole.items(), key=lambda item: _order(item[0])):
+        pooled[version] = {key: value for key, value in registry.items() if key not in _POOLED}
+        for key in _POOLED:
+            items = (json.dumps(item, sort_keys=True) for item in sorted(registry[key].items()))
+            pooled[version][key] = [pools[key].setdefault(item, len(pools[key])) for item in items]
+    content = {"versions": pooled} | {key: [json.loads(item) for item in pool] for key, pool in pools.items()}
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    with new_file(path) as partial:
+        partial.write_bytes(gzip.compress(text.encode(), mtime=0))
+
+
+def _read(path: Path) -> dict:
+    return json.loads(gzip.decompress(path.read_bytes()))
+
+
+@functools.cache
+def _stored() -> dict:
+    return _read(PATH)
+
+
+def _unpooled(stored: dict, version: str) -> dict:
+    registry = stored["versions"][version]
+    return registry | {key: dict(stored[key][index] for index in registry[key]) for key in _POOLED}
+
+
+def _order(version: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in re.findall(r"\d+", version))

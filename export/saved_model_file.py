@@ -1,0 +1,133 @@
+"""A SavedModel as it lies on the disk, read without running anything of it, and what is found wrong with it."""
+
+import os
+import re
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from export.quiet_tensorflow import quiet_stderr
+from zoo.errors import ExportError
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+PB = "saved_model.pb"
+_SCOPES = re.compile(r"^(?:(?:Stateful)?PartitionedCall(?:_\d+)?|model(?:_\d+)?|functional(?:_\d+)?)/")
+"""Scopes that TensorFlow and Keras put before the name that a converter gave."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong.
+
+    Attributes:
+        problem: what was expected and what was found.
+        remedy: what to do about it.
+        node: name of the node, or of the variable, object or signature; "" where it is the whole SavedModel.
+        op: the node's operator.
+        function: the function that the node is in; "" for the graph itself.
+        rejects: whether the SavedModel is rejected for it; else it is told and no more.
+    """
+
+    problem: str
+    remedy: str
+    node: str = ""
+    op: str = ""
+    function: str = ""
+    rejects: bool = True
+
+    @property
+    def layer(self) -> str:
+        """The node's name without TensorFlow's scopes: the layer that the converter, and before it the ONNX file, named."""
+        name, before = self.node, ""
+        while name != before:
+            name, before = _SCOPES.sub("", name), name
+        return name
+
+    def __str__(self) -> str:
+        kind = "REJECTED" if self.rejects else "note"
+        where = f" {self.op} {self.layer!r}" if self.op else f" {self.node!r}" if self.node else ""
+        node = f" (node {self.node!r})" if self.op and self.layer != self.node else ""
+        function = f" in function {self.function!r}" if self.function else ""
+        return f"{kind}{':' if where else ''}{where}{node}{function}: {self.problem}. {self.remedy}"
+
+
+@dataclass(frozen=True)
+class SavedGraph:
+    """A SavedModel.
+
+    Attributes:
+        folder: where its files are; of a zip, a temporary place.
+        meta_graph: its one MetaGraphDef.
+        size: bytes of all its files, or of the zip.
+    """
+
+    folder: Path
+    meta_graph: Any
+    size: int
+
+    @cached_property
+    def functions(self) -> dict[str, Any]:
+        """{name: FunctionDef} of the library."""
+        return {function.signature.name: function for function in self.meta_graph.graph_def.library.function}
+
+    @property
+    def has_objects(self) -> bool:
+        """Whether it was written in the manner of TensorFlow 2: objects and functions are loaded, not the graph."""
+        return self.meta_graph.HasField("object_graph_def")
+
+
+@contextmanager
+def open_saved_model(path: Path) -> Iterator[SavedGraph]:
+    """Reads a SavedModel.
+
+    Args:
+        path: the folder that `tf.saved_model.save` wrote, or a zip with saved_model.pb at its root.
+
+    Raises:
+        ExportError: there is none, or it cannot be read, or it holds more than one graph.
+    """
+    if path.is_dir():
+        yield _read(path, path)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            with zipfile.ZipFile(path) as archive:
+                archive.extractall(folder)
+        except (OSError, zipfile.BadZipFile) as error:
+            raise ExportError(f"{path}: expected a SavedModel's folder or a zip of one, found {error}") from error
+        yield _read(Path(folder), path)
+
+
+def _read(folder: Path, path: Path) -> SavedGraph:
+    if not (folder / PB).is_file():
+        inside = sorted(str(p.relative_to(folder).parent) for p in folder.glob(f"*/{PB}"))
+        hint = f"It lies in {inside[0]!r}." if inside else "Make a SavedModel with `python export/to_savedmodel.py`."
+        raise ExportError(f"{path}: expected {PB} at its root, found none. {hint}")
+    model = parse_saved_model(folder / PB)
+    files = [path] if path.is_file() else [p for p in path.rglob("*") if p.is_file()]
+    return SavedGraph(folder, model.meta_graphs[0], sum(file.stat().st_size for file in files))
+
+
+def parse_saved_model(path: Path) -> Any:
+    """The SavedModel message of a saved_model.pb, with its one graph.
+
+    Raises:
+        ExportError: the file is cut off or something else, or it holds another number of graphs.
+    """
+    # Here and not above: TensorFlow takes seconds to import.
+    with quiet_stderr():
+        from google.protobuf.message import DecodeError
+        from tensorflow.core.protobuf import saved_model_pb2
+    advice = "Make one with `python export/to_savedmodel.py`."
+    try:
+        model = saved_model_pb2.SavedModel.FromString(path.read_bytes())
+    except DecodeError as error:
+        raise ExportError(f"{path} is not a SavedModel: found other bytes. {advice}") from error
+    if len(model.meta_graphs) != 1:
+        raise ExportError(f"{path} is not a SavedModel of one graph: found {len(model.meta_graphs)}. {advice}")
+    return model

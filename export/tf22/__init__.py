@@ -1,0 +1,12 @@
+"""A real TensorFlow 2.2.0, in an environment and a process of its own."""
+
+from export.tf22.runner import (
+    PYTHON_VARIABLE,
+    Call,
+    find_python,
+    require_python,
+    run_calls,
+    score,
+)
+
+__all__ = ["PYTHON_VARIABLE", "Call", "find_python", "require_python", "run_calls", "score"]

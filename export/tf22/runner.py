@@ -1,0 +1,146 @@
+"""Runs SavedModels in a real TensorFlow 2.2.0, in a process of its own.
+
+TensorFlow 2.2 needs Python 3.8, and this process may hold another TensorFlow: so arrays go over as npz files and
+`export/tf22/worker.py` does the work.
+"""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections import deque
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NotRequired, TypedDict
+
+from export.tf22.environment import ENVIRONMENT, STAMP, environment_python
+from zoo.errors import ExportError, MissingToolError, SubmissionError
+from zoo.signature import CONTEST_SIGNATURE
+
+PYTHON_VARIABLE = "LANDMARK_ZOO_TF22_PYTHON"
+WORKER = Path(__file__).resolve().parent / "worker.py"
+_REFUSED = 3
+"""The worker's exit status for a submission that the contest would refuse."""
+_LAST_LINES = 20
+_CHATTER = re.compile(r"\d{4}-\d\d-\d\d \S+: [EWI] |[EWI]\d{4} |WARNING: All log messages before absl")
+"""Lines of TensorFlow's own log: of devices that it looks for and does not find. Kept for an error's message alone."""
+
+
+class Call(TypedDict):
+    """One SavedModel, one signature, many inputs.
+
+    For the contest's signature each array of `inputs` is uint8 [H, W, 3], is passed alone and positionally, and its
+    descriptor is stored in `outputs` under the same name. For another signature the arrays are named
+    "<call>/<input name>" and passed by keyword, and results are stored as "<call>/<output name>".
+    """
+
+    saved_model: str | Path
+    inputs: str | Path
+    outputs: str | Path
+    signature: NotRequired[str]
+
+
+def find_python() -> Path | None:
+    """The python that has TensorFlow 2.2.0: $LANDMARK_ZOO_TF22_PYTHON, else that of a whole `.venv-tf22`, else None."""
+    if chosen := os.environ.get(PYTHON_VARIABLE):
+        return Path(chosen) if os.access(chosen, os.X_OK) else None
+    return environment_python(ENVIRONMENT) if (ENVIRONMENT / STAMP).is_file() else None
+
+
+def require_python() -> Path:
+    """`find_python`, or a `MissingToolError` that says how to get one."""
+    if python := find_python():
+        return python
+    if chosen := os.environ.get(PYTHON_VARIABLE):
+        raise MissingToolError(
+            f"{PYTHON_VARIABLE} names {chosen}: expected a python that runs, found none. "
+            "Correct it, or unset it and run `make tf22`."
+        )
+    raise MissingToolError(
+        f"{ENVIRONMENT} was expected to hold TensorFlow 2.2.0, and is missing or half-made. Run `make tf22`, "
+        f"or set {PYTHON_VARIABLE} to a Python 3.8 that has tensorflow 2.2.0, numpy and pillow."
+    )
+
+
+def run_calls(calls: Sequence[Call], python: Path | None = None) -> dict:
+    """Runs the calls in order; writes each one's `outputs` whole or not at all.
+
+    Args:
+        calls: what to run; a SavedModel that several calls name is loaded once.
+        python: another python with another TensorFlow; by default TensorFlow 2.2's.
+
+    Returns:
+        {"tensorflow": version, "seconds": [{name of array or call: seconds}]}, one entry for each call in order. The
+        first time of each signature and input shape includes building the graph.
+
+    Raises:
+        ExportError: the worker failed; the message holds the end of what it said.
+        MissingToolError: there is no TensorFlow 2.2.
+    """
+    jobs = [
+        {key: str(value) for key, value in ({"signature": CONTEST_SIGNATURE} | dict(call)).items()} for call in calls
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        job, report = Path(folder, "job.json"), Path(folder, "report.json")
+        job.write_text(json.dumps({"calls": jobs, "report": str(report)}), encoding="utf-8")
+        what = ", ".join(dict.fromkeys(call["saved_model"] for call in jobs))
+        _run_worker([job], what, python, refusal=ExportError)
+        return json.loads(report.read_text(encoding="utf-8"))
+
+
+def score(submission: Path, test: Path, index: Path, python: Path | None = None) -> dict:
+    """Scores a submission.zip as the contest does: one image a call, 100 nearest by Euclidean distance.
+
+    Args:
+        submission: the zip, saved_model.pb at its root.
+        test: folder of query images, *.jpg at any depth.
+        index: folder of images to search, *.jpg at any depth.
+        python: another python with another TensorFlow; by default TensorFlow 2.2's.
+
+    Returns:
+        {"tensorflow": version, "descriptor_size": D, "seconds_first_image", "seconds_per_image" (decoding included),
+        "predictions": {query id: [index ids, nearest first]}, "distances": {query id: [Euclidean distances]}}.
+
+    Raises:
+        SubmissionError: the contest would refuse it: no saved_model.pb at the root, no `serving_default`, not exactly
+            one input, no `global_descriptor`.
+        ExportError: the worker failed in another way, such as an operation that TensorFlow 2.2 does not have.
+        MissingToolError: there is no TensorFlow 2.2.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder, "predictions.json")
+        options = ["--score", submission, "--test", test, "--index", index, "--out", out]
+        _run_worker(options, str(submission), python, refusal=SubmissionError)
+        return json.loads(out.read_text(encoding="utf-8"))
+
+
+def _run_worker(arguments: list, what: str, python: Path | None, refusal: type[Exception]) -> None:
+    """Runs the worker; its stderr is shown as it comes, and its end is the error's message.
+
+    -I keeps PYTHONPATH, user site-packages and the folder of the script out of its imports; other variables, such as
+    OMP_NUM_THREADS and OPENBLAS_NUM_THREADS, are passed on.
+    """
+    command = [str(python or require_python()), "-I", str(WORKER), *map(str, arguments)]
+    last: deque[str] = deque(maxlen=_LAST_LINES)
+    try:
+        worker = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        )
+    except OSError as error:
+        raise MissingToolError(f"{command[0]} cannot be run: {error.strerror}. Run `make tf22`.") from error
+    with worker:
+        try:
+            for line in worker.stderr:
+                if not _CHATTER.match(line):
+                    print(line, end="", file=sys.stderr, flush=True)
+                last.append(line)
+        except BaseException:  # Ctrl-C must not leave a TensorFlow running on its own.
+            worker.kill()
+            raise
+    said = "".join(last).strip() or "(it said nothing)"
+    if worker.returncode == _REFUSED:
+        raise refusal(f"{what}: refused. {said}")
+    if worker.returncode != 0:
+        raise ExportError(f"{what}: {command[0]} failed with status {worker.returncode}; it said at its end:\n{said}")

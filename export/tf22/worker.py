@@ -1,0 +1,222 @@
+"""Runs SavedModels in whichever TensorFlow its python has; started by `export/tf22/runner.py` with TensorFlow 2.2's.
+
+Stand-alone: Python 3.8 syntax, and no import of ours, because the environment of TensorFlow 2.2 holds nothing of ours.
+
+    python export/tf22/worker.py JOB.json
+    python export/tf22/worker.py --score submission.zip --test DIR --index DIR --out predictions.json
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import sys
+import tempfile
+import time
+import zipfile
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # Read while TensorFlow is imported, so it is set before.
+
+import numpy as np
+import PIL.Image
+import tensorflow as tf
+
+tf.get_logger().setLevel("ERROR")  # 2.2 warns of objects without weights, which constants are
+
+CONTEST_SIGNATURE = "serving_default"
+DESCRIPTOR = "global_descriptor"
+RANKED = 100
+"""Neighbours kept for each query: the contest's metric is mAP@100."""
+
+REFUSED = 3
+"""Exit status for a submission that the contest would refuse, as opposed to a run that failed."""
+
+
+class Refused(Exception):
+    """The contest would not accept this submission."""
+
+
+def load_signature(folder, name, loaded):
+    """The signature `name` of the SavedModel in `folder`; `loaded` keeps each SavedModel, as loading takes seconds."""
+    if folder not in loaded:
+        loaded[folder] = tf.saved_model.load(folder)
+    signatures = loaded[folder].signatures
+    if name not in signatures:
+        raise Refused("{}: expected signature {!r}, found {}".format(folder, name, sorted(signatures) or "none"))
+    return loaded[folder], signatures[name]
+
+
+def run_job(path):
+    """Runs every call of a job file and writes its report.
+
+    The job is {"calls": [{"saved_model", "signature", "inputs", "outputs"}], "report": path}. Where the signature is
+    the contest's, each array of the npz file `inputs` (uint8 [H, W, 3]) is one positional call, as the scorer makes it,
+    and the descriptor is stored under the array's own name. For every other signature the arrays are named
+    "<call>/<input name>" and passed by keyword; each output is stored as "<call>/<output name>".
+    """
+    with open(path, encoding="utf-8") as file:
+        job = json.load(file)
+    loaded, seconds = {}, []
+    for call in job["calls"]:
+        # The model is held by this variable too: a signature's function dies with the object it came from.
+        _model, function = load_signature(call["saved_model"], call["signature"], loaded)
+        with np.load(call["inputs"], allow_pickle=False) as arrays:
+            inputs = {key: arrays[key] for key in arrays.files}
+        outputs, took = {}, {}
+        run = _call_contest if call["signature"] == CONTEST_SIGNATURE else _call_by_name
+        for name, arguments in _grouped(inputs, call["signature"]).items():
+            start = time.perf_counter()
+            outputs.update(run(function, name, arguments))
+            took[name] = time.perf_counter() - start
+        with new_file(call["outputs"]) as partial, open(partial, "wb") as file:
+            np.savez(file, **outputs)
+        seconds.append(took)
+    with new_file(job["report"]) as partial, open(partial, "w", encoding="utf-8") as file:
+        json.dump({"tensorflow": tf.__version__, "seconds": seconds}, file)
+
+
+def _grouped(inputs, signature):
+    """{call: {input name: array}}; the contest's signature has one unnamed input a call."""
+    groups = {}
+    for key, array in inputs.items():
+        call, slash, name = key.partition("/")
+        if (signature == CONTEST_SIGNATURE) == bool(slash):
+            expected = "plain names" if slash else "<call>/<input name>"
+            raise SystemExit(f"npz key {key!r}: signature {signature!r} expects {expected}")
+        groups.setdefault(call, {})[name] = array
+    return groups
+
+
+def _call_contest(function, name, arguments):
+    return {name: function(tf.convert_to_tensor(arguments[""]))[DESCRIPTOR].numpy()}
+
+
+def _call_by_name(function, name, arguments):
+    results = function(**{key: tf.convert_to_tensor(array) for key, array in arguments.items()})
+    return {f"{name}/{key}": value.numpy() for key, value in results.items()}
+
+
+def score(submission, test, index):
+    """Does what the contest's scorer does with submission.zip.
+
+    Every image is decoded by Pillow and passed alone, positionally; the 100 nearest index images are ranked by
+    Euclidean distance on the raw vectors. Equal distances keep the index images' sorted order, so a run is repeatable.
+
+    Args:
+        submission: path of submission.zip.
+        test: folder of the query images, *.jpg at any depth.
+        index: folder of the images to search, *.jpg at any depth.
+
+    Returns:
+        {"tensorflow", "descriptor_size", "seconds_first_image", "seconds_per_image", "predictions", "distances"}; the
+        last two map each query id to a list over ranks. Seconds include decoding; the first image, whose call also
+        builds the graph, is not part of the mean.
+    """
+    queries, found = images_below(test), images_below(index)
+    with tempfile.TemporaryDirectory() as folder:
+        unzip(submission, folder)
+        _model, function = load_signature(folder, CONTEST_SIGNATURE, {})
+        seconds = []
+        query_vectors = embed(function, queries.values(), seconds)
+        index_vectors = embed(function, found.values(), seconds)
+    index_ids, predictions, distances = list(found), {}, {}
+    for number, query in enumerate(queries):
+        away = np.sqrt(np.sum(np.square(index_vectors - query_vectors[number]), axis=1))
+        nearest = np.argsort(away, kind="stable")[:RANKED]
+        predictions[query] = [index_ids[i] for i in nearest]
+        distances[query] = [float(away[i]) for i in nearest]
+    return {
+        "tensorflow": tf.__version__,
+        "descriptor_size": int(query_vectors.shape[1]),
+        "seconds_first_image": seconds[0],
+        "seconds_per_image": float(np.mean(seconds[1:])),
+        "predictions": predictions,
+        "distances": distances,
+    }
+
+
+def images_below(folder):
+    """{id: path} of every *.jpg at any depth, sorted by path; an id is the file name without its suffix."""
+    images = {}
+    for path in sorted(Path(folder).rglob("*.jpg")):
+        if path.stem in images:
+            raise SystemExit(f"{images[path.stem]} and {path} have the same id; expected unique file names")
+        images[path.stem] = path
+    if not images:
+        raise SystemExit(f"{folder}: expected *.jpg files at any depth, found none")
+    return images
+
+
+def unzip(submission, folder):
+    """Unzips into the empty `folder`; raises `Refused` where saved_model.pb is not at the root."""
+    try:
+        with zipfile.ZipFile(submission) as archive:
+            archive.extractall(folder)
+            names = archive.namelist()
+    except zipfile.BadZipFile as error:
+        raise Refused(f"{submission}: expected a zip file, found: {error}") from error
+    if "saved_model.pb" not in names:
+        raise Refused(f"{submission}: expected saved_model.pb at the zip's root, found {sorted(names)[:5]}")
+
+
+def embed(function, paths, seconds):
+    """float64 [N, D] descriptors of the images; appends the seconds of each image to `seconds`."""
+    vectors = []
+    for path in paths:
+        start = time.perf_counter()
+        image = np.array(PIL.Image.open(path).convert("RGB"))
+        try:
+            outputs = function(tf.convert_to_tensor(image))
+        except TypeError as error:  # TensorFlow allows a positional call only where there is exactly one input.
+            names = sorted(function.structured_input_signature[1])
+            raise Refused(f"expected one input, callable by position; found inputs {names}") from error
+        if DESCRIPTOR not in outputs:
+            raise Refused(f"expected output {DESCRIPTOR!r}, found {sorted(outputs)}")
+        vector = outputs[DESCRIPTOR].numpy()
+        if vector.ndim != 1 or not np.isfinite(vector).all():
+            raise Refused(f"{path}: expected a finite descriptor of shape [D], found {vector.shape}")
+        vectors.append(vector.astype(np.float64))
+        seconds.append(time.perf_counter() - start)
+    return np.stack(vectors)
+
+
+@contextlib.contextmanager
+def new_file(path):
+    """Yields a temporary path beside `path`; it replaces `path` on success and is removed on failure."""
+    partial = f"{path}.{os.getpid()}.partial"
+    try:
+        yield partial
+        os.replace(partial, path)
+    finally:
+        if os.path.exists(partial):
+            os.remove(partial)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("job", nargs="?", help="JSON file of calls to run")
+    parser.add_argument("--score", metavar="ZIP", help="score this submission.zip instead")
+    parser.add_argument("--test", metavar="DIR", help="query images")
+    parser.add_argument("--index", metavar="DIR", help="images to search")
+    parser.add_argument("--out", metavar="JSON", help="predictions to write")
+    options = parser.parse_args()
+    scoring = [options.score, options.test, options.index, options.out]
+    if bool(options.job) == any(scoring) or (any(scoring) and not all(scoring)):
+        parser.error("expected JOB.json alone, or --score, --test, --index and --out together")
+    print(f"tensorflow {tf.__version__}", file=sys.stderr)
+    try:
+        if options.job:
+            run_job(options.job)
+            return
+        result = score(options.score, options.test, options.index)
+    except Refused as error:
+        print(error, file=sys.stderr)
+        sys.exit(REFUSED)
+    with new_file(options.out) as partial, open(partial, "w", encoding="utf-8") as file:
+        json.dump(result, file)
+    print(options.out)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,171 @@
+"""Members of a SavedModel: from a normal form, or out of a SavedModel that was written before.
+
+This module imports TensorFlow; the rest of `export` imports it inside functions.
+"""
+
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+
+from export.quiet_tensorflow import quiet_stderr
+from export.saved_model_file import PB, parse_saved_model
+from export.writer.graph import DYNAMIC, PIXELS, SMALL, NetworkGraph, tensorflow_graph
+from zoo.errors import ExportError
+from zoo.signature import BATCH_SIGNATURE, batch_input
+from zoo.specs import ModelSpec
+
+with quiet_stderr():
+    import tensorflow as tf
+    from tensorflow.python.framework.function_def_to_graph import function_def_to_graph_def
+
+FUNCTION = "network_"
+"""How the function of a network is called in a SavedModel; the model's name follows."""
+
+
+VARIABLES = "networks"
+"""Where a SavedModel's checkpoint has the weights that are variables: <VARIABLES>/<member>/<name>."""
+
+
+@dataclass(frozen=True)
+class Network:
+    """One member as TensorFlow sees it.
+
+    Attributes:
+        name: of its model, for the names of functions.
+        network: from resized pixels float32 [N, H, W, 3], RGB, 0 to 255, to descriptors float32 [N, D].
+        input: name of its images in the batch signature: the square that they are resized to, and how.
+        weight: what its descriptor is multiplied by before it is concatenated.
+    """
+
+    name: str
+    network: NetworkGraph
+    input: str
+    weight: float = 1.0
+
+    @property
+    def shape(self) -> tuple[int | None, ...]:
+        """[N, H, W, 3] of its pixels; None where any size will do."""
+        pixels = next(node for node in self.network.graph.node if node.name == PIXELS)
+        return tuple(None if dim.size < 0 else dim.size for dim in pixels.attr["shape"].shape.dim)
+
+    @property
+    def weight_bytes(self) -> int:
+        """What its weights take in a file."""
+        return sum(array.nbytes for array in self.network.weights.values())
+
+
+def network_from_onnx(model: onnx.ModelProto, spec: ModelSpec, *, static: bool = False) -> Network:
+    """A normal form as a member.
+
+    Args:
+        model: the normal form.
+        spec: its model.
+        static: take images of the spec's size alone, as the contest's signature does anyway.
+
+    Raises:
+        ExportError: an operator that the normal form does not have.
+    """
+    size = spec.preprocess.size
+    graph = tensorflow_graph(model, spec.preprocess, (None, size, size, 3) if static else DYNAMIC)
+    return Network(spec.name, graph, batch_input(size, spec.preprocess.resize))
+
+
+def network_from_saved_model(folder: str | os.PathLike, weight: float = 1.0) -> Network:
+    """A member that `export/writer/convert.py` wrote before; nothing of it is run.
+
+    Raises:
+        ExportError: not a SavedModel, or not one of ours with a single network.
+    """
+    meta = read_saved_model(folder).meta_graphs[0]
+    signature = meta.signature_def.get(BATCH_SIGNATURE)
+    inputs = sorted(signature.inputs) if signature else []
+    functions = [f for f in meta.graph_def.library.function if FUNCTION in f.signature.name]
+    if len(inputs) != 1 or len(functions) != 1:
+        raise ExportError(
+            f"{folder}: expected a member of one network and the signature {BATCH_SIGNATURE!r}, found "
+            f"{len(functions)} networks and inputs {inputs}. Members are made with `python export/to_savedmodel.py`."
+        )
+    [function] = functions
+    graph, flat = function_def_to_graph_def(function)
+    # A function's outputs are Identity nodes; the network's are what these read.
+    identities = {node.name: node.input[0] for node in graph.node if node.op == "Identity"}
+    outputs = [flat[function.ret[output.name]].partition(":")[0] for output in function.signature.output_arg]
+    outputs = [name if ":" in name else f"{name}:0" for name in (identities.get(name, name) for name in outputs)]
+    name = function.signature.name.partition(FUNCTION)[2].rpartition("_")[0]
+    return Network(name, NetworkGraph(graph, outputs, _take_weights(graph, folder)), inputs[0], weight)
+
+
+def read_saved_model(folder: str | os.PathLike) -> Any:
+    """The SavedModel message of a folder.
+
+    Raises:
+        ExportError: the folder holds no saved_model.pb, or one that is cut off or something else.
+    """
+    path = Path(folder, PB)
+    if not path.is_file():
+        raise ExportError(
+            f"{folder} is not a SavedModel: it holds no {PB}. Make one with `python export/to_savedmodel.py`."
+        )
+    return parse_saved_model(path)
+
+
+def _take_weights(graph: Any, folder: str | os.PathLike) -> dict[str, np.ndarray]:
+    """Puts placeholders where a graph has weights, as constants or as variables, and returns these."""
+    weights = {}
+    for node in graph.node:
+        if node.op == "Const" and np.prod([dim.size for dim in node.attr["value"].tensor.tensor_shape.dim]) > SMALL:
+            weights[node.name] = tf.make_ndarray(node.attr["value"].tensor)
+    reads = {node.name for node in graph.node if node.op == "ReadVariableOp"}
+    weights |= _variables(folder, reads) if reads else {}
+    # The variables themselves are arguments, and a NoOp waits for the reads; neither is part of the network.
+    resource = tf.resource.as_datatype_enum
+    arguments = {n.name for n in graph.node if n.op == "Placeholder" and n.attr["dtype"].type == resource}
+    kept = [n for n in graph.node if n.name not in arguments and n.op not in ("NoOp", "Identity")]
+    nodes = [_placeholder(node.name, weights[node.name]) if node.name in weights else node for node in kept]
+    del graph.node[:]
+    graph.node.extend(nodes)
+    return weights
+
+
+def _variables(folder: str | os.PathLike, names: set[str]) -> dict[str, np.ndarray]:
+    """The one network's variables of a SavedModel."""
+    prefix = str(Path(folder, "variables", "variables"))
+    # TensorFlow's own escapes of what stands between the slashes of a checkpoint's keys.
+    escaped = {name: name.replace(".", "..").replace("/", ".S") for name in names}
+    try:
+        reader = tf.train.load_checkpoint(prefix)
+        return {n: reader.get_tensor(f"{VARIABLES}/0/{e}/.ATTRIBUTES/VARIABLE_VALUE") for n, e in escaped.items()}
+    except (tf.errors.OpError, ValueError, KeyError) as error:
+        raise ExportError(
+            f"{prefix}.* do not hold the weights that {folder} reads: {error}. Copy the whole folder, or export it again."
+        ) from error
+
+
+def _placeholder(name: str, array: np.ndarray) -> Any:
+    node = tf.compat.v1.NodeDef(name=name, op="Placeholder")
+    node.attr["dtype"].type = tf.as_dtype(array.dtype).as_datatype_enum
+    node.attr["shape"].shape.CopyFrom(tf.TensorShape(array.shape).as_proto())
+    return node
+
+
+def in_half_precision(network: Network) -> Network:
+    """The same network with float16 for those weights whose every value float16 has; computed in float32 as before.
+
+    Where these are widened again TensorFlow has a Cast, each time the network runs.
+    """
+    graph, weights = tf.compat.v1.GraphDef(versions=network.network.graph.versions), dict(network.network.weights)
+    for node in network.network.graph.node:
+        array = weights.get(node.name)
+        if array is None or array.ndim != 4 or not np.array_equal(array, array.astype(np.float16)):
+            graph.node.append(node)
+            continue
+        stored = _placeholder(f"{node.name}/float16", weights.pop(node.name).astype(np.float16))
+        weights[stored.name] = array.astype(np.float16)
+        widened = graph.node.add(name=node.name, op="Cast", input=[stored.name])
+        widened.attr["SrcT"].type, widened.attr["DstT"].type = stored.attr["dtype"].type, node.attr["dtype"].type
+        graph.node.append(stored)
+    return replace(network, network=NetworkGraph(graph, network.network.outputs, weights))

@@ -1,0 +1,212 @@
+"""Networks → the files of a SavedModel that TensorFlow 2.2 loads.
+
+Today's TensorFlow writes it with placeholders where the weights belong; they are put into the file afterwards, so that
+TensorFlow, which copies a graph a dozen times, never copies them. What is beyond a file's 2 GB is stored as
+variables, and what TensorFlow 2.2 does not know is taken out of the file again.
+
+This module imports TensorFlow; the rest of `export` imports it inside functions.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from export.quiet_tensorflow import quiet_stderr
+from export.writer.combine import Serving
+from export.writer.graph import PIXELS, NetworkGraph
+from export.writer.member import FUNCTION, VARIABLES, Network, read_saved_model
+from zoo.errors import ExportError
+from zoo.signature import BATCH_SIGNATURE, CONTEST_INPUT, CONTEST_SIGNATURE, DESCRIPTOR, read_batch_input
+from zoo.tolerances import NORM_EPSILON
+
+with quiet_stderr():
+    import tensorflow as tf
+
+MOST_CONSTANT_BYTES = 128 * 2**20
+"""Weights beyond this become variables by default. Constants are a fifth faster in today's TensorFlow (which keeps them in
+its kernels' own layout) and no faster in 2.2, but today's takes 20 times their size in memory to start."""
+_LARGEST_FILE = 2**31 - 2**26
+"""A message of protobuf ends at 2 GiB, and the nodes need some of it."""
+
+
+def write_saved_model(
+    folder: Path, networks: Sequence[Network], serving: Serving, *, variables: bool | None = None
+) -> None:
+    """Writes one SavedModel of one or more members; `folder` must be empty or new.
+
+    Args:
+        folder: where saved_model.pb and, with variables, variables/ are written.
+        networks: the members, in the order of the concatenation.
+        serving: what is done around them.
+        variables: store the weights as variables, not as constants; by default only where constants do not fit.
+
+    Raises:
+        ExportError: constants that do not fit, or a member of one static size that is to be served at several scales.
+    """
+    size = sum(network.weight_bytes for network in networks)
+    variables = size > MOST_CONSTANT_BYTES if variables is None else variables
+    if not variables and size > _LARGEST_FILE:
+        raise ExportError(f"{size:,} bytes of weights do not fit into one graph as constants; store them as variables")
+    for network in networks:
+        _require_sizes(network, serving)
+    functions = [_Function(network, variables=variables) for network in networks]
+    served = tf.Module()
+    setattr(served, VARIABLES, [function.variables for function in functions])
+    inputs = sorted({name for network in networks for name in serving.views(network.input)})
+
+    @tf.function(input_signature=[tf.TensorSpec([None, None, 3], tf.uint8, name=CONTEST_INPUT)])
+    def embed_image(image: Any) -> dict:
+        batch = tf.cast(image[None], tf.float32)
+        return {DESCRIPTOR: descriptors({name: _resized(batch, name) for name in inputs})[0]}
+
+    @tf.function
+    def embed_resized(**images: Any) -> dict:
+        return {DESCRIPTOR: descriptors(images)}
+
+    def descriptors(resized: dict) -> Any:
+        members = [
+            serving.member(
+                [f for name in serving.views(n.input) for f in function.views(resized[name], serving)], _Graph
+            )
+            for n, function in zip(networks, functions, strict=True)
+        ]
+        return serving.combine(members, [network.weight for network in networks], _Graph)
+
+    batches = {name: _batch_spec(name, networks) for name in inputs}
+    served.embed_image, served.embed_resized = embed_image, embed_resized.get_concrete_function(**batches)
+    signatures = {CONTEST_SIGNATURE: served.embed_image, BATCH_SIGNATURE: served.embed_resized}
+    _save(served, folder, signatures, functions)
+
+
+def write_taps(folder: Path, network: NetworkGraph, names: Sequence[str], signature: str) -> None:
+    """Writes a SavedModel of one signature with all of a graph's outputs under `names`, for looking inside a network."""
+    served = tf.Module()
+    function = _Function(Network("taps", network, ""), variables=False)
+
+    @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.float32, name=PIXELS)])
+    def taps(pixels: Any) -> dict:
+        return dict(zip(names, function.concrete(pixels), strict=True))
+
+    served.taps = taps
+    _save(served, folder, {signature: taps}, [function])
+
+
+class _Function:
+    """A network as a function in TensorFlow; its weights are variables, or placeholders that `_fill` replaces."""
+
+    def __init__(self, network: Network, *, variables: bool) -> None:
+        body = network.network
+        self.constants = {} if variables else body.weights
+        self.variables = {
+            name: tf.Variable(array, trainable=False, name=name)
+            for name, array in (body.weights.items() if variables else ())
+        }
+        given = {PIXELS, *self.variables}
+        graph = tf.compat.v1.GraphDef(versions=body.graph.versions)
+        graph.node.extend(node for node in body.graph.node if node.name not in given)
+
+        def call(pixels: Any) -> Any:
+            values = {f"{PIXELS}:0": pixels}
+            for name, variable in self.variables.items():
+                values[f"{name}:0"] = tf.raw_ops.ReadVariableOp(
+                    resource=variable.handle, dtype=variable.dtype, name=name
+                )
+            return tf.graph_util.import_graph_def(graph, values, body.outputs, name="")
+
+        call.__name__ = FUNCTION + "".join(c if c.isalnum() else "_" for c in network.name)
+        self.concrete = tf.function(
+            call, input_signature=[tf.TensorSpec(network.shape, tf.float32, name=PIXELS)]
+        ).get_concrete_function()
+
+    def views(self, images: Any, serving: Serving) -> list:
+        """Descriptors of images [N, H, W, 3] and, where asked for, of their mirror images."""
+        if not serving.flip:
+            return [self.concrete(images)[0]]
+        # In one call: a function that is called twice has its weights in memory twice.
+        both = self.concrete(tf.concat([images, tf.reverse(images, axis=[2])], axis=0))[0]
+        return tf.split(both, 2)
+
+
+class _Graph:
+    """`export.writer.combine.Arrays` of TensorFlow."""
+
+    constant = staticmethod(tf.constant)
+    matmul = staticmethod(tf.matmul)
+
+    @staticmethod
+    def concat(parts: Sequence[Any]) -> Any:
+        return tf.concat(parts, axis=1)
+
+    @staticmethod
+    def unit(values: Any) -> Any:
+        return tf.math.l2_normalize(values, axis=1, epsilon=NORM_EPSILON)
+
+
+def _require_sizes(network: Network, serving: Serving) -> None:
+    for view in serving.views(network.input):
+        size, _ = read_batch_input(view)
+        if network.shape[1] not in (None, size):
+            raise ExportError(
+                f"{network.name} takes images of {network.shape[1]} px alone and cannot be served at {size}. "
+                "Export it again without --static."
+            )
+
+
+def _batch_spec(name: str, networks: Sequence[Network]) -> Any:
+    """A batch input's shape: any height and width, but where all members that read it know one size only."""
+    shapes = {network.shape for network in networks if network.input == name}
+    return tf.TensorSpec(shapes.pop() if len(shapes) == 1 else [None, None, None, 3], tf.float32, name=name)
+
+
+def _resized(batch: Any, name: str) -> Any:
+    size, resize = read_batch_input(name)
+    return tf.image.resize(batch, [size, size], "bilinear", antialias=resize == "antialias")
+
+
+def _save(served: Any, folder: Path, signatures: dict, functions: Sequence[_Function]) -> None:
+    with quiet_stderr():
+        tf.saved_model.save(served, str(folder), signatures=signatures)
+    message = read_saved_model(folder)
+    library = {function.signature.name: function for function in message.meta_graphs[0].graph_def.library.function}
+    for function in functions:
+        _fill(library[function.concrete.function_def.signature.name].node_def, function.constants)
+    _forget_what_is_newer(message.meta_graphs[0].graph_def)
+    # Map fields have no order of their own; the same checkpoint is to give the same bytes.
+    Path(folder, "saved_model.pb").write_bytes(message.SerializeToString(deterministic=True))
+    Path(folder, "fingerprint.pb").unlink(missing_ok=True)  # of the file as it was before
+
+
+def _fill(nodes: Any, weights: dict[str, np.ndarray]) -> None:
+    """Puts constants where a function has placeholders."""
+    for node in nodes:
+        if node.name in weights:
+            array = weights[node.name]
+            node.op = "Const"
+            del node.attr["shape"]
+            tensor = node.attr["value"].tensor
+            tensor.dtype = node.attr["dtype"].type
+            for size in array.shape:
+                tensor.tensor_shape.dim.add(size=size)
+            tensor.tensor_content = array.tobytes()
+
+
+def _forget_what_is_newer(graph: Any) -> None:
+    """Takes out of the functions that save and restore variables what TensorFlow 2.2 does not know.
+
+    DisableCopyOnRead undoes a mode of variables that 2.2 does not have; validate_shape asks for a check.
+    """
+    for function in graph.library.function:
+        gone = {node.name for node in function.node_def if node.op == "DisableCopyOnRead"}
+        for node in [node for node in function.node_def if node.name in gone]:
+            function.node_def.remove(node)
+        for node in function.node_def:
+            kept = [name for name in node.input if name.removeprefix("^") not in gone]
+            del node.input[:]
+            node.input.extend(kept)
+            if node.op == "AssignVariableOp":
+                node.attr.pop("validate_shape", None)
+        for output in [output for output, node in function.control_ret.items() if node in gone]:
+            del function.control_ret[output]
+            function.signature.control_output.remove(output)

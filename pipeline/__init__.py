@@ -1,0 +1,1 @@
+"""The demo's steps from data to submission, as processes."""

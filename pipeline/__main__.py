@@ -1,0 +1,210 @@
+"""The whole line, from photographs to a packed submission: train, export, check, concatenate, search, score, report.
+
+Examples:
+    python -m pipeline --out runs/demo
+    python -m pipeline --data DATA --recipe recipes/demo.yaml --out runs/mine
+
+Without --data it renders a small set of landmarks. Every step is a process of its own that hands a file to the next, so
+Paddle, PyTorch and TensorFlow never meet. Interrupted, the same command goes on where it stopped.
+"""
+
+import argparse
+import dataclasses
+import json
+import os
+from pathlib import Path
+
+from pipeline.steps import Steps
+from retrieval.data.gldv2 import Gldv2
+from retrieval.embeddings import Embeddings, concatenate
+from retrieval.evaluate import evaluate
+from retrieval.metrics import read_retrieval_solution
+from retrieval.viewer.report import Report, write_report
+from retrieval.viewer.rows import query_rows
+from training.recipes import Recipe, read_recipe
+from zoo.checkpoint import Checkpoint, save_checkpoint
+from zoo.command import log, run
+from zoo.errors import OutputError
+from zoo.files import write_json
+from zoo.weights import initial_weights
+
+FRAMEWORKS = ("torch", "paddle")
+CORES = os.cpu_count() or 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Member:
+    """One model in one framework; members differ in their seed, which makes a better ensemble."""
+
+    model: str
+    framework: str
+    seed: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.model}_{self.framework}"
+
+
+def run_pipeline(recipe_path: Path, data: Path | None, out: Path, kaggle_owner: str) -> Path:
+    """Runs every step that is not done yet; returns the report's path.
+
+    Raises:
+        OutputError: `out` holds something else than an earlier run with the same recipe and data.
+        ZooError: whatever a step refuses.
+    """
+    recipe = read_recipe(recipe_path)
+    _claim(out, recipe, data)
+    variants = [(model, framework) for model in recipe.models for framework in FRAMEWORKS]
+    members = [Member(*variant, seed=recipe.seed + number) for number, variant in enumerate(variants)]
+    with Steps(out) as steps:
+        if data is None:
+            data = out / "data"
+            steps.run("demo data", [("retrieval.demo", "--out", data)], [data])
+        dataset = Gldv2(data)
+        untrained = _untrained(steps, recipe, dataset, members)
+        checkpoints = [out / "checkpoints" / f"{member.name}.safetensors" for member in members]
+        training = [
+            (f"{m.framework}_models.train", "--recipe", recipe_path, "--data", data)
+            + ("--model", m.model, "--seed", m.seed, "--out", checkpoint)
+            for m, checkpoint in zip(members, checkpoints, strict=True)
+        ]
+        # Paddle's CPU convolutions use one core, so each training gets one, and as many run at once as there are cores.
+        steps.run("training", training, checkpoints, at_once=CORES)
+        exports = [out / "exports" / member.name for member in members]
+        commands = [
+            ("export.to_savedmodel", "--ckpt", c, "--out", e) for c, e in zip(checkpoints, exports, strict=True)
+        ]
+        steps.run("export and parity", commands, exports, at_once=CORES)
+        ensemble = out / "ensemble"
+        members_saved = [export / "saved_model" for export in exports]
+        steps.run("ensemble", [("export.ensemble", "--members", *members_saved, "--out", ensemble)], [ensemble])
+        embeddings = {split: out / "embeddings" / f"{split}.safetensors" for split in ("index", "test")}
+        embedding = [
+            ("export.embed", "--saved-model", ensemble / "saved_model", "--data", data, "--split", split, "--out", path)
+            for split, path in embeddings.items()
+        ]
+        steps.run("embedding", embedding, list(embeddings.values()), at_once=CORES)
+        upload = out / "submission"
+        packing = (
+            "submission.pack",
+            "--saved-model",
+            ensemble / "saved_model",
+            "--owner",
+            kaggle_owner,
+            "--out",
+            upload,
+        )
+        steps.run("submission", [(*packing, "--overwrite")], [upload / "submission.zip"])
+    index, queries = (Embeddings.load(path) for path in embeddings.values())
+    truth = read_retrieval_solution(dataset.solution_path).everything
+    ranking, scores = evaluate(index, queries, truth, [member.name for member in members])
+    figures = {
+        "map100": {"untrained": untrained} | scores,
+        "parity": [row for made in (*exports, ensemble) for row in json.loads((made / "parity.json").read_text())],
+        "seconds": steps.seconds,
+        "peak_rss_mib": steps.peak_rss_mib,
+        "sizes": _sizes(checkpoints, exports, ensemble, upload),
+        "data": {
+            "train": len(dataset.train().ids),
+            "classes": len(dataset.train().landmark_ids),
+            "index": len(index.ids),
+            "queries": len(queries.ids),
+        },
+    }
+    write_json(out / "figures.json", figures)
+    curves = {
+        m.name: json.loads(c.with_suffix(".history.json").read_text())
+        for m, c in zip(members, checkpoints, strict=True)
+    }
+    report = out / "report.html"
+    write_report(report, Report(f"landmark-zoo: {out.name}", figures, curves, query_rows(dataset, ranking, truth)))
+    _summarise(figures)
+    return report
+
+
+def _claim(out: Path, recipe: Recipe, data: Path | None) -> None:
+    """Marks `out` as this run's, so that steps already done there can be believed."""
+    identity = {"recipe": recipe.digest, "data": str(data) if data else "demo"}
+    mark = out / "run.json"
+    if mark.is_file():
+        found = json.loads(mark.read_text())
+        if found != identity:
+            changed = " and ".join(key for key in identity if found.get(key) != identity[key])
+            raise OutputError(f"{out} holds a run with another {changed}. Choose another --out, or remove it.")
+    elif out.exists() and any(out.iterdir()):
+        raise OutputError(f"{out} already holds something that is not a run. Choose another --out.")
+    else:
+        write_json(mark, identity)
+
+
+def _untrained(steps: Steps, recipe: Recipe, dataset: Gldv2, members: list[Member]) -> float:
+    """mAP@100 of the ensemble of the same networks before their first step, each embedded by its own framework."""
+    folder = steps.folder / "untrained"
+    commands, made = [], []
+    for member in members:
+        path = folder / f"{member.name}.safetensors"
+        if not path.exists():
+            spec = recipe.spec(member.model)
+            provenance = {"framework": member.framework, "steps": 0}
+            save_checkpoint(path, Checkpoint(spec, initial_weights(spec, (), member.seed), 0, provenance))
+        for split in ("index", "test"):
+            embeddings = path.with_suffix(f".{split}.safetensors")
+            options = ("--ckpt", path, "--data", dataset.root, "--split", split, "--out", embeddings)
+            commands.append((f"{member.framework}_models.embed", *options))
+            made.append(embeddings)
+    steps.run("untrained networks", commands, made, at_once=CORES)
+    index, queries = (concatenate([Embeddings.load(path) for path in made[start::2]]) for start in (0, 1))
+    truth = read_retrieval_solution(dataset.solution_path).everything
+    return evaluate(index, queries, truth, [])[1]["ensemble"]
+
+
+def _sizes(checkpoints: list[Path], exports: list[Path], ensemble: Path, upload: Path) -> dict[str, int]:
+    """Bytes of what a user keeps."""
+
+    def below(folder: Path) -> int:
+        return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+    sizes = {f"checkpoint {path.stem}": path.stat().st_size for path in checkpoints}
+    sizes |= {f"SavedModel {path.name}": below(path / "saved_model") for path in exports}
+    return sizes | {
+        "SavedModel ensemble": below(ensemble / "saved_model"),
+        "submission.zip": (upload / "submission.zip").stat().st_size,
+    }
+
+
+def _summarise(figures: dict) -> None:
+    scores = figures["map100"]
+    log(f"\nmAP@100  untrained {scores['untrained']:.4f}")
+    for name, score in scores["members"].items():
+        log(f"         {name} {score:.4f}")
+    mean = sum(scores["members"].values()) / len(scores["members"])
+    log(f"         members' mean {mean:.4f}\n         ensemble {scores['ensemble']:.4f}")
+    worst = max(figures["parity"], key=lambda row: row["max_abs"] / row["tolerance"])
+    log(
+        f"parity   {len(figures['parity'])} arrows within tolerance; worst {worst['max_abs']:.1e}: {worst['arrow']} of {worst['model']}"
+    )
+    log(f"time     {sum(figures['seconds'].values()):.0f} s, peak memory {figures['peak_rss_mib']:.0f} MiB")
+
+
+def parse_arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, help="a data set in the Google Landmarks v2 layout; default: render one")
+    root = Path(__file__).resolve().parents[1]
+    parser.add_argument(
+        "--recipe", type=Path, default=root / "recipes" / "demo.yaml", help="models and training schedule"
+    )
+    parser.add_argument("--out", type=Path, required=True, help="folder of this run")
+    parser.add_argument("--owner", default="landmark-zoo", help="Kaggle user that the packed submission names")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Command line."""
+    arguments = parse_arguments()
+    data = arguments.data.resolve() if arguments.data else None  # the steps run in the project's folder
+    print(run_pipeline(arguments.recipe.resolve(), data, arguments.out.resolve(), arguments.owner))
+
+
+if __name__ == "__main__":
+    run(main)

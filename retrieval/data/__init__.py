@@ -1,0 +1,1 @@
+"""Data sets in the Google Landmarks v2 layout."""

@@ -1,0 +1,100 @@
+"""Decodes every image that a data set's tables name and writes down those that cannot be used."""
+
+import argparse
+import csv
+import os
+from collections import Counter
+from collections.abc import Iterator
+from multiprocessing.pool import ThreadPool
+from pathlib import Path
+
+from tqdm import tqdm
+
+from retrieval.data.gldv2 import SPLITS, UNREADABLE, Gldv2
+from retrieval.data.images import UnreadableImageError, read_image
+from zoo.command import log, run
+from zoo.errors import DataError
+from zoo.files import new_file
+
+SHOWN_PER_SPLIT = 10
+
+
+def check_data(root: Path, *, workers: int) -> tuple[Path, dict[str, int]]:
+    """Writes `<root>/unreadable.csv` (split, id, reason), replacing an older one when it is whole.
+
+    The training images are those that training uses: with `train_clean.csv`, the others are not looked at. A split
+    whose table is absent is passed over.
+
+    Returns:
+        The path written, and the number of unreadable images of each split that was checked.
+
+    Raises:
+        DataError: no split has a table, or a row does not parse.
+    """
+    dataset = Gldv2(root)
+    splits = [split for split in SPLITS if dataset.table_path(split).exists()]
+    if not splits:
+        expected = ", ".join(f"{split}.csv" for split in SPLITS)
+        raise DataError(
+            f"{dataset.root} holds none of {expected}; expected a data set in the layout of Google Landmarks v2. "
+            "Make a small one with `python -m retrieval.demo --out DIR`."
+        )
+    path = dataset.root / UNREADABLE
+    counts = {}
+    with new_file(path) as partial, open(partial, "w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("split", "id", "reason"))
+        for split in splits:
+            ids = dataset.named_ids(split)
+            reasons: Counter[str] = Counter()
+            for image_id, reason in _unreadable(dataset, split, ids, workers):
+                writer.writerow((split, image_id, reason))
+                reasons[reason] += 1
+                if reasons.total() <= SHOWN_PER_SPLIT:
+                    log(f"{dataset.image_path(split, image_id)}: {reason}")
+            counts[split] = reasons.total()
+            log(f"{split}: {len(ids):,} images, {counts[split]:,} unreadable{_summary(reasons)}")
+    return path, counts
+
+
+def _unreadable(dataset: Gldv2, split: str, ids: tuple[str, ...], workers: int) -> Iterator[tuple[str, str]]:
+    def reason(image_id: str) -> str | None:
+        try:
+            read_image(dataset.image_path(split, image_id))
+        except UnreadableImageError as error:
+            return error.reason
+        return None
+
+    with ThreadPool(workers) as pool:
+        reasons = pool.imap(reason, ids, chunksize=16)
+        for image_id, why in zip(ids, tqdm(reasons, split, len(ids), unit="image"), strict=True):
+            if why:
+                yield image_id, why
+
+
+def _summary(reasons: Counter[str]) -> str:
+    if not reasons:
+        return ""
+    return ": " + ", ".join(f"{count:,} {reason}" for reason, count in reasons.most_common(3))
+
+
+def main() -> None:
+    """Command line; see `--help`."""
+    parser = argparse.ArgumentParser(
+        prog="python -m retrieval.data.check",
+        description="python -m retrieval.data.check --data gldv2\n\n"
+        "Decodes every image that the tables name and writes DIR/unreadable.csv (split, id, reason).\n"
+        "Training and the index leave out what stands there. The exit status is 0 even if images are unreadable.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="root of the data set")
+    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="decoding threads (default: one a core)")
+    arguments = parser.parse_args()
+    path, counts = check_data(arguments.data, workers=max(1, arguments.workers))
+    if counts.get("test"):
+        log("queries are never left out: mAP@100 is a mean over all of them, and one that cannot be read counts 0")
+    print(path)
+
+
+if __name__ == "__main__":
+    run(main)

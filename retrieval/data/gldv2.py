@@ -1,0 +1,183 @@
+"""Reads a data set in the layout of Google Landmarks v2 and makes training batches of it.
+
+Layout: `<root>/<split>/a/b/c/<id>.jpg`, where split is train, index or test, id is 16 hexadecimal digits and a, b, c
+are its first three; the tables (`train.csv`, `train_clean.csv`, `index.csv`, `test.csv`,
+`retrieval_solution_v2.1.csv`) lie in the root. Source: https://github.com/cvdfoundation/google-landmark.
+
+Nobody publishes a list of GLDv2's damaged images, so `retrieval.data.check` writes one for the copy at hand:
+`<root>/unreadable.csv`. What stands there is left out of `train()` and `index_ids()`. Queries are never left out, since
+mAP@100 is a mean over all of them: whoever embeds may skip `unreadable("test")`, and the metric then counts those
+queries as 0. The relevant images of a query stay as they are too, so damage can only lower a score.
+"""
+
+import csv
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from zoo.errors import DataError
+
+SPLITS = ("train", "index", "test")
+UNREADABLE = "unreadable.csv"
+
+_IMAGE_ID = re.compile(r"[0-9a-f]{16}")
+_LONGEST_FIELD = 1 << 26  # GLDv2-clean's largest landmark has over 10,000 ids in one field; csv's own limit is 131,072
+
+_HOW_TO_GET_DATA = (
+    "Point to a copy of GLDv2 (https://github.com/cvdfoundation/google-landmark), "
+    "or make a small set with `python -m retrieval.demo --out DIR`."
+)
+
+
+@dataclass(frozen=True, eq=False)
+class TrainSet:
+    """The labelled images.
+
+    Attributes:
+        ids: n image ids, in the order of the table.
+        labels: int64 [n], the class index of each image.
+        landmark_ids: landmark id of each class index, ascending. It depends on the table alone and not on
+            `unreadable.csv`, so that a checkpoint's classes keep their meaning after `retrieval.data.check` has run.
+    """
+
+    ids: tuple[str, ...]
+    labels: np.ndarray
+    landmark_ids: tuple[int, ...]
+
+    @property
+    def class_counts(self) -> tuple[int, ...]:
+        """Images of each class index."""
+        return tuple(np.bincount(self.labels, minlength=len(self.landmark_ids)).tolist())
+
+
+class Gldv2:
+    """A data set on disk.
+
+    Raises:
+        DataError: `root` is not a folder; by the methods: a table is missing, or a row of it does not parse.
+    """
+
+    def __init__(self, root: Path):
+        self.root = Path(root)
+        if not self.root.is_dir():
+            raise DataError(f"{self.root} is not a folder; expected the root of a data set. {_HOW_TO_GET_DATA}")
+
+    def train(self) -> TrainSet:
+        """The images of `train_clean.csv` where it exists, else of `train.csv`, without the unreadable ones."""
+        ids, landmarks = self._train_rows
+        landmark_ids, labels = np.unique(np.asarray(landmarks, np.int64), return_inverse=True)
+        bad = self.unreadable("train")
+        kept = np.array([image_id not in bad for image_id in ids], bool)
+        return TrainSet(
+            ids=tuple(image_id for image_id in ids if image_id not in bad),
+            labels=labels.astype(np.int64)[kept],
+            landmark_ids=tuple(landmark_ids.tolist()),
+        )
+
+    def index_ids(self) -> tuple[str, ...]:
+        """The ids of `index.csv`, in its order, without the unreadable ones."""
+        return self.readable_ids("index")
+
+    def query_ids(self) -> tuple[str, ...]:
+        """All ids of `test.csv`, in its order."""
+        return self.named_ids("test")
+
+    def named_ids(self, split: str) -> tuple[str, ...]:
+        """Every id that the split's table names, readable or not."""
+        if split == "train":
+            return self._train_rows[0]
+        path = self.table_path(split)
+        ids: dict[str, None] = {}
+        for line, (image_id,) in _rows(path, ("id",)):
+            _check_new_id(path, line, image_id, ids)
+            ids[image_id] = None
+        return tuple(ids)
+
+    def readable_ids(self, split: str) -> tuple[str, ...]:
+        """Every id that the split's table names but those known to be unreadable: what can be embedded."""
+        bad = self.unreadable(split)
+        return tuple(image_id for image_id in self.named_ids(split) if image_id not in bad)
+
+    def unreadable(self, split: str) -> frozenset[str]:
+        """The ids that `retrieval.data.check` found missing or damaged; empty when it has not run."""
+        return self._unreadable.get(split, frozenset())
+
+    def table_path(self, split: str) -> Path:
+        """The table that names the split's images."""
+        clean = self.root / "train_clean.csv"
+        return clean if split == "train" and clean.exists() else self.root / f"{split}.csv"
+
+    def image_path(self, split: str, image_id: str) -> Path:
+        """`<root>/<split>/a/b/c/<id>.jpg`, whether or not the file exists."""
+        return self.root.joinpath(split, *image_id[:3], f"{image_id}.jpg")
+
+    @property
+    def solution_path(self) -> Path:
+        """The ground truth of the queries: id, images, Usage."""
+        return self.root / "retrieval_solution_v2.1.csv"
+
+    @cached_property
+    def _train_rows(self) -> tuple[tuple[str, ...], list[int]]:
+        path = self.table_path("train")
+        clean = path.name == "train_clean.csv"
+        landmarks: dict[str, int] = {}
+        for line, (field, landmark) in _rows(path, ("images" if clean else "id", "landmark_id")):
+            if not landmark.isdecimal():
+                raise _bad_row(path, line, "an integer landmark_id", landmark)
+            for image_id in field.split() if clean else (field,):
+                _check_new_id(path, line, image_id, landmarks)
+                landmarks[image_id] = int(landmark)
+        return tuple(landmarks), list(landmarks.values())
+
+    @cached_property
+    def _unreadable(self) -> dict[str, frozenset[str]]:
+        path = self.root / UNREADABLE
+        if not path.exists():
+            return {}
+        found: dict[str, set[str]] = {split: set() for split in SPLITS}
+        for line, (split, image_id) in _rows(path, ("split", "id")):
+            if split not in found:
+                raise _bad_row(path, line, f"a split of {', '.join(SPLITS)}", split)
+            found[split].add(image_id)
+        return {split: frozenset(ids) for split, ids in found.items()}
+
+
+def _rows(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, list[str]]]:
+    """Yields the line number and the named columns of each row that is not blank."""
+    csv.field_size_limit(_LONGEST_FIELD)
+    try:
+        with open(path, encoding="utf-8", newline="") as file:
+            reader = csv.reader(file)
+            header = next(reader, [])
+            if missing := [column for column in columns if column not in header]:
+                raise _bad_row(path, 1, f"a header with column {missing[0]!r}", ",".join(header))
+            wanted = [header.index(column) for column in columns]
+            for row in reader:
+                if row and len(row) != len(header):
+                    raise _bad_row(path, reader.line_num, f"{len(header)} fields", f"{len(row)} in {','.join(row)}")
+                if row:
+                    yield reader.line_num, [row[position] for position in wanted]
+    except FileNotFoundError:
+        raise DataError(
+            f"{path} is missing; expected a table with the columns {', '.join(columns)}. {_HOW_TO_GET_DATA}"
+        ) from None
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path} is not a readable UTF-8 CSV file: {error}. {_HOW_TO_GET_DATA}") from error
+
+
+def _check_new_id(path: Path, line: int, image_id: str, seen: dict) -> None:
+    if not _IMAGE_ID.fullmatch(image_id):
+        raise _bad_row(path, line, "an image id of 16 hexadecimal digits", image_id)
+    if image_id in seen:
+        raise _bad_row(path, line, "every image id once", f"{image_id} again")
+
+
+def _bad_row(path: Path, line: int, expected: str, found: str) -> DataError:
+    found = found if len(found) <= 80 else found[:77] + "..."
+    return DataError(
+        f"{path}, line {line}: expected {expected}, found {found!r}. Mend the line, or fetch the file anew."
+    )

@@ -1,0 +1,1 @@
+"""The rendered landmarks of the demo."""

@@ -1,0 +1,54 @@
+"""A pipeline's steps: side by side, skipped when done, ended together."""
+
+import json
+import time
+
+import pytest
+
+from pipeline import steps
+from pipeline.steps import StepError, Steps
+
+MODULE = """
+import sys, time
+from pathlib import Path
+name, *rest = sys.argv[1:]
+if name == "fail":
+    sys.exit("no such luck")
+time.sleep(float(rest[1]) if rest[1:] else 0)
+Path(rest[0]).write_text(name)
+"""
+
+
+@pytest.fixture
+def module(tmp_path, monkeypatch) -> str:
+    """A step's command that writes a file, or fails."""
+    (tmp_path / "worker.py").write_text(MODULE)
+    monkeypatch.setattr(steps, "_ROOT", tmp_path)
+    return "worker"
+
+
+def test_steps_run_once_and_are_timed(tmp_path, module):
+    made = [tmp_path / "a", tmp_path / "b"]
+    commands = [(module, path.name, path, 0.6) for path in made]
+    with Steps(tmp_path) as run:
+        run.run("both", commands, made, at_once=2)
+        first = run.seconds["both"]
+        made[0].write_text("kept")
+        made[1].unlink()
+        run.run("both", commands, made)
+    assert [path.read_text() for path in made] == ["kept", "b"]
+    assert 0.6 <= first < run.seconds["both"]
+    assert run.peak_rss_mib > 10
+    kept = json.loads((tmp_path / "seconds.json").read_text())
+    assert kept["seconds"] == run.seconds
+    assert Steps(tmp_path).seconds == run.seconds
+
+
+def test_a_failure_ends_the_others(tmp_path, module):
+    commands = [(module, "fail"), (module, "slow", tmp_path / "slow", 60)]
+    start = time.perf_counter()
+    with pytest.raises(StepError, match="worker fail"), Steps(tmp_path) as run:
+        run.run("doomed", commands, [tmp_path / "never", tmp_path / "slow"], at_once=2)
+    assert time.perf_counter() - start < 30
+    assert not (tmp_path / "slow").exists()
+    assert not (tmp_path / "seconds.json").exists()

@@ -1,0 +1,183 @@
+"""Files of weights that others wrote, read without executing them: .pth and .pt, .pdparams, .safetensors.
+
+What a file is, is told by its first bytes, not by its name. PyTorch writes a zip of a pickle and one file a storage, or
+(before 1.6, and torchvision's first weights still) five pickles and the storages behind them; Paddle writes one pickle of
+numpy arrays. All of them are read by `zoo.published.pickles`.
+"""
+
+import math
+import os
+import struct
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from zoo.checkpoint import read_tensors
+from zoo.errors import CheckpointError
+from zoo.published.pickles import Global, read_pickle
+
+_NESTED = ("state_dict_ema", "model_ema", "state_dict", "model", "model_state", "params", "net")
+"""Where training scripts put the tensors beside their other state, the averaged ones first (timm's own order)."""
+_LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
+_STORAGES = {
+    "FloatStorage": "<f4",
+    "DoubleStorage": "<f8",
+    "HalfStorage": "<f2",
+    "BFloat16Storage": "bfloat16",
+    "LongStorage": "<i8",
+    "IntStorage": "<i4",
+    "ShortStorage": "<i2",
+    "CharStorage": "<i1",
+    "ByteStorage": "<u1",
+    "BoolStorage": "|b1",
+}
+
+
+def read_published(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], str]:
+    """Every tensor of a file under the name that the file gives it, and the framework that wrote it.
+
+    Args:
+        path: a state dict, or a training script's checkpoint that holds one.
+
+    Returns:
+        Arrays of the file's own dtypes (bfloat16 as float32) in the file's own layout, and `torch` or `paddle`.
+
+    Raises:
+        CheckpointError: missing, cut off, not a file of weights, or one that could only be read by executing it.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"{path} does not exist; expected a .pth, .pdparams or .safetensors file")
+    if path.suffix.lower() == ".safetensors":
+        return read_tensors(path)[0], "torch"
+    try:
+        with open(path, "rb") as file:
+            start = file.read(4)
+            file.seek(0)
+            if start.startswith(b"PK"):
+                return _tensors(_read_zip(file)), "torch"
+            first = read_pickle(file)
+            if first == _LEGACY_MAGIC:
+                return _tensors(_read_legacy(file)), "torch"
+            return _tensors(first), "paddle"
+    except Exception as error:  # whatever a damaged file makes the readers of zips, pickles and arrays raise
+        raise CheckpointError(
+            f"{path} could not be read: {error}. Expected a state dict that torch.save or paddle.save wrote. "
+            "It may be cut off: fetch it again; or save its state dict with safetensors and import that."
+        ) from error
+
+
+def _tensors(value: Any) -> dict[str, np.ndarray]:
+    """The state dict in a file's value."""
+    if not isinstance(value, dict):
+        raise CheckpointError(f"it holds a {type(value).__name__} and not a state dict")
+    for key in _NESTED:
+        if isinstance(value.get(key), dict) and value[key]:
+            return _tensors(value[key])
+    found = {}
+    for name, item in value.items():
+        # Paddle may write a tensor as the pair of its own name and its values.
+        if isinstance(item, tuple) and len(item) == 2 and isinstance(item[0], str):
+            item = item[1]
+        if isinstance(item, np.ndarray) and isinstance(name, str):
+            found[name] = item
+    if not found:
+        raise CheckpointError(f"there are no tensors among {', '.join(map(str, list(value)[:5])) or 'nothing'}")
+    return found
+
+
+@dataclass(frozen=True)
+class _Storage:
+    """One flat array of PyTorch's; read when a tensor asks for it."""
+
+    read: Callable[[], np.ndarray]
+
+
+def _rebuild(storage: _Storage, offset: int, size: tuple, stride: tuple, *_: Any) -> np.ndarray:
+    """A tensor as a copy of its part of a storage, never of what lies beside it."""
+    flat = storage.read()
+    last = offset + sum((length - 1) * step for length, step in zip(size, stride, strict=True))
+    # A step of 0 would make more values than there are.
+    too_many = math.prod(size) > len(flat)
+    if min((offset, *size, *stride)) < 0 or (0 not in size and last >= len(flat)) or too_many:
+        raise CheckpointError(f"a tensor of {list(size)} lies outside its storage of {len(flat)} values")
+    strides = [step * flat.itemsize for step in stride]
+    return np.lib.stride_tricks.as_strided(flat[offset:], size, strides, writeable=False).copy()
+
+
+_TORCH = {
+    "torch._utils._rebuild_tensor_v2": _rebuild,
+    "torch._utils._rebuild_tensor": _rebuild,
+    "torch._utils._rebuild_parameter": lambda tensor, *_: tensor,
+}
+
+
+def _storage_type(kind: Any) -> str:
+    name = kind.name.rpartition(".")[2] if isinstance(kind, Global) else ""
+    if name not in _STORAGES:
+        raise CheckpointError(f"a tensor of {name or kind!r}, which holds no weights")
+    return _STORAGES[name]
+
+
+def _width(dtype: str) -> int:
+    """Bytes of one value."""
+    return 2 if dtype == "bfloat16" else np.dtype(dtype).itemsize
+
+
+def _values(raw: bytes, dtype: str) -> np.ndarray:
+    if dtype == "bfloat16":  # the upper half of a float32
+        return (np.frombuffer(raw, "<u2").astype(np.uint32) << 16).view(np.float32)
+    return np.frombuffer(raw, dtype)
+
+
+def _read_zip(file: BinaryIO) -> Any:
+    with zipfile.ZipFile(file) as archive:
+        pickled = next((name for name in archive.namelist() if name.endswith("/data.pkl")), None)
+        if pickled is None:
+            raise CheckpointError("the zip holds no data.pkl")
+        folder = pickled.removesuffix("/data.pkl")
+        order = f"{folder}/byteorder"
+        if order in archive.namelist() and archive.read(order) != b"little":
+            raise CheckpointError("it was written on a big-endian machine")
+
+        def storage(persistent: tuple) -> _Storage:
+            _, kind, key, _, count = persistent
+            dtype, entry = _storage_type(kind), archive.getinfo(f"{folder}/data/{key}")
+            expected = count * _width(dtype)
+            if entry.file_size != expected:
+                raise CheckpointError(f"the storage {key} has {entry.file_size} bytes, expected {expected}")
+            return _Storage(lambda: _values(archive.read(entry), dtype))
+
+        with archive.open(pickled) as data:
+            return read_pickle(data, _TORCH, storage)
+
+
+def _read_legacy(file: BinaryIO) -> Any:
+    """The rest of a file of PyTorch before 1.6, behind its magic number: the storages come after the tensors that use them."""
+    read_pickle(file)  # the protocol's version
+    read_pickle(file)  # the machine that wrote it
+    start = file.tell()
+    kinds: dict[str, str] = {}
+
+    def note(persistent: tuple) -> _Storage:
+        _, kind, key, _, _, view = persistent
+        if view is not None:
+            raise CheckpointError("a storage that is a view of another")
+        kinds[key] = _storage_type(kind)
+        return _Storage(lambda: np.empty(0))
+
+    # Once for the storages' types, with tensors of nothing; again when their values are known.
+    read_pickle(file, dict.fromkeys(_TORCH, lambda *_: None), note)
+    storages, length = {}, os.fstat(file.fileno()).st_size
+    for key in read_pickle(file):
+        (count,) = struct.unpack("<q", file.read(8))
+        size = count * _width(kinds[key])
+        if not 0 <= size <= length - file.tell():
+            raise CheckpointError(f"the storage {key} is cut off")
+        storages[key] = _values(file.read(size), kinds[key])
+    file.seek(start)
+    return read_pickle(file, _TORCH, lambda persistent: _Storage(lambda: storages[persistent[2]]))
