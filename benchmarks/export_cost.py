@@ -13,10 +13,10 @@ import tempfile
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-from export.tf22.runner import require_python
+from benchmarks.results_files import write_results
+from export.tf22 import require_python
 from pipeline.steps import StepError, Steps
 from zoo.command import log, run
-from zoo.files import write_json
 
 SECONDS = {"resnet50": 60, "resnest269": 240}
 """What the whole command may take on two cores."""
@@ -81,7 +81,7 @@ def main() -> None:
         "--models", nargs="+", default=["resnet50", "resnest50", "resnest269"], help="variants of the zoo"
     )
     parser.add_argument("--frameworks", nargs="+", default=FRAMEWORKS, choices=FRAMEWORKS)
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/export_cost.json"))
+    parser.add_argument("--out", type=Path, help="default: benchmarks/results/export_cost.json")
     arguments = parser.parse_args()
     require_python()  # without TensorFlow 2.2 an export does less than what is measured
     rows = []
@@ -89,9 +89,9 @@ def main() -> None:
         for framework in arguments.frameworks:
             with tempfile.TemporaryDirectory() as folder:
                 rows.append(measure(model, framework, Path(folder)))
-    write_json(arguments.out, rows)
+    out = write_results("export_cost", rows, arguments.out)
     print(table(rows))
-    print(arguments.out)
+    print(out)
 
 
 if __name__ == "__main__":

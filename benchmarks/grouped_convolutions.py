@@ -13,10 +13,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+from benchmarks.results_files import write_results
 from export import tf22
 from zoo.command import log, run
 from zoo.errors import MissingToolError
-from zoo.files import write_json
 
 WORKER = Path(__file__).with_name("grouped_convolutions_worker.py")
 LAYERS = [
@@ -49,17 +49,16 @@ def measure(python: str) -> list[dict]:
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/grouped_convolutions.json"))
+    parser.add_argument("--out", type=Path, help="default: benchmarks/results/grouped_convolutions.json")
     arguments = parser.parse_args()
     python = tf22.find_python()
     if python is None:
         raise MissingToolError("there is no TensorFlow 2.2 here: run `make tf22` first")
-    results = {"tf 2.2": measure(str(python)), "today's tf": measure(sys.executable)}
+    results = {"tf 2.2": measure(str(python)), "current tf": measure(sys.executable)}
     for name, rows in results.items():
         for row in rows:
             log(f"{name:10} {row['layer']} {row['channels']:5} channels, {row['side']:2} px: {row['ms']}")
-    write_json(arguments.out, results)
-    print(arguments.out)
+    print(write_results("grouped_convolutions", results, arguments.out))
 
 
 if __name__ == "__main__":

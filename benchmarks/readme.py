@@ -11,9 +11,9 @@ import argparse
 import json
 import re
 from pathlib import Path
-from typing import Any
 
 from benchmarks import export_cost, serving_tables
+from benchmarks.results_files import read_results
 from export.normal_form.rewrites import block_count
 from export.to_savedmodel import FRAMEWORKS
 from parity_tests.results_table import read
@@ -26,7 +26,6 @@ from zoo.variants import SPECS, VARIANTS
 from zoo.weights import parameters
 
 README = Path(__file__).resolve().parents[1] / "README.md"
-RESULTS = Path(__file__).resolve().parent / "results"
 
 
 def scores_table(runs: dict[str, dict]) -> str:
@@ -134,10 +133,6 @@ def replace_tables(text: str, tables: dict[str, str]) -> str:
     return text
 
 
-def _results(benchmark: str) -> Any:
-    return json.loads((RESULTS / f"{benchmark}.json").read_text(encoding="utf-8"))
-
-
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -149,9 +144,9 @@ def main() -> None:
         "models": models_table(rows),
         "parity": parity_table(rows),
         "full size": full_size_table(rows),
-        "grouped": grouped_table(_results("grouped_convolutions")),
-        "serving": serving_tables.table(_results("serving")),
-        "export cost": export_cost.table(_results("export_cost")),
+        "grouped": grouped_table(read_results("grouped_convolutions")),
+        "serving": serving_tables.table(read_results("serving")),
+        "export cost": export_cost.table(read_results("export_cost")),
     }
     paths = {"demo": arguments.demo, "photographs": arguments.photographs}
     runs = {name: json.loads(path.read_text()) for name, path in paths.items() if path}

@@ -21,11 +21,11 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.results_files import write_results
 from benchmarks.serving_contenders import PHOTO, SIZE, Contender, contenders, environments, write_inputs
 from benchmarks.serving_process import Worker
 from benchmarks.serving_tables import PHOTO_CASE, table
 from zoo.command import log, run
-from zoo.files import write_json
 from zoo.signature import CONTEST_SIGNATURE
 from zoo.variants import get_spec
 
@@ -104,9 +104,11 @@ def _require_same(rows: list[dict], outputs: dict[int, np.ndarray]) -> None:
 
 
 def machine() -> dict:
-    """What of the machine bears on the times."""
-    flags = Path("/proc/cpuinfo")
-    return {"cores": os.cpu_count(), "avx512": flags.is_file() and "avx512f" in flags.read_text(encoding="utf-8")}
+    """What affects the times: cores, the processor's name, and whether it has what turns oneDNN on in TensorFlow."""
+    path = Path("/proc/cpuinfo")
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    name = next((line.partition(": ")[2] for line in text.splitlines() if line.startswith("model name")), "unknown")
+    return {"cores": os.cpu_count(), "processor": name, "avx512": "avx512f" in text, "vnni": "avx512_vnni" in text}
 
 
 def main() -> None:
@@ -116,7 +118,7 @@ def main() -> None:
     parser.add_argument("--batches", nargs="+", type=int, default=[1, 2, 8], help="pictures at a time")
     parser.add_argument("--rounds", type=int, default=30, help="times that everybody is asked")
     parser.add_argument("--work", type=Path, help="folder of exports and conversions, kept and used again")
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/serving.json"))
+    parser.add_argument("--out", type=Path, help="default: benchmarks/results/serving.json")
     arguments = parser.parse_args()
     environments()  # a missing one is said before anything is exported
     results = {"machine": machine(), "rounds": arguments.rounds, "size": SIZE, "photo": PHOTO, "models": {}}
@@ -124,9 +126,9 @@ def main() -> None:
         work = (arguments.work or Path(temporary)).absolute()
         for model in arguments.models:
             results["models"][model] = time_model(model, arguments.batches, arguments.rounds, work / model)
-    write_json(arguments.out, results)
+    out = write_results("serving", results, arguments.out)
     print(table(results))
-    print(arguments.out)
+    print(out)
 
 
 if __name__ == "__main__":

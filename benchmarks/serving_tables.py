@@ -3,7 +3,7 @@
 import textwrap
 from dataclasses import dataclass
 
-TF22, TODAY, NOBUCO_TF = "tf 2.2", "today's tf", "tf 2.15"
+TF22, TODAY, NOBUCO_TF = "tf 2.2", "current tf", "tf 2.15"
 PHOTO_CASE = "photo"
 """The case of one uint8 photograph through the contest's signature; every other case is a batch size."""
 CONTEST_IMAGES = 880_000
@@ -126,7 +126,7 @@ def _verdict(ratio: float | None, at_most: float) -> str:
 
 
 def _place(row: dict) -> str:
-    """`today's tf` and the like with its version, where the process got as far as to tell it."""
+    """`current tf` and the like with its version, where the process got as far as to tell it."""
     version = row["versions"].get("tensorflow") or next(iter(row["versions"].values()), None)
     if "tf" in row["where"].split():
         return f"TensorFlow {version or row['where'].removeprefix('tf ')}"

@@ -26,15 +26,16 @@ SIZE, CHECK_SIZES = 224, (448, 512)
 
 
 def measure(model: str, framework: str) -> list[dict]:
-    """The rows of one export; "size" is the side in pixels of most of its images."""
+    """The rows of one export; each with the side in pixels of its images."""
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = Path(folder, "model.safetensors")
         save_checkpoint(checkpoint, random_checkpoint(get_spec(model), seed=1, framework=framework))
         rows = to_savedmodel(checkpoint, Path(folder, "out"), size=SIZE, check_sizes=CHECK_SIZES)
-        size = Path(folder, "out", "saved_model", "saved_model.pb").stat().st_size
-    # A row of another size says so behind the model's name.
-    sides = [int(row.model.partition(", ")[2].removesuffix(" px") or SIZE) for row in rows]
-    return [csv_row(row, model, "full size", framework, side, size) for row, side in zip(rows, sides, strict=True)]
+        saved_model = Path(folder, "out", "saved_model")
+        # A row of another size says so behind the model's name.
+        sides = [int(row.model.partition(", ")[2].removesuffix(" px") or SIZE) for row in rows]
+        rows_and_sides = zip(rows, sides, strict=True)
+        return [csv_row(row, model, "full size", framework, side, saved_model) for row, side in rows_and_sides]
 
 
 def main() -> None:

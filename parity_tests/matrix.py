@@ -99,9 +99,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         found = measure(Path(folder), arguments.models)
         for (name, framework), rows in found.items():
-            pb = Path(folder, f"{name}_{framework}", "saved_model", "saved_model.pb")
-            size = SMALL_SPECS[name].preprocess.size
-            merge([csv_row(row, name, "small", framework, size, pb.stat().st_size) for row in rows], arguments.out)
+            saved_model, size = Path(folder, f"{name}_{framework}", "saved_model"), SMALL_SPECS[name].preprocess.size
+            merge([csv_row(row, name, "small", framework, size, saved_model) for row in rows], arguments.out)
             log("\n".join(map(str, rows)))
     print(arguments.out)
 

@@ -1,21 +1,32 @@
-"""parity_tests/results/parity.csv: every measured arrow of every network, small and full-size; the README is made from it."""
+"""parity_tests/results/parity.csv: every measured arrow of every network, small and full-size, and the code that made it."""
 
 import csv
 from pathlib import Path
 
 from export.parity.rows import Row
+from parity_tests.provenance import PARITY, made_by
 from zoo.files import new_file
 
 RESULTS = Path(__file__).with_name("results") / "parity.csv"
 KEY = ("model", "network", "framework")
-COLUMNS = (*KEY, "size", "arrow", "max_abs", "cosine", "tolerance", "saved_model_mb")
+COLUMNS = (*KEY, "size", "arrow", "max_abs", "cosine", "tolerance", "saved_model_mb", "commit", "code")
 
 
-def csv_row(row: Row, model: str, network: str, framework: str, size: int, saved_model_bytes: int) -> dict[str, str]:
-    """One line: `network` is "full size" or "small", `size` the side in pixels of the images."""
+def csv_row(row: Row, model: str, network: str, framework: str, size: int, saved_model: Path) -> dict[str, str]:
+    """One line of the table.
+
+    Args:
+        row: the measured arrow.
+        model: a variant.
+        network: "full size" or "small".
+        framework: whose exporter was used.
+        size: side in pixels of the images.
+        saved_model: its folder, whose files' sizes are added up.
+    """
     figures = {"max_abs": f"{row.max_abs:.2e}", "cosine": f"{row.cosine:.12f}", "tolerance": f"{row.tolerance:.0e}"}
     place = {"model": model, "network": network, "framework": framework, "size": str(size), "arrow": row.arrow}
-    return place | figures | {"saved_model_mb": f"{saved_model_bytes / 1e6:.1f}"}
+    stored = sum(path.stat().st_size for path in saved_model.rglob("*") if path.is_file())
+    return place | figures | {"saved_model_mb": f"{stored / 1e6:.1f}"} | made_by(PARITY)
 
 
 def merge(rows: list[dict[str, str]], path: Path = RESULTS) -> None:

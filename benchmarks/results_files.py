@@ -1,0 +1,34 @@
+"""benchmarks/results/<name>.json: what a benchmark measured, with the commit and the code that made it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from parity_tests.provenance import EXPORTED, made_by
+from zoo.files import write_json
+
+FOLDER = Path(__file__).resolve().with_name("results")
+TRAINED = (
+    *("training/loop.py", "training/recipes.py", "training/batches.py", "training/augment.py"),
+    *("torch_models/train.py", "paddle_models/train.py", "retrieval/search.py", "retrieval/metrics.py"),
+)
+CODE: dict[str, tuple[str, ...]] = {
+    "serving": (*EXPORTED, "benchmarks/serving*.py"),
+    "export_cost": (*EXPORTED, "export/to_savedmodel.py", "benchmarks/export_cost.py"),
+    "grouped_convolutions": ("export/normal_form/grouped.py", "benchmarks/grouped_convolutions*.py"),
+    "demo": (*EXPORTED, *TRAINED, "retrieval/demo/*.py"),
+    "photographs": (*EXPORTED, *TRAINED),
+}
+"""The code that each file's figures depend on; `tests/architecture/test_figures.py` compares its hash."""
+
+
+def write_results(name: str, results: Any, path: Path | None = None) -> Path:
+    """Writes `results` with its provenance; returns the path, by default benchmarks/results/<name>.json."""
+    path = path or FOLDER / f"{name}.json"
+    write_json(path, {"made_by": made_by(CODE[name]), "results": results})
+    return path
+
+
+def read_results(name: str) -> Any:
+    """What `write_results` stored, without its provenance."""
+    return json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))["results"]
