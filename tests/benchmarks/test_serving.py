@@ -65,7 +65,7 @@ def test_a_peer_without_times_has_no_ratio(results: dict) -> None:
 
 def test_the_tables_say_met_missed_and_why_there_is_no_time(results: dict) -> None:
     found = table(results)
-    assert "| resnet50 | today's tf | keras.applications in today's tf | 0.60 | 0.60 met | 0.80 **missed** |" in found
+    assert "| resnet50 | current tf | keras.applications in current tf | 0.60 | 0.60 met | 0.80 **missed** |" in found
     assert "| resnet50 | keras.applications, frozen | TensorFlow 2.19.1 | 50 (55) | 300 (330) |  |" in found
     assert r"| resnest50 | onnx2tf alone | TensorFlow 2.2.0 | – | – | no such \| operator |" in found
 
