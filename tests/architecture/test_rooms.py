@@ -1,6 +1,7 @@
 """The rules that keep the house livable, read from the imports themselves."""
 
 import ast
+import graphlib
 import re
 import subprocess
 from pathlib import Path
@@ -37,6 +38,74 @@ def _imports(path: Path, inside_functions: bool) -> set[str]:
                 {node.module} if node.module not in ROOMS else {f"{node.module}.{alias.name}" for alias in node.names}
             )
     return found
+
+
+MODULES = {
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+    for room in sorted(ROOMS)
+    for path in sorted((ROOT / room).rglob("*.py"))
+}
+
+
+def _module(name: str) -> str | None:
+    """The module of ours that an imported name is or lies in."""
+    while name and name not in MODULES:
+        name = name.rpartition(".")[0]
+    return name or None
+
+
+def _imported_names(path: Path) -> set[str]:
+    """Every dotted name that a file imports, inside functions too, as `package.module.name`."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def _circle(arrows: dict[str, set[str]]) -> list[str] | None:
+    """Names that import each other in a circle, or None."""
+    try:
+        graphlib.TopologicalSorter(arrows).prepare()
+    except graphlib.CycleError as error:
+        return error.args[1]
+    return None
+
+
+def _arrows() -> dict[str, set[str]]:
+    """{module: modules of ours that it imports}."""
+    return {
+        name: {module for imported in _imported_names(path) if (module := _module(imported)) and module != name}
+        for name, path in MODULES.items()
+    }
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    # A package's __init__ re-exports its modules, which import each other by their own names.
+    arrows = {name: {m for m in found if not name.startswith(f"{m}.")} for name, found in _arrows().items()}
+    assert _circle(arrows) is None
+
+
+def test_no_rooms_import_each_other_in_a_circle():
+    """A room is a top-level package, or a sub-package of `export` or `retrieval`."""
+
+    def room(module: str) -> str:
+        first, *rest = module.split(".")
+        inner = f"{first}.{rest[0]}" if rest and first in ("export", "retrieval") else first
+        return inner if (ROOT / inner.replace(".", "/")).is_dir() else first
+
+    arrows: dict[str, set[str]] = {}
+    for module, found in _arrows().items():
+        arrows.setdefault(room(module), set()).update({room(name) for name in found} - {room(module)})
+    # The commands at the door of a room call its wings; a wing may use a file at the door only if that imports no wing.
+    assert _circle({name: found - {name.partition(".")[0]} for name, found in arrows.items()}) is None
+
+
+def test_a_circle_is_seen():
+    assert _circle({"a": {"b"}, "b": {"c"}, "c": {"a"}})
+    assert _circle({"a": {"b"}, "b": {"c"}, "c": set()}) is None
 
 
 @pytest.mark.parametrize("room", MAY_IMPORT)
