@@ -7,9 +7,7 @@ from paddle import Tensor, nn
 from paddle.nn import functional
 
 from paddle_models.layers import unit_norm
-
-# Keeps the sine's gradient finite where a descriptor coincides with its class weight.
-SINE_EPSILON = 1e-7
+from zoo.constants import NORM_EPSILON, SINE_EPSILON
 
 
 class ArcMargin(nn.Layer):
@@ -56,7 +54,7 @@ class ArcMargin(nn.Layer):
 
     def cosine(self, descriptors: Tensor) -> Tensor:
         """float [N, classes]: the cosine to each class' nearest centre."""
-        cosine = unit_norm(descriptors) @ unit_norm(self.weight).T
+        cosine = unit_norm(descriptors, NORM_EPSILON) @ unit_norm(self.weight, NORM_EPSILON).T
         if self.sub_centers == 1:
             return cosine
         return cosine.reshape([len(descriptors), -1, self.sub_centers]).max(axis=2)

@@ -1,16 +1,11 @@
 """Layers that Paddle does not bring: split attention, squeeze-and-excitation, IBN-a, the poolings, the neck."""
 
-from functools import reduce
-from operator import add, mul
-
 import paddle
 from paddle import Tensor, nn
 from paddle.nn import functional
 
+from zoo.constants import GEM_EPSILON
 from zoo.specs import HeadSpec
-
-GEM_EPSILON = 1e-6
-NORM_EPSILON = 1e-12
 
 
 def convolution(
@@ -45,14 +40,13 @@ class InstanceBatchNorm(nn.Layer):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.half = channels // 2
-        self.rest = channels - self.half
-        self.IN = nn.InstanceNorm2D(self.half)
-        self.BN = nn.BatchNorm2D(self.rest)
+        self.widths = [channels // 2, channels - channels // 2]
+        self.IN = nn.InstanceNorm2D(self.widths[0])
+        self.BN = nn.BatchNorm2D(self.widths[1])
 
     def forward(self, features: Tensor) -> Tensor:
-        first, second = paddle.split(features, [self.half, self.rest], axis=1)
-        return paddle.concat((self.IN(first), self.BN(second)), axis=1)
+        parts = paddle.split(features, self.widths, axis=1)
+        return paddle.concat((self.IN(parts[0]), self.BN(parts[1])), axis=1)
 
 
 class SqueezeExcitation(nn.Layer):
@@ -87,9 +81,15 @@ class SplitAttention(nn.Layer):
 
     def forward(self, features: Tensor) -> Tensor:
         splits = paddle.split(self.act0(self.bn0(self.conv(features))), self.radix, axis=1)
-        pooled = reduce(add, splits).mean((2, 3), keepdim=True)
+        total = splits[0]
+        for index in range(1, self.radix):
+            total = total + splits[index]
+        pooled = total.mean((2, 3), keepdim=True)
         weights = self._softmax(self.fc2(self.act1(self.bn1(self.fc1(pooled)))))
-        return reduce(add, map(mul, splits, weights))
+        weighted = splits[0] * weights[0]
+        for index in range(1, self.radix):
+            weighted = weighted + splits[index] * weights[index]
+        return weighted
 
     def _softmax(self, logits: Tensor) -> list[Tensor]:
         """Logits [N, cardinality · radix · c, 1, 1] → one weight [N, channels, 1, 1] a split; radix 1 is a sigmoid."""
@@ -110,11 +110,12 @@ class GeneralisedMean(nn.Layer):
         super().__init__()
         initial = nn.initializer.Constant(p)
         self.p = self.create_parameter([1], default_initializer=initial) if learned else p
+        self.epsilon = GEM_EPSILON
 
     def forward(self, features: Tensor) -> Tensor:
         # Paddle rounds a plain number that it raises to to float32, in a float64 network too.
         p = self.p if isinstance(self.p, Tensor) else paddle.full([1], self.p, features.dtype)
-        return features.clip(min=GEM_EPSILON).pow(p).mean((2, 3)).pow(1 / p)
+        return features.clip(min=self.epsilon).pow(p).mean((2, 3)).pow(1 / p)
 
 
 class AveragePool(nn.Layer):
@@ -131,17 +132,11 @@ class MaxPool(nn.Layer):
         return features.max((2, 3))
 
 
-class ConcatenatedPool(nn.Layer):
+class ConcatenatedPool(nn.LayerDict):
     """Two poolings side by side. Input: float [N, C, H, W]; output: float [N, 2 · C]."""
 
-    def __init__(self, pools: dict[str, nn.Layer]) -> None:
-        super().__init__()
-        self.names = tuple(pools)
-        for name, pool in pools.items():
-            self.add_sublayer(name, pool)
-
     def forward(self, features: Tensor) -> Tensor:
-        return paddle.concat([getattr(self, name)(features) for name in self.names], axis=1)
+        return paddle.concat([pool(features) for pool in self.values()], axis=1)
 
 
 def global_pool(head: HeadSpec) -> nn.Layer:
@@ -168,6 +163,6 @@ class Neck(nn.Layer):
         return self.linear(self.bn(features)) if self.bn_first else self.bn(self.linear(features))
 
 
-def unit_norm(vectors: Tensor) -> Tensor:
-    """Rows of [N, D] divided by their Euclidean norm; a row of zeros stays zero."""
-    return vectors / vectors.square().sum(axis=1, keepdim=True).sqrt().clip(min=NORM_EPSILON)
+def unit_norm(vectors: Tensor, epsilon: float) -> Tensor:
+    """Rows of [N, D] divided by their Euclidean norm, or by `epsilon` if that is larger: a row of zeros stays zero."""
+    return vectors / vectors.square().sum(axis=1, keepdim=True).sqrt().clip(min=epsilon)

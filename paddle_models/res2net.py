@@ -42,11 +42,14 @@ class Res2NetBottleneck(nn.Layer):
         self.act3 = nn.ReLU()
 
     def forward(self, features: Tensor) -> Tensor:
-        *splits, last = paddle.split(self.act1(self.bn1(self.conv1(features))), self.scale, axis=1)
-        convolved: list[Tensor] = []
-        for index, split in enumerate(splits):
-            if self.hierarchy and convolved:
-                split = split + convolved[-1]
-            convolved.append(self.acts[index](self.bns[index](self.convs[index](split))))
-        residual = self.bn3(self.conv3(paddle.concat([*convolved, self.pool(last)], axis=1)))
+        splits = paddle.split(self.act1(self.bn1(self.conv1(features))), self.scale, axis=1)
+        outputs: list[Tensor] = []
+        # No `strict=`: Paddle's compiler of Python does not know it.
+        for index, (conv, bn, act) in enumerate(zip(self.convs, self.bns, self.acts)):  # noqa: B905
+            split = splits[index]
+            if self.hierarchy and index > 0:
+                split = split + outputs[-1]
+            outputs.append(act(bn(conv(split))))
+        outputs.append(self.pool(splits[-1]))
+        residual = self.bn3(self.conv3(paddle.concat(outputs, axis=1)))
         return self.act3(residual + self.downsample(features))

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from parity_tests import oracle
+from zoo.constants import NORM_EPSILON
 from zoo.specs import BackboneSpec, HeadSpec
 
 FLOAT64 = 1e-10
@@ -135,7 +136,7 @@ def test_neck(side, neck, bias):
 
 def test_unit_norm_keeps_zero(side):
     x = np.array([[3.0, 4.0], [0.0, 0.0], [1e-20, 0.0]])
-    found = side.run(side.layers.unit_norm, x)
+    found = side.run(lambda rows: side.layers.unit_norm(rows, NORM_EPSILON), x)
     np.testing.assert_allclose(found[0], [0.6, 0.8], rtol=0, atol=1e-15)
     assert np.isfinite(found).all()
     assert (found[1] == 0).all()

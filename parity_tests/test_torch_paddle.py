@@ -1,9 +1,5 @@
 """torch ↔ paddle: the same weights give the same descriptors and intermediates; `test_training.py` trains them."""
 
-import ast
-import inspect
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -95,29 +91,3 @@ def test_the_planted_swap_is_seen(network_inputs):
     ours = torch_models.embedder.intermediates(whole, images)["descriptor"]
     theirs = paddle_models.embedder.intermediates(planted, images)["descriptor"]
     assert not parity.measure("torch ↔ paddle", "planted", {"x": ours}, {"x": theirs}).passed
-
-
-def test_the_packages_mirror_each_other():
-    """The same files, and in each the same public names with the same parameters."""
-    ours, theirs = (Path(inspect.getfile(package)).parent for package in (torch_models, paddle_models))
-    assert {path.name for path in ours.glob("*.py")} == {path.name for path in theirs.glob("*.py")}
-    for path in ours.glob("*.py"):
-        left, right = (_public(folder / path.name) for folder in (ours, theirs))
-        left.pop("canonical_tensors", None), right.pop("canonical_tensors", None)
-        only = set(left) ^ set(right)
-        assert only <= {"to_paddle", "from_paddle"}, f"{path.name}: {only}"
-        for name in left.keys() & right.keys():
-            assert left[name] == right[name], f"{path.name}: {name}"
-
-
-def _public(path: Path) -> dict[str, list[str]]:
-    """Public functions, classes and methods of a file with the names of their parameters."""
-    found = {}
-    for node in ast.parse(path.read_text(encoding="utf-8")).body:
-        if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
-            found[node.name] = [argument.arg for argument in node.args.args]
-        elif isinstance(node, ast.ClassDef):
-            for item in node.body:
-                if isinstance(item, ast.FunctionDef) and (item.name == "__init__" or not item.name.startswith("_")):
-                    found[f"{node.name}.{item.name}"] = [argument.arg for argument in item.args.args]
-    return found

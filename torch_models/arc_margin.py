@@ -7,9 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from torch_models.layers import unit_norm
-
-# Keeps the sine's gradient finite where a descriptor coincides with its class weight.
-SINE_EPSILON = 1e-7
+from zoo.constants import NORM_EPSILON, SINE_EPSILON
 
 
 class ArcMargin(nn.Module):
@@ -55,7 +53,7 @@ class ArcMargin(nn.Module):
 
     def cosine(self, descriptors: Tensor) -> Tensor:
         """float [N, classes]: the cosine to each class' nearest centre."""
-        cosine = unit_norm(descriptors) @ unit_norm(self.weight).T
+        cosine = unit_norm(descriptors, NORM_EPSILON) @ unit_norm(self.weight, NORM_EPSILON).T
         if self.sub_centers == 1:
             return cosine
         return cosine.reshape(len(descriptors), -1, self.sub_centers).amax(dim=2)

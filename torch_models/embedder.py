@@ -1,5 +1,7 @@
 """The whole network: image batch → backbone → pooling → neck → unit-norm descriptor."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -8,7 +10,8 @@ from torch.utils.hooks import RemovableHandle
 from torch_models.layers import Neck, global_pool, unit_norm
 from torch_models.res2net import Res2NetBottleneck
 from torch_models.resnest import SplitAttentionBottleneck
-from torch_models.resnet import BasicBlock, Bottleneck, ResNet
+from torch_models.resnet import LAYERS, BasicBlock, Bottleneck, ResNet
+from zoo.constants import NORM_EPSILON
 from zoo.specs import ModelSpec
 
 BLOCKS = {
@@ -20,8 +23,10 @@ BLOCKS = {
 
 
 class Embedder(nn.Module):
-    """Input float [N, 3, H, W], normalised (`zoo.preprocess`); output: descriptors float [N, D], of unit norm but where
-    the spec says otherwise.
+    """A whole network of the zoo.
+
+    Input: float [N, 3, H, W], normalised (`zoo.preprocess`), H and W of at least 32. Output: descriptors float [N, D],
+    D = `spec.head.embedding_size`, of unit norm unless `spec.head.l2` is off.
     """
 
     def __init__(self, spec: ModelSpec) -> None:
@@ -31,17 +36,33 @@ class Embedder(nn.Module):
         self.pool = global_pool(head)
         self.neck = nn.Identity() if head.neck == "none" else Neck(spec.features, head)
         self.l2 = head.l2
+        self.epsilon = NORM_EPSILON
 
     def forward(self, images: Tensor) -> Tensor:
         embedding = self.neck(self.pool(self.backbone(images)))
-        return unit_norm(embedding) if self.l2 else embedding
+        return unit_norm(embedding, self.epsilon) if self.l2 else embedding
+
+    def features(self, images: Tensor, layers: Sequence[str] = LAYERS) -> dict[str, Tensor]:
+        """The backbone's feature maps by layer, as timm's `features_only` returns them (`ResNet.features`).
+
+        Args:
+            images: float [N, 3, H, W], normalised.
+            layers: some of layer1, layer2, layer3, layer4; nothing behind the last of them is computed.
+
+        Returns:
+            {layer: float [N, C, H / stride, W / stride]} with strides of 4, 8, 16 and 32, sizes rounded up.
+
+        Raises:
+            SpecError: there is no such layer.
+        """
+        return self.backbone.features(images, layers)
 
 
 def intermediates(model: nn.Module, images: np.ndarray) -> dict[str, np.ndarray]:
     """The output of every named module for one batch, in the order of the forward pass; `descriptor` is the last.
 
     Args:
-        model: put into evaluation mode.
+        model: it is switched to evaluation mode.
         images: float [N, 3, H, W], normalised.
     """
     outputs: dict[str, np.ndarray] = {}

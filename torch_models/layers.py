@@ -1,15 +1,10 @@
 """Layers that PyTorch does not bring: split attention, squeeze-and-excitation, IBN-a, the poolings, the neck."""
 
-from functools import reduce
-from operator import add, mul
-
 import torch
 from torch import Tensor, nn
 
+from zoo.constants import GEM_EPSILON
 from zoo.specs import HeadSpec
-
-GEM_EPSILON = 1e-6
-NORM_EPSILON = 1e-12
 
 
 def convolution(
@@ -42,14 +37,13 @@ class InstanceBatchNorm(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.half = channels // 2
-        self.rest = channels - self.half
-        self.IN = nn.InstanceNorm2d(self.half, affine=True)
-        self.BN = nn.BatchNorm2d(self.rest)
+        self.widths = [channels // 2, channels - channels // 2]
+        self.IN = nn.InstanceNorm2d(self.widths[0], affine=True)
+        self.BN = nn.BatchNorm2d(self.widths[1])
 
     def forward(self, features: Tensor) -> Tensor:
-        first, second = features.split((self.half, self.rest), dim=1)
-        return torch.cat((self.IN(first), self.BN(second)), dim=1)
+        parts = features.split(self.widths, dim=1)
+        return torch.cat((self.IN(parts[0]), self.BN(parts[1])), dim=1)
 
 
 class SqueezeExcitation(nn.Module):
@@ -84,17 +78,23 @@ class SplitAttention(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         splits = self.act0(self.bn0(self.conv(features))).split(self.channels, dim=1)
-        pooled = reduce(add, splits).mean((2, 3), keepdim=True)
+        total = splits[0]
+        for index in range(1, self.radix):
+            total = total + splits[index]
+        pooled = total.mean((2, 3), keepdim=True)
         weights = self._softmax(self.fc2(self.act1(self.bn1(self.fc1(pooled)))))
-        return reduce(add, map(mul, splits, weights))
+        weighted = splits[0] * weights[0]
+        for index in range(1, self.radix):
+            weighted = weighted + splits[index] * weights[index]
+        return weighted
 
-    def _softmax(self, logits: Tensor) -> tuple[Tensor, ...]:
+    def _softmax(self, logits: Tensor) -> list[Tensor]:
         """Logits [N, cardinality · radix · c, 1, 1] → one weight [N, channels, 1, 1] a split; radix 1 is a sigmoid."""
         if self.radix == 1:
-            return (logits.sigmoid(),)
+            return [logits.sigmoid()]
         logits = logits.reshape(-1, self.cardinality, self.radix, self.channels // self.cardinality)
         weights = logits.transpose(1, 2).softmax(dim=1).reshape(-1, self.radix * self.channels, 1, 1)
-        return weights.split(self.channels, dim=1)
+        return weights.split(self.channels, dim=1)  # TorchScript has a list here, Python a tuple
 
 
 class GeneralisedMean(nn.Module):
@@ -106,9 +106,10 @@ class GeneralisedMean(nn.Module):
     def __init__(self, p: float, learned: bool) -> None:
         super().__init__()
         self.p = nn.Parameter(torch.full((1,), p)) if learned else p
+        self.epsilon = GEM_EPSILON
 
     def forward(self, features: Tensor) -> Tensor:
-        return features.clamp(min=GEM_EPSILON).pow(self.p).mean((2, 3)).pow(1 / self.p)
+        return features.clamp(min=self.epsilon).pow(self.p).mean((2, 3)).pow(1 / self.p)
 
 
 class AveragePool(nn.Module):
@@ -125,17 +126,11 @@ class MaxPool(nn.Module):
         return features.amax((2, 3))
 
 
-class ConcatenatedPool(nn.Module):
+class ConcatenatedPool(nn.ModuleDict):
     """Two poolings side by side. Input: float [N, C, H, W]; output: float [N, 2 · C]."""
 
-    def __init__(self, pools: dict[str, nn.Module]) -> None:
-        super().__init__()
-        self.names = tuple(pools)
-        for name, pool in pools.items():
-            self.add_module(name, pool)
-
     def forward(self, features: Tensor) -> Tensor:
-        return torch.cat([getattr(self, name)(features) for name in self.names], dim=1)
+        return torch.cat([pool(features) for pool in self.values()], dim=1)
 
 
 def global_pool(head: HeadSpec) -> nn.Module:
@@ -162,6 +157,6 @@ class Neck(nn.Module):
         return self.linear(self.bn(features)) if self.bn_first else self.bn(self.linear(features))
 
 
-def unit_norm(vectors: Tensor) -> Tensor:
-    """Rows of [N, D] divided by their Euclidean norm; a row of zeros stays zero."""
-    return vectors / vectors.square().sum(dim=1, keepdim=True).sqrt().clamp(min=NORM_EPSILON)
+def unit_norm(vectors: Tensor, epsilon: float) -> Tensor:
+    """Rows of [N, D] divided by their Euclidean norm, or by `epsilon` if that is larger: a row of zeros stays zero."""
+    return vectors / vectors.square().sum(dim=1, keepdim=True).sqrt().clamp(min=epsilon)

@@ -6,10 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from torch_models.arc_margin import ArcMargin, add_angle, with_target
+from zoo.constants import MOVING_AVERAGE, first_adaptive_scale
 from zoo.specs import LossSpec
-
-MOVING_AVERAGE = 0.99
-"""CurricularFace's momentum (arXiv 2004.00288, §3.2)."""
 
 
 class CosFace(ArcMargin):
@@ -51,7 +49,7 @@ class AdaCos(ArcMargin):
 
     def __init__(self, classes: int, embedding_size: int) -> None:
         super().__init__(classes, embedding_size, scale=1.0)
-        self.register_buffer("adaptive_scale", torch.full((1,), math.sqrt(2) * math.log(max(classes - 1, 2))))
+        self.register_buffer("adaptive_scale", torch.full((1,), first_adaptive_scale(classes)))
 
     def forward(self, descriptors: Tensor, labels: Tensor, margin: float) -> Tensor:
         """Logits float [N, classes] of descriptors [N, embedding_size] and labels int64 [N]; the margin is not used."""

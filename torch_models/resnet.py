@@ -1,9 +1,15 @@
-"""ResNet and what grew from it (arXiv 1512.03385, 1812.01187, 1611.05431, 1709.01507, 1807.09441)."""
+"""ResNet and its descendants (arXiv 1512.03385, 1812.01187, 1611.05431, 1709.01507, 1807.09441)."""
+
+from collections.abc import Sequence
 
 from torch import Tensor, nn
 
 from torch_models.layers import SqueezeExcitation, convolution, first_norm, shortcut_pool
+from zoo.errors import SpecError
 from zoo.specs import BackboneSpec
+
+LAYERS = ("layer1", "layer2", "layer3", "layer4")
+"""The four parts of the network, behind each of which `features` can return the map."""
 
 
 class BasicBlock(nn.Module):
@@ -89,9 +95,36 @@ class ResNet(nn.Module):
         features = self.maxpool(self.act1(self.bn1(self.conv1(images))))
         return self.layer4(self.layer3(self.layer2(self.layer1(features))))
 
+    def features(self, images: Tensor, layers: Sequence[str] = LAYERS) -> dict[str, Tensor]:
+        """The feature maps that the named layers return; nothing behind the last of them is computed.
+
+        Args:
+            images: float [N, 3, H, W], normalised.
+            layers: some of `LAYERS`.
+
+        Returns:
+            In the order of the network: layer1 float [N, C1, H / 4, W / 4], layer2 [N, C2, H / 8, W / 8],
+            layer3 [N, C3, H / 16, W / 16], layer4 [N, C4, H / 32, W / 32], sizes rounded up; the channels are
+            `BackboneSpec.planes`, times its `expansion`.
+
+        Raises:
+            SpecError: there is no such layer.
+        """
+        if unknown := sorted(set(layers) - set(LAYERS)):
+            raise SpecError(f"unknown layer {unknown[0]!r}; expected some of {', '.join(LAYERS)}")
+        maps: dict[str, Tensor] = {}
+        features = self.maxpool(self.act1(self.bn1(self.conv1(images))))
+        for name in LAYERS:
+            if len(maps) == len(set(layers)):
+                break
+            features = getattr(self, name)(features)
+            if name in layers:
+                maps[name] = features
+        return maps
+
 
 def squeeze_excitation(spec: BackboneSpec, planes: int) -> nn.Module:
-    """The block's squeeze-and-excitation, or nothing."""
+    """The block's squeeze-and-excitation, or an identity if the spec has none."""
     if not spec.squeeze_excitation:
         return nn.Identity()
     return SqueezeExcitation(planes * spec.expansion, spec.squeezed(planes))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-NORM_EPSILON = 1e-12
+from zoo.constants import NORM_EPSILON
 
 
 @dataclass(frozen=True)

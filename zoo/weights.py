@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from zoo.constants import first_adaptive_scale
 from zoo.specs import BackboneSpec, ModelSpec
 
 Shape = tuple[int, ...]
@@ -162,7 +163,7 @@ def initial_weights(spec: ModelSpec, class_counts: Sequence[int], seed: int) -> 
         elif name.endswith(".class_margin"):
             value = dynamic_margins(class_counts)
         elif name.endswith(".adaptive_scale"):
-            value = np.full(shape, np.sqrt(2) * np.log(max(len(class_counts) - 1, 2)))
+            value = np.full(shape, first_adaptive_scale(len(class_counts)))
         elif len(shape) == 4:
             value = random.normal(0, np.sqrt(2 / (shape[0] * shape[2] * shape[3])), shape)
         elif len(shape) == 2:

@@ -9,9 +9,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from zoo.constants import SQUARED_NORM_EPSILON
 from zoo.errors import ExportError
 from zoo.signature import batch_input, read_batch_input
-from zoo.tolerances import NORM_EPSILON
 
 NORMS = ("constant", "l2", "none")
 
@@ -39,7 +39,7 @@ class NumpyArrays:
     @staticmethod
     def unit(values: np.ndarray) -> np.ndarray:
         """Each row divided by its Euclidean norm."""
-        return values / np.sqrt(np.maximum((values**2).sum(axis=1, keepdims=True), np.float32(NORM_EPSILON)))
+        return values / np.sqrt(np.maximum((values**2).sum(axis=1, keepdims=True), np.float32(SQUARED_NORM_EPSILON)))
 
 
 @dataclass(frozen=True)

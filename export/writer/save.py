@@ -17,9 +17,9 @@ from export.quiet_tensorflow import quiet_stderr
 from export.writer.combine import Serving
 from export.writer.graph import PIXELS, NetworkGraph
 from export.writer.member import FUNCTION, VARIABLES, Network, read_saved_model
+from zoo.constants import SQUARED_NORM_EPSILON
 from zoo.errors import ExportError
 from zoo.signature import BATCH_SIGNATURE, CONTEST_INPUT, CONTEST_SIGNATURE, DESCRIPTOR, read_batch_input
-from zoo.tolerances import NORM_EPSILON
 
 with quiet_stderr():
     import tensorflow as tf
@@ -141,7 +141,7 @@ class _Graph:
 
     @staticmethod
     def unit(values: Any) -> Any:
-        return tf.math.l2_normalize(values, axis=1, epsilon=NORM_EPSILON)
+        return tf.math.l2_normalize(values, axis=1, epsilon=SQUARED_NORM_EPSILON)
 
 
 def _require_sizes(network: Network, serving: Serving) -> None:
