@@ -1,7 +1,5 @@
 """Training in Paddle: one step of SGD on the margin loss; `training.loop` does the rest."""
 
-import dataclasses
-
 import numpy as np
 import paddle
 from paddle import Tensor, nn
@@ -10,9 +8,7 @@ from paddle_models.arc_margin import arc_margin_loss
 from paddle_models.checkpoint import canonical_tensors, from_paddle, load_weights, read_weights, to_paddle
 from paddle_models.embedder import Embedder
 from paddle_models.margins import build_margin
-from retrieval.data.gldv2 import Gldv2
-from training import loop
-from training.batches import batches_per_epoch, training_batches
+from training.loop import main
 from training.recipes import Recipe, Step
 from zoo.command import run
 from zoo.preprocess import normalise
@@ -89,28 +85,5 @@ def _unbias_statistics(model: nn.Layer) -> None:
             layer.register_forward_post_hook(correct)
 
 
-def main() -> None:
-    """Command line."""
-    arguments = loop.parse_arguments("paddle")
-    recipe: Recipe = arguments.recipe
-    train_set = Gldv2(arguments.data).train()
-
-    def batches(step: Step) -> loop.Batches:
-        return training_batches(
-            arguments.data,
-            train_set,
-            batch_size=recipe.batch_size,
-            size=step.resolution,
-            seed=recipe.seed,
-            epoch=step.epoch,
-            start=step.batch,
-            **dataclasses.asdict(recipe.augmentation),
-        )
-
-    per_epoch = batches_per_epoch(train_set, recipe.batch_size)
-    loop.fit(Trainer, arguments.spec, recipe, train_set.class_counts, per_epoch, batches, arguments.out)
-    print(arguments.out)
-
-
 if __name__ == "__main__":
-    run(main)
+    run(lambda: main(Trainer))

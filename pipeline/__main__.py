@@ -22,6 +22,7 @@ from retrieval.metrics import read_retrieval_solution
 from retrieval.viewer.report import Report, write_report
 from retrieval.viewer.rows import query_rows
 from training.recipes import Recipe, read_recipe
+from training.state import read_history
 from zoo.checkpoint import Checkpoint, save_checkpoint
 from zoo.command import log, run
 from zoo.errors import OutputError
@@ -112,10 +113,7 @@ def run_pipeline(recipe_path: Path, data: Path | None, out: Path, kaggle_owner: 
         },
     }
     write_json(out / "figures.json", figures)
-    curves = {
-        m.name: json.loads(c.with_suffix(".history.json").read_text())
-        for m, c in zip(members, checkpoints, strict=True)
-    }
+    curves = {m.name: read_history(c) for m, c in zip(members, checkpoints, strict=True)}
     report = out / "report.html"
     write_report(report, Report(f"landmark-zoo: {out.name}", figures, curves, query_rows(dataset, ranking, truth)))
     _summarise(figures)

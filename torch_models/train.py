@@ -1,17 +1,13 @@
 """Training in PyTorch: one step of SGD on the margin loss; `training.loop` does the rest."""
 
-import dataclasses
-
 import numpy as np
 import torch
 
-from retrieval.data.gldv2 import Gldv2
 from torch_models.arc_margin import arc_margin_loss
 from torch_models.checkpoint import load_weights, read_weights
 from torch_models.embedder import Embedder
 from torch_models.margins import build_margin
-from training import loop
-from training.batches import batches_per_epoch, training_batches
+from training.loop import main
 from training.recipes import Recipe, Step
 from zoo.command import run
 from zoo.preprocess import normalise
@@ -64,28 +60,5 @@ class Trainer:
             self.optimiser.state[self.parameters[name]]["momentum_buffer"] = torch.from_numpy(value.copy())
 
 
-def main() -> None:
-    """Command line."""
-    arguments = loop.parse_arguments("torch")
-    recipe: Recipe = arguments.recipe
-    train_set = Gldv2(arguments.data).train()
-
-    def batches(step: Step) -> loop.Batches:
-        return training_batches(
-            arguments.data,
-            train_set,
-            batch_size=recipe.batch_size,
-            size=step.resolution,
-            seed=recipe.seed,
-            epoch=step.epoch,
-            start=step.batch,
-            **dataclasses.asdict(recipe.augmentation),
-        )
-
-    per_epoch = batches_per_epoch(train_set, recipe.batch_size)
-    loop.fit(Trainer, arguments.spec, recipe, train_set.class_counts, per_epoch, batches, arguments.out)
-    print(arguments.out)
-
-
 if __name__ == "__main__":
-    run(main)
+    run(lambda: main(Trainer))

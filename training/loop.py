@@ -1,15 +1,17 @@
 """The training loop that both frameworks share: schedule, progress, resuming. A framework only does the steps.
 
-A run is a pure function of recipe, data, model and framework: order and augmentation depend on (seed, epoch, position)
-alone. So a run that was interrupted and resumed computes the same weights as an unbroken one, to the bit on one thread.
+A run is a pure function of recipe, data, model and framework: order and augmentation depend only on (seed, epoch, position).
+So an interrupted and resumed run computes the same weights as an uninterrupted one, bit for bit on one thread.
 """
 
 import argparse
+import contextlib
 import dataclasses
 import hashlib
 import json
 import math
 import signal
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,16 +21,18 @@ from typing import Protocol
 import numpy as np
 from tqdm import tqdm
 
+from retrieval.data.gldv2 import Gldv2
+from training.batches import batches_per_epoch, training_batches
 from training.recipes import Recipe, Step, read_recipe, schedule
-from zoo.checkpoint import Checkpoint, read_tensors, save_checkpoint, write_tensors
+from training.state import History, State, history_path, load_state, read_history, save_state, state_path
+from zoo.checkpoint import Checkpoint, save_checkpoint
 from zoo.command import log
-from zoo.errors import CheckpointError, RecipeError
-from zoo.files import write_json
+from zoo.errors import CheckpointError, OutputError, RecipeError
 from zoo.specs import ModelSpec
 from zoo.weights import initial_weights
 
 Batches = Iterator[tuple[np.ndarray, np.ndarray]]
-MOMENTUM = "momentum:"
+SECONDS_BETWEEN_STATES = 600
 
 
 class Trainer(Protocol):
@@ -52,25 +56,30 @@ def fit(
     batches_per_epoch: int,
     batches: Callable[[Step], Batches],
     out: Path,
+    *,
+    overwrite: bool = False,
 ) -> None:
     """Trains a model from its first weights, or from where an earlier run of the same command stopped.
 
-    Writes `out` (the checkpoint), `<out>.history.json` (one entry a step) and, until it is done,
-    `<out>.state.safetensors`, at every epoch's end and on Ctrl-C.
+    Writes `out` (the checkpoint), `<out>.history.jsonl` (one line per step) and, until the run is finished,
+    `<out>.state.safetensors`: at the end of every epoch, every ten minutes and on Ctrl-C.
 
     Args:
         trainer_class: the framework's.
         spec: the model (`Recipe.spec`).
         recipe: the schedule.
-        class_counts: training images of each landmark to tell apart.
-        batches_per_epoch: steps an epoch.
+        class_counts: training images per landmark to tell apart.
+        batches_per_epoch: steps per epoch.
         batches: the batches of a step's epoch from that step on.
         out: the checkpoint to write.
+        overwrite: replace a checkpoint that a finished run has written.
 
     Raises:
         CheckpointError: the state that was found belongs to another run, or the training diverged.
+        OutputError: `out` exists and `overwrite` is off.
         KeyboardInterrupt: Ctrl-C; the state has been saved.
     """
+    require_new(out, overwrite=overwrite)
     identity = {
         "recipe": recipe.digest,
         "model": json.dumps(spec.to_dict()),
@@ -78,45 +87,41 @@ def fit(
         "batches_per_epoch": str(batches_per_epoch),
         "framework": trainer_class.framework,
     }
-    steps = schedule(recipe, batches_per_epoch)
-    state = out.with_suffix(".state.safetensors")
-    trainer, history = _begin(trainer_class, spec, recipe, class_counts, identity, state)
-
-    def save_state() -> None:
-        tensors = trainer.weights() | {MOMENTUM + name: value for name, value in trainer.momentum().items()}
-        write_tensors(state, tensors, identity | {"history": json.dumps(history)})
-
+    steps, place = schedule(recipe, batches_per_epoch), state_path(out)
+    trainer, done = _begin(trainer_class, spec, recipe, class_counts, identity, place)
+    history = History(history_path(out), done)
     with (
+        contextlib.closing(history),
         _interrupts() as interrupted,
-        tqdm(total=len(steps), initial=len(history), desc=out.stem, unit="step") as progress,
+        tqdm(total=len(steps), initial=done, desc=out.stem, unit="step") as progress,
     ):
         source: Batches | None = None
-        for step in steps[len(history) :]:
+        saved_at = time.monotonic()
+        for step in steps[done:]:
             if source is None or step.batch == 0:
                 source = batches(step)
             loss, accuracy = trainer.step(*next(source), step)
             if not math.isfinite(loss):
                 raise CheckpointError(
                     f"{out}: the loss is {loss} at step {step.number}, so the training diverged. Lower the recipe's "
-                    f"learning_rate; the last sound state is {state if state.exists() else 'the beginning'}."
+                    f"learning_rate. The last finite state is {place if place.exists() else 'the beginning'}."
                 )
-            history.append(_entry(step, loss, accuracy))
+            history.add(step, loss, accuracy)
             progress.update()
             progress.set_postfix(stage=step.stage, px=step.resolution, loss=f"{loss:.3f}", accuracy=f"{accuracy:.2f}")
+            epoch_ends = step.batch == batches_per_epoch - 1
+            if interrupted() or epoch_ends or time.monotonic() - saved_at > SECONDS_BETWEEN_STATES:
+                history.sync()
+                save_state(place, State(step.number + 1, trainer.weights(), trainer.momentum()), identity)
+                saved_at = time.monotonic()
             if interrupted():
-                save_state()
-                log(f"stopped after step {step.number + 1} of {len(steps)}; saved {state}")
+                log(f"stopped after step {step.number + 1} of {len(steps)}; saved {place}")
                 raise KeyboardInterrupt
-            if step.batch == batches_per_epoch - 1:
-                save_state()
     provenance = {"framework": trainer_class.framework, "version": trainer_class.version, "recipe": recipe.digest}
-    provenance |= {
-        "steps": len(steps),
-        "loss": round(float(np.mean([h["loss"] for h in history[-batches_per_epoch:]])), 4),
-    }
-    write_json(out.with_suffix(".history.json"), history)
+    last = [entry["loss"] for entry in read_history(out)[-batches_per_epoch:]]
+    provenance |= {"steps": len(steps), "loss": round(float(np.mean(last)), 4)}
     save_checkpoint(out, Checkpoint(spec, trainer.weights(), len(class_counts), provenance))
-    state.unlink(missing_ok=True)
+    place.unlink(missing_ok=True)
 
 
 def _begin(
@@ -125,33 +130,30 @@ def _begin(
     recipe: Recipe,
     class_counts: Sequence[int],
     identity: dict[str, str],
-    state: Path,
-) -> tuple[Trainer, list[dict]]:
+    place: Path,
+) -> tuple[Trainer, int]:
+    """The trainer, and how many steps it has done."""
     classes = len(class_counts)
-    if not state.exists():
-        return trainer_class(spec, classes, recipe, initial_weights(spec, class_counts, recipe.seed)), []
-    tensors, header = read_tensors(state)
-    differing = [key for key, value in identity.items() if header.get(key) != value]
-    if differing:
-        raise CheckpointError(
-            f"{state} is the state of another run (its {' and '.join(differing)} differ). "
-            "Remove it to begin anew, or choose another --out."
+    if not place.exists():
+        return trainer_class(spec, classes, recipe, initial_weights(spec, class_counts, recipe.seed)), 0
+    state = load_state(place, identity)
+    trainer = trainer_class(spec, classes, recipe, state.weights)
+    trainer.load_momentum(state.momentum)
+    log(f"resuming after step {state.steps} from {place}")
+    return trainer, state.steps
+
+
+def require_new(out: Path, *, overwrite: bool) -> None:
+    """Raises `OutputError` if a finished run has written `out` and it may not be replaced."""
+    if out.exists() and not overwrite:
+        raise OutputError(
+            f"{out} exists: this run is finished. Choose another --out, or pass --overwrite to train it again."
         )
-    history = json.loads(header["history"])
-    trainer = trainer_class(spec, classes, recipe, {n: v for n, v in tensors.items() if not n.startswith(MOMENTUM)})
-    trainer.load_momentum({n.removeprefix(MOMENTUM): v for n, v in tensors.items() if n.startswith(MOMENTUM)})
-    log(f"resuming after step {len(history)} from {state}")
-    return trainer, history
-
-
-def _entry(step: Step, loss: float, accuracy: float) -> dict:
-    entry = {"step": step.number, "stage": step.stage, "resolution": step.resolution, "margin": step.margin}
-    return entry | {"learning_rate": step.learning_rate, "loss": loss, "accuracy": accuracy}
 
 
 @contextmanager
 def _interrupts() -> Iterator[Callable[[], bool]]:
-    """Holds Ctrl-C and a polite kill back until the step is done, so that no state is saved from the middle of one."""
+    """Defers SIGINT and SIGTERM until the current step has finished, so that a state is never saved in the middle of one."""
     caught: list[int] = []
 
     def catch(number: int, frame: FrameType | None) -> None:
@@ -165,27 +167,85 @@ def _interrupts() -> Iterator[Callable[[], bool]]:
             signal.signal(number, handler)
 
 
-def parse_arguments(framework: str) -> argparse.Namespace:
-    """The command line of both frameworks' `train`; `recipe` and `spec` are read."""
+def train(
+    trainer_class: type[Trainer],
+    recipe_path: Path,
+    data: Path,
+    out: Path,
+    *,
+    model: str | None = None,
+    seed: int | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Trains one model of a recipe on a data set.
+
+    Args:
+        trainer_class: the framework's `Trainer`.
+        recipe_path: YAML (`training.recipes`).
+        data: a data set in the Google Landmarks v2 layout.
+        out: the checkpoint to write.
+        model: variant; by default the recipe's, if it names only one.
+        seed: instead of the recipe's.
+        overwrite: replace a checkpoint that a finished run has written.
+
+    Raises:
+        RecipeError: the recipe is wrong, or names several models and `model` is None.
+        DataError, CheckpointError, OutputError: see `fit`.
+    """
+    require_new(out, overwrite=overwrite)
+    recipe = read_recipe(recipe_path)
+    if seed is not None:
+        recipe = dataclasses.replace(recipe, seed=seed)
+    if not model and len(recipe.models) > 1:
+        raise RecipeError(f"{recipe_path} is for {' and '.join(recipe.models)}; choose one with --model")
+    train_set = Gldv2(data).train()
+
+    def batches(step: Step) -> Batches:
+        return training_batches(
+            data,
+            train_set,
+            batch_size=recipe.batch_size,
+            size=step.resolution,
+            seed=recipe.seed,
+            epoch=step.epoch,
+            start=step.batch,
+            **dataclasses.asdict(recipe.augmentation),
+        )
+
+    spec, per_epoch = recipe.spec(model or recipe.models[0]), batches_per_epoch(train_set, recipe.batch_size)
+    fit(trainer_class, spec, recipe, train_set.class_counts, per_epoch, batches, out, overwrite=overwrite)
+
+
+def main(trainer_class: type[Trainer]) -> None:
+    """The command line of both frameworks' `train`."""
+    framework = trainer_class.framework
     parser = argparse.ArgumentParser(
         description=f"""Trains an ArcMargin model in {framework}.
 
 Example:
     python -m {framework}_models.train --recipe recipes/demo.yaml --model resnet10_narrow --data DATA --out resnet.safetensors
 
-Interrupted, the same command goes on where it stopped; with OMP_NUM_THREADS=1, to the same weights bit by bit.""",
+If interrupted, the same command resumes; with OMP_NUM_THREADS=1, it arrives at bit-identical weights.""",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--recipe", required=True, type=Path, help="YAML; recipes/demo.yaml shows every key")
-    parser.add_argument("--model", help="variant; default: the recipe's, where it names only one")
+    parser.add_argument(
+        "--recipe", required=True, type=Path, help="YAML; `python -m training.reference` lists every key"
+    )
+    parser.add_argument("--model", help="variant; default: the recipe's, if it names only one")
     parser.add_argument("--data", required=True, type=Path, help="a data set in the Google Landmarks v2 layout")
     parser.add_argument("--out", required=True, type=Path, help="the checkpoint to write (.safetensors)")
-    parser.add_argument("--seed", type=int, help="instead of the recipe's: members that differ make a better ensemble")
-    arguments = parser.parse_args()
-    arguments.recipe = read_recipe(arguments.recipe)
-    if arguments.seed is not None:
-        arguments.recipe = dataclasses.replace(arguments.recipe, seed=arguments.seed)
-    if not arguments.model and len(arguments.recipe.models) > 1:
-        raise RecipeError(f"the recipe is for {' and '.join(arguments.recipe.models)}; choose one with --model")
-    arguments.spec = arguments.recipe.spec(arguments.model or arguments.recipe.models[0])
-    return arguments
+    parser.add_argument(
+        "--seed", type=int, help="instead of the recipe's; members with different seeds ensemble better"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="train again if the checkpoint exists")
+    given = parser.parse_args()
+    train(
+        trainer_class,
+        given.recipe,
+        given.data,
+        given.out,
+        model=given.model,
+        seed=given.seed,
+        overwrite=given.overwrite,
+    )
+    print(given.out)

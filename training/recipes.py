@@ -9,14 +9,17 @@ import hashlib
 import json
 import math
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
 
 import yaml
+from msgspec import Meta
 
 from zoo.errors import RecipeError, SpecError
-from zoo.specs import HeadSpec, LossSpec, ModelSpec, read_fields
+from zoo.specs import HeadSpec, LossSpec, ModelSpec
+from zoo.strict import Count, NonNegative, NonNegativeInt, Pixels, Positive, Share, read_fields
 from zoo.variants import get_spec
 
 
@@ -30,9 +33,9 @@ class Augmentation:
         jitter: brightness, contrast and saturation are scaled by 1 ± this.
     """
 
-    crop_area: tuple[float, float] = (0.08, 1.0)
+    crop_area: tuple[Share, Share] = (0.08, 1.0)
     flip: bool = True
-    jitter: float = 0.0
+    jitter: Annotated[float, Meta(ge=0, lt=1)] = 0.0
 
 
 @dataclass(frozen=True)
@@ -47,11 +50,11 @@ class Stage:
         warmup_epochs: the learning rate rises linearly for that long first.
     """
 
-    epochs: int
-    resolution: int
-    margin: float
-    learning_rate: float
-    warmup_epochs: float = 0.0
+    epochs: Count
+    resolution: Pixels
+    margin: Annotated[float, Meta(ge=0, lt=math.pi / 2)]
+    learning_rate: Positive
+    warmup_epochs: NonNegative = 0.0
 
 
 @dataclass(frozen=True)
@@ -74,36 +77,31 @@ class Recipe:
         augmentation: of training images.
     """
 
-    models: list[str]
-    stages: list[Stage]
-    batch_size: int
+    models: Annotated[list[str], Meta(min_length=1)]
+    stages: Annotated[list[Stage], Meta(min_length=1)]
+    batch_size: Count
     head: HeadSpec = dataclasses.field(default_factory=HeadSpec)
     channels: Literal["rgb", "bgr"] = "rgb"
     loss: LossSpec = dataclasses.field(default_factory=LossSpec)
-    scale: float = 30.0
-    momentum: float = 0.9
-    weight_decay: float = 1e-4
-    gradient_clip: float = 5.0
-    test_resolution: int | None = None
-    seed: int = 0
+    scale: Positive = 30.0
+    momentum: Annotated[float, Meta(gt=0, lt=1)] = 0.9
+    weight_decay: Annotated[float, Meta(ge=0, lt=1)] = 1e-4
+    gradient_clip: Positive = 5.0
+    test_resolution: Pixels | None = None
+    seed: NonNegativeInt = 0
     augmentation: Augmentation = dataclasses.field(default_factory=Augmentation)
 
     def __post_init__(self) -> None:
-        if not self.models or not self.stages:
-            raise RecipeError("a recipe needs at least one model and one stage")
         for name in self.models:
             self.spec(name)
         for number, stage in enumerate(self.stages, start=1):
-            if not (
-                0 <= stage.margin < math.pi / 2 and stage.learning_rate > 0 and 0 <= stage.warmup_epochs <= stage.epochs
-            ):
+            if stage.warmup_epochs > stage.epochs:
                 raise RecipeError(
-                    f"stage {number}: expected a margin from 0 to below π/2, a learning rate above 0 and warm-up within its "
-                    f"epochs; found {stage}"
+                    f"stage {number}: {stage.warmup_epochs} warm-up epochs, and only {stage.epochs} epochs"
                 )
         low, high = self.augmentation.crop_area
-        if not (0 < low <= high <= 1 and 0 <= self.augmentation.jitter < 1):
-            raise RecipeError(f"expected 0 < crop_area ≤ 1 and 0 ≤ jitter < 1, found {self.augmentation}")
+        if low > high:
+            raise RecipeError(f"augmentation.crop_area: expected the smaller share first, found {low} and {high}")
 
     @property
     def serving_resolution(self) -> int:
@@ -127,19 +125,45 @@ class Recipe:
 
 
 def read_recipe(path: str | os.PathLike) -> Recipe:
-    """Reads a recipe strictly: an unknown key is an error, never ignored.
+    """Reads a recipe strictly.
 
     Raises:
-        RecipeError: not YAML, an unknown or missing key, or a value out of range.
+        RecipeError: the file is missing or is not YAML, a key is unknown, missing or given twice, or a value has another
+            type than its key or is out of range.
     """
     path = Path(path)
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-        return read_fields(Recipe, values, "recipe")
+        return read_fields(Recipe, _RecipeLoader(path.read_text(encoding="utf-8-sig")).get_single_data(), "recipe")
     except FileNotFoundError as error:
         raise RecipeError(f"{path} does not exist; recipes/demo.yaml is an example") from error
-    except (yaml.YAMLError, UnicodeDecodeError, SpecError, RecipeError) as error:
-        raise RecipeError(f"{path}: {error}. Correct it; recipes/demo.yaml shows every key.") from error
+    except OSError as error:
+        raise RecipeError(f"{path} cannot be read: {error.strerror}; recipes/demo.yaml is an example") from error
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError, SpecError, RecipeError) as error:
+        raise RecipeError(
+            f"{path}: {error}. Correct it; `python -m training.reference` lists every key and its range."
+        ) from error
+
+
+class _RecipeLoader(yaml.SafeLoader):
+    """YAML as its users expect it: 1e-4 is a number, and a key that is given twice is an error."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if isinstance(key, str) and key in seen:
+                raise RecipeError(
+                    f"the key {key!r} is given twice, the second time in line {key_node.start_mark.line + 1}"
+                )
+            if isinstance(key, str):
+                seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+# YAML 1.1 wants a point in a float; 1.2, JSON and everybody's habit do not.
+_RecipeLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+)
 
 
 @dataclass(frozen=True)

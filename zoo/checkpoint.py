@@ -9,19 +9,15 @@ import hashlib
 import json
 import os
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
 from zoo.errors import CheckpointError, SpecError
-from zoo.files import new_file
 from zoo.specs import ModelSpec
+from zoo.tensors import read_tensors, write_tensors
 from zoo.weights import Shape, parameter_shapes
 
 FORMAT = "landmark-zoo-checkpoint-1"
-_PICKLED = {".pth", ".pt", ".pdparams", ".pdopt", ".pkl", ".ckpt", ".bin", ".tar"}
 
 
 @dataclass(frozen=True)
@@ -56,40 +52,6 @@ def save_checkpoint(path: str | os.PathLike, checkpoint: Checkpoint) -> None:
         "provenance": json.dumps(checkpoint.provenance),
     }
     write_tensors(path, checkpoint.weights, header)
-
-
-def write_tensors(path: str | os.PathLike, tensors: dict[str, np.ndarray], header: dict[str, str]) -> None:
-    """Writes a safetensors file, whole or not at all."""
-    with new_file(path) as partial:
-        try:
-            save_file({name: np.ascontiguousarray(value) for name, value in tensors.items()}, partial, header)
-        except SafetensorError as error:  # safetensors wraps the operating system's error, such as a full disk
-            raise OSError(str(error)) from error
-
-
-def read_tensors(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Tensors and header of a safetensors file.
-
-    Raises:
-        CheckpointError: missing, pickled, truncated, or a header that its data contradict.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise CheckpointError(f"{path} does not exist; expected a checkpoint (.safetensors)")
-    try:
-        with safe_open(path, framework="numpy") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
-    except (SafetensorError, ValueError, TypeError, KeyError) as error:
-        raise CheckpointError(f"{path} is not a readable safetensors file: {error}. {_advice(path)}") from error
-
-
-def _advice(path: Path) -> str:
-    if path.suffix.lower() in _PICKLED:
-        return (
-            "It looks like a pickled file of a framework, which can execute code when it is loaded, so it was not opened. "
-            "`python -m zoo.import_weights` turns published weights into a checkpoint without executing them."
-        )
-    return "It may be cut off: copy it again, or train it again with the command that made it."
 
 
 def load_checkpoint(path: str | os.PathLike) -> Checkpoint:

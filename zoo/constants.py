@@ -2,6 +2,8 @@
 
 import math
 
+FRAMEWORKS = ("torch", "paddle")
+
 GEM_EPSILON = 1e-6
 """GeM pooling raises features below this to it before it takes their power (arXiv 1711.02512 uses the same value)."""
 

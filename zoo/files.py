@@ -1,5 +1,6 @@
-"""Writing that never leaves half a file: everything is made under a temporary name and renamed when it is whole."""
+"""Atomic writing: everything is made under a temporary name and renamed once it is complete."""
 
+import errno
 import json
 import os
 import shutil
@@ -10,72 +11,111 @@ from pathlib import Path
 
 from zoo.errors import OutputError
 
+_ADVICE = {
+    errno.ENOSPC: "Free some disk space",
+    errno.EDQUOT: "Free some of your disk quota",
+    errno.EROFS: "The file system is read-only: choose another place",
+    errno.EACCES: "You may not write there: change the permissions or choose another place",
+    errno.EPERM: "You may not write there: change the permissions or choose another place",
+}
+"""What to do about each error that is the disk's fault. An error of any other kind inside a body is the body's own."""
+
 
 def _temporary(path: Path) -> Path:
     return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
 
 
 def _write_error(path: Path, error: OSError) -> OutputError:
+    advice = _ADVICE.get(error.errno or 0, "Choose another place")
     return OutputError(
         f"{path} could not be written: {error.strerror or error}. What was there before is untouched. "
-        "Free some disk space or choose another place, then run the same command again."
+        f"{advice}, then run the same command again."
     )
 
 
 @contextmanager
+def _own_errors(path: Path) -> Iterator[None]:
+    """Reports any error of the operating system as a failure to write `path`: for this module's own calls only."""
+    try:
+        yield
+    except OSError as error:
+        raise _write_error(path, error) from error
+
+
+@contextmanager
+def _disk_errors(path: Path, partial: Path) -> Iterator[None]:
+    """Reports a full or write-protected disk as a failure to write `path`; lets a body's other errors through.
+
+    A permission error counts only if it concerns `partial` or names no file: reading a protected input is not about `path`.
+    """
+    try:
+        yield
+    except OSError as error:
+        about_another = error.filename is not None and not str(error.filename).startswith(str(partial))
+        protected = error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
+        if error.errno not in _ADVICE or (protected and about_another):
+            raise
+        raise _write_error(path, error) from error
+
+
+@contextmanager
 def new_file(path: str | os.PathLike) -> Iterator[Path]:
-    """Yields a temporary path in the same folder; on success it replaces `path`, on any failure it is removed.
+    """Yields a temporary path in the same folder, which replaces `path` on success and is removed on any failure.
 
     Raises:
-        OutputError: the disk is full or the folder cannot be written.
+        OutputError: the disk is full or the folder cannot be written. The body's other errors pass through unchanged.
     """
     path = Path(path)
     partial = _temporary(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield partial
-        with open(partial, "rb") as written:
-            os.fsync(written.fileno())
-        os.replace(partial, path)
-    except OSError as error:
-        raise _write_error(path, error) from error
+        with _own_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            partial.touch()
+        with _disk_errors(path, partial):
+            yield partial
+        with _own_errors(path):
+            with open(partial, "rb") as written:
+                os.fsync(written.fileno())
+            os.replace(partial, path)
     finally:
-        with suppress(OSError):  # it is gone after the rename, or its folder never was one
+        with suppress(OSError):  # it is gone after the rename, or could not be made
             partial.unlink()
 
 
 @contextmanager
 def new_folder(path: str | os.PathLike, *, overwrite: bool = False) -> Iterator[Path]:
-    """Yields a temporary folder beside `path`; on success it becomes `path`, on any failure it is removed.
+    """Yields a temporary folder beside `path`, which becomes `path` on success and is removed on any failure.
 
     Args:
-        path: the folder to make; it may exist when it is empty.
-        overwrite: replace a folder that holds something. The old one is removed only after the new one is whole.
+        path: the folder to make; it may exist if it is empty.
+        overwrite: replace a folder that holds something. The old one is removed only once the new one is complete.
 
     Raises:
-        OutputError: `path` already holds something and `overwrite` is off, or the disk is full.
+        OutputError: `path` already holds something and `overwrite` is off, the disk is full, or the folder cannot be
+            written. The body's other errors pass through unchanged.
     """
     path = Path(path)
     require_free(path, overwrite=overwrite)
     partial = _temporary(path)
     try:
-        partial.mkdir(parents=True)
-        yield partial
-        if path.exists():
-            old = _temporary(path)
-            os.replace(path, old)
-            os.replace(partial, path)
-            shutil.rmtree(old)
-        else:
-            os.replace(partial, path)
-    except OSError as error:
-        raise _write_error(path, error) from error
+        with _own_errors(path):
+            partial.mkdir(parents=True)
+        with _disk_errors(path, partial):
+            yield partial
+        with _own_errors(path):
+            if path.exists():
+                old = _temporary(path)
+                os.replace(path, old)
+                os.replace(partial, path)
+                shutil.rmtree(old)
+            else:
+                os.replace(partial, path)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
 
 def require_free(path: str | os.PathLike, *, overwrite: bool = False) -> None:
-    """Raises `OutputError` where `path` is a file, or a folder that holds something and may not be replaced."""
+    """Raises `OutputError` if `path` is a file, or a folder that holds something and may not be replaced."""
     path = Path(path)
     if path.is_dir() and any(path.iterdir()) and not overwrite:
         raise OutputError(
@@ -87,6 +127,6 @@ def require_free(path: str | os.PathLike, *, overwrite: bool = False) -> None:
 
 
 def write_json(path: str | os.PathLike, value: object) -> None:
-    """Writes `value` as indented JSON, whole or not at all."""
+    """Writes `value` as indented JSON, atomically."""
     with new_file(path) as partial:
         partial.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

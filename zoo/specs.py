@@ -9,13 +9,11 @@ solution of Google Landmark Retrieval 2020 (arXiv 2210.01624): GeM, then a linea
 """
 
 import dataclasses
-import math
-import types
-import typing
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from zoo.errors import SpecError
+from zoo.strict import Count, Pixels, Positive, read_fields
 
 
 @dataclass(frozen=True)
@@ -49,21 +47,21 @@ class BackboneSpec:
         ibn_a: in layer1 … layer3, half of the first BatchNorm's channels are instance-normalised.
     """
 
-    depths: tuple[int, int, int, int]
+    depths: tuple[Count, Count, Count, Count]
     block: Literal["basic", "bottleneck", "split_attention", "res2net"] = "bottleneck"
-    planes: tuple[int, int, int, int] = (64, 128, 256, 512)
+    planes: tuple[Count, Count, Count, Count] = (64, 128, 256, 512)
     stem: Literal["conv7x7", "deep", "deep_tiered"] = "conv7x7"
-    stem_width: int = 32
-    stem_channels: int = 64
+    stem_width: Count = 32
+    stem_channels: Count = 64
     shortcut: Literal["conv", "avg_conv"] = "conv"
     first_shortcut: bool = False
-    cardinality: int = 1
-    base_width: int = 64
-    radix: int = 1
-    reduction: int = 4
+    cardinality: Count = 1
+    base_width: Count = 64
+    radix: Count = 1
+    reduction: Count = 4
     attention_bias: bool = True
     avd_first: bool = False
-    scale: int = 1
+    scale: Count = 1
     hierarchy_from_first: bool = False
     pool_counts_padding: bool = True
     squeeze_excitation: bool = False
@@ -121,11 +119,11 @@ class HeadSpec:
     """
 
     pool: Literal["gem", "avg", "max", "avg_max", "avg_gem", "max_gem"] = "gem"
-    gem_p: float = 3.0
+    gem_p: Positive = 3.0
     gem_p_learned: bool = True
     neck: Literal["linear", "linear_bn", "bn_linear", "none"] = "linear"
     neck_bias: bool = False
-    embedding_size: int = 512
+    embedding_size: Count = 512
     l2: bool = True
 
     @property
@@ -147,10 +145,10 @@ class LossSpec:
     """
 
     kind: Literal["arc_face", "cos_face", "curricular_face", "ada_cos", "dynamic_arc_face"] = "arc_face"
-    sub_centers: int = 1
+    sub_centers: Count = 1
 
     def __post_init__(self) -> None:
-        if self.sub_centers < 1 or (self.sub_centers > 1 and not self.kind.endswith("arc_face")):
+        if self.sub_centers > 1 and not self.kind.endswith("arc_face"):
             raise SpecError(
                 f"{self.kind} with {self.sub_centers} sub_centers: only the arc_face losses have more than 1"
             )
@@ -168,9 +166,9 @@ class PreprocessSpec:
             and `tf.image.resize(antialias=True)`); `bilinear` takes the four nearest ones alone, as OpenCV's default.
     """
 
-    size: int = 224
+    size: Pixels = 224
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
-    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    std: tuple[Positive, Positive, Positive] = (0.229, 0.224, 0.225)
     channels: Literal["rgb", "bgr"] = "rgb"
     resize: Literal["antialias", "bilinear"] = "antialias"
 
@@ -237,49 +235,3 @@ class ModelSpec:
             SpecError: an unknown or missing key, or a value of another kind than the field's.
         """
         return read_fields(ModelSpec, values, "spec")
-
-
-def read_fields(kind: type, values: object, where: str) -> typing.Any:
-    """A dataclass from plain values, strictly: the reader of specs and recipes.
-
-    Raises:
-        SpecError: an unknown or missing key, or a value of another kind than the field's.
-    """
-    if not isinstance(values, dict):
-        raise SpecError(f"{where}: expected a mapping, found {values!r}")
-    hints = typing.get_type_hints(kind)
-    unknown = sorted(map(str, values.keys() - hints.keys()))
-    if unknown:
-        raise SpecError(f"{where}: unknown key {unknown[0]!r}; expected {', '.join(hints)}")
-    required = {f.name for f in dataclasses.fields(kind) if f.default is f.default_factory is dataclasses.MISSING}
-    missing = sorted(required - values.keys())
-    if missing:
-        raise SpecError(f"{where}: the key {missing[0]!r} is missing")
-    return kind(**{key: _convert(hints[key], value, f"{where}.{key}") for key, value in values.items()})
-
-
-def _convert(hint: typing.Any, value: object, where: str) -> typing.Any:
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if dataclasses.is_dataclass(hint):
-        return read_fields(hint, value, where)
-    if origin is types.UnionType:
-        return None if value is None else _convert(arguments[0], value, where)
-    if origin is list:
-        if not isinstance(value, list):
-            raise SpecError(f"{where}: expected a list, found {value!r}")
-        return [_convert(arguments[0], item, f"{where}[{index}]") for index, item in enumerate(value)]
-    if origin is tuple:
-        if not isinstance(value, list | tuple) or len(value) != len(arguments):
-            raise SpecError(f"{where}: expected {len(arguments)} values, found {value!r}")
-        return tuple(_convert(item_hint, item, where) for item_hint, item in zip(arguments, value, strict=True))
-    if origin is typing.Literal:
-        if value not in arguments:
-            raise SpecError(f"{where}: expected one of {', '.join(map(repr, arguments))}, found {value!r}")
-        return value
-    if hint is float and type(value) is int:
-        return float(value)
-    if type(value) is not hint:  # bool is an int to isinstance, and "3" is no number
-        raise SpecError(f"{where}: expected {hint.__name__}, found {value!r}")
-    if (hint is int and value < 0) or (hint is float and not math.isfinite(value)):
-        raise SpecError(f"{where}: expected a finite number, not negative where it counts something; found {value}")
-    return value

@@ -94,9 +94,12 @@ def test_interrupted_and_resumed_is_unbroken_to_the_bit(framework, data, tmp_pat
     assert found.weights["arc_margin.mean_cosine"] != 0, "what the loss keeps is part of the checkpoint"
     for name, value in expected.weights.items():
         assert np.array_equal(found.weights[name], value), name
-    histories = [(path.with_suffix(".history.json")).read_text() for path in (whole, broken)]
+    histories = [(path.with_suffix(".history.jsonl")).read_text() for path in (whole, broken)]
     assert histories[0] == histories[1]
     assert histories[0].count('"step"') == STEPS
+    process = start(framework, data, whole)
+    assert "this run is finished" in process.communicate()[1]
+    assert process.returncode == 2
 
 
 def test_a_corrupt_photograph_stops_with_its_name_and_what_to_do(data, tmp_path):

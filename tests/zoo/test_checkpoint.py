@@ -143,7 +143,7 @@ def test_full_disk_keeps_the_old_checkpoint(path, checkpoint, monkeypatch):
     def full(*arguments: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("zoo.checkpoint.save_file", full)
+    monkeypatch.setattr("zoo.tensors.save_file", full)
     with pytest.raises(OutputError, match="No space left on device"):
         save_checkpoint(path, checkpoint)
     assert path.read_bytes() == before

@@ -1,5 +1,8 @@
 """Nothing half-made is ever seen under its own name, and nothing already made is lost."""
 
+import errno
+import os
+
 import pytest
 
 from zoo.errors import OutputError
@@ -41,3 +44,33 @@ def test_a_folder_that_is_a_file(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match="could not be written"), new_file(tmp_path / "file" / "a.txt"):
         pass
+
+
+@pytest.mark.parametrize(
+    ("number", "advice"),
+    [
+        (errno.ENOSPC, "Free some disk space"),
+        (errno.EDQUOT, "quota"),
+        (errno.EROFS, "read-only"),
+        (errno.EACCES, "change the permissions"),
+    ],
+)
+@pytest.mark.parametrize("new", [new_file, new_folder])
+def test_an_error_of_the_disk_says_what_to_do(tmp_path, new, number, advice):
+    with pytest.raises(OutputError, match=advice), new(tmp_path / "out"):
+        raise OSError(number, os.strerror(number))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("new", [new_file, new_folder])
+@pytest.mark.parametrize("error", [FileNotFoundError(2, "No such file", "input"), ConnectionResetError(), ValueError()])
+def test_another_error_of_the_body_is_its_own(tmp_path, new, error):
+    with pytest.raises(type(error)) as caught, new(tmp_path / "out"):
+        raise error
+    assert caught.value is error
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_protected_input_is_not_reported_as_the_output(tmp_path):
+    with pytest.raises(PermissionError), new_file(tmp_path / "out"):
+        raise PermissionError(errno.EACCES, "Permission denied", str(tmp_path / "input"))

@@ -25,6 +25,7 @@ from parity_tests.small_models import FAMILIES, SMALL_SPECS, small
 from zoo.checkpoint import Checkpoint, load_checkpoint
 from zoo.errors import CheckpointError
 from zoo.import_weights import fitting_models, import_weights
+from zoo.published import files
 from zoo.published.files import read_published
 from zoo.published.pickles import Opaque, read_pickle
 from zoo.variants import get_spec
@@ -272,3 +273,14 @@ def test_the_command(tmp_path):
     assert done.returncode == 2
     assert "pass --headless" in done.stderr
     assert not (tmp_path / "b.safetensors").exists()
+
+
+def test_a_shared_storage_is_read_once(tmp_path, monkeypatch):
+    whole = torch.arange(400.0)
+    torch.save({f"part{n}": whole[n : n + 200] for n in range(200)}, tmp_path / "a.pth")
+    reads = []
+    monkeypatch.setattr(files, "_values", lambda raw, dtype: reads.append(dtype) or np.frombuffer(raw, dtype))
+    tensors, _ = files.read_published(tmp_path / "a.pth")
+    assert len(tensors) == 200
+    assert tensors["part7"].tolist() == list(range(7, 207))
+    assert len(reads) == 1

@@ -5,6 +5,7 @@ What a file is, is told by its first bytes, not by its name. PyTorch writes a zi
 numpy arrays. All of them are read by `zoo.published.pickles`.
 """
 
+import functools
 import math
 import os
 import struct
@@ -16,9 +17,9 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from zoo.checkpoint import read_tensors
 from zoo.errors import CheckpointError
 from zoo.published.pickles import Global, read_pickle
+from zoo.tensors import read_tensors
 
 _NESTED = ("state_dict_ema", "model_ema", "state_dict", "model", "model_state", "params", "net")
 """Where training scripts put the tensors beside their other state, the averaged ones first (timm's own order)."""
@@ -150,7 +151,12 @@ def _read_zip(file: BinaryIO) -> Any:
             expected = count * _width(dtype)
             if entry.file_size != expected:
                 raise CheckpointError(f"the storage {key} has {entry.file_size} bytes, expected {expected}")
-            return _Storage(lambda: _values(archive.read(entry), dtype))
+            return _Storage(lambda: values(entry, dtype))
+
+        # Many tensors may be views of one storage: it is read once.
+        @functools.cache
+        def values(entry: zipfile.ZipInfo, dtype: str) -> np.ndarray:
+            return _values(archive.read(entry), dtype)
 
         with archive.open(pickled) as data:
             return read_pickle(data, _TORCH, storage)

@@ -1,0 +1,109 @@
+"""Recipes are read strictly; the schedule that comes of one; the reference of every key."""
+
+import dataclasses
+import itertools
+from pathlib import Path
+
+import pytest
+
+from training.recipes import Augmentation, Recipe, Stage, read_recipe, schedule
+from training.reference import reference
+from zoo.errors import RecipeError
+from zoo.specs import HeadSpec, LossSpec
+
+RECIPES = sorted((Path(__file__).resolve().parents[2] / "recipes").glob("*.yaml"))
+MINIMAL = "models: [resnet18]\nbatch_size: 8\nstages: [{epochs: 2, resolution: 64, margin: 0.1, learning_rate: 0.1}]\n"
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_the_recipes_of_the_project_rise(path):
+    stages = read_recipe(path).stages
+    assert len(stages) >= 2
+    for before, after in itertools.pairwise(stages):
+        assert after.resolution > before.resolution
+        assert after.margin > before.margin
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (MINIMAL + "optimizer: adam\n", "unknown key 'optimizer'; expected one of models"),
+        (MINIMAL.replace("batch_size: 8\n", ""), "'batch_size' is missing"),
+        (MINIMAL.replace("resnet18", "resnet19"), "there is no model 'resnet19'"),
+        (MINIMAL.replace("margin: 0.1", "margin: 2"), r"recipe.stages\[0\].margin: expected float < 1.57"),
+        (MINIMAL.replace("batch_size: 8", "batch_size: 0"), "recipe.batch_size: expected int >= 1"),
+        (MINIMAL.replace("resolution: 64", "resolution: 0"), "resolution: expected int >= 32"),
+        (MINIMAL.replace("epochs: 2", "epochs: 0"), "epochs: expected int >= 1"),
+        (MINIMAL.replace("learning_rate: 0.1", "learning_rate: 0"), "learning_rate: expected float > 0"),
+        (MINIMAL.replace("epochs: 2", "epochs: 2, warmup_epochs: 3"), "stage 1: 3.* warm-up epochs, and only 2"),
+        (MINIMAL + "momentum: 7\n", "recipe.momentum: expected float < 1"),
+        (MINIMAL + "scale: -3\n", "recipe.scale: expected float > 0"),
+        (MINIMAL + "weight_decay: -1\n", "weight_decay: expected float >= 0"),
+        (MINIMAL + "gradient_clip: 0\n", "gradient_clip: expected float > 0"),
+        (MINIMAL + "gradient_clip: .inf\n", "gradient_clip: expected a finite number"),
+        (MINIMAL + "seed: -1\n", "seed: expected int >= 0"),
+        (MINIMAL + "augmentation: {crop_area: [0.9, 0.5]}\n", "smaller share first"),
+        (MINIMAL + "augmentation: {jitter: 1}\n", "jitter: expected float < 1"),
+        (MINIMAL + "batch_size: 16\n", "the key 'batch_size' is given twice, the second time in line 4"),
+        (MINIMAL + "head: {pool: gem, pool: avg}\n", "the key 'pool' is given twice"),
+        (MINIMAL + "weight_decy: 0\n", "did you mean 'weight_decay'"),
+        (MINIMAL + "head: {pool: mean}\n", "head.pool: expected one of 'gem', 'avg'"),
+        (MINIMAL + "models: !!python/object/apply:os.system [echo]\n", "given twice"),
+        ("models: !!python/object/apply:os.system [echo]\n", "could not determine a constructor"),
+        (
+            MINIMAL + "head: {neck: none, embedding_size: 64}\n",
+            "without a neck the embedding is the pooled features, 512 long",
+        ),
+        (MINIMAL + "loss: {kind: cos_face, sub_centers: 3}\n", "only the arc_face losses have more than 1"),
+        (MINIMAL.replace("epochs: 2", "epochs: two"), "expected int"),
+        ("models: [", "while parsing"),
+        ("", "expected a mapping"),
+    ],
+)
+def test_a_recipe_is_read_strictly(tmp_path, text, message):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(text)
+    with pytest.raises(RecipeError, match=message):
+        read_recipe(path)
+    with pytest.raises(RecipeError, match="does not exist"):
+        read_recipe(tmp_path / "none.yaml")
+
+
+def test_schedule(tmp_path):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(
+        MINIMAL.replace("}]", ", warmup_epochs: 0.5}, {epochs: 1, resolution: 96, margin: 0.2, learning_rate: 0.01}]")
+    )
+    steps = schedule(read_recipe(path), batches_per_epoch=4)
+    assert [step.number for step in steps] == list(range(12))
+    assert [step.epoch for step in steps] == [0] * 4 + [1] * 4 + [2] * 4
+    assert [step.batch for step in steps] == [0, 1, 2, 3] * 3
+    assert [step.resolution for step in steps] == [64] * 8 + [96] * 4
+    assert [step.learning_rate for step in steps[:3]] == pytest.approx([0.05, 0.1, 0.1])
+    rates = [step.learning_rate for step in steps]
+    assert all(before > after for before, after in itertools.pairwise(rates[2:8]))
+    assert rates[8] == pytest.approx(0.01)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("1e-4", 1e-4), ("1E-4", 1e-4), ("1.e-4", 1e-4), ("5e-1", 0.5), ("0", 0.0)]
+)
+def test_a_number_may_have_an_exponent_without_a_point(tmp_path, text, value):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(MINIMAL + f"weight_decay: {text}\n")
+    assert read_recipe(path).weight_decay == value
+
+
+@pytest.mark.parametrize("kind", [Recipe, Stage, Augmentation, HeadSpec, LossSpec])
+def test_the_reference_has_every_key(kind):
+    rows = [line.split(" | ") for line in reference().splitlines() if line.startswith("| `")]
+    for field in dataclasses.fields(kind):
+        own = [row for row in rows if row[0] == f"| `{field.name}`"]
+        assert own, field.name
+        assert all(len(row) == 4 and len(row[3]) > 5 for row in own), field.name
+
+
+def test_the_reference_states_ranges_and_defaults():
+    text = reference()
+    assert "| `momentum` | number, > 0, < 1 | `0.9` |" in text
+    assert "| `batch_size` | integer, ≥ 1 | required |" in text

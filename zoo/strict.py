@@ -1,0 +1,91 @@
+"""Reads dataclasses from plain values strictly: unknown keys, wrong types and values out of range are errors.
+
+msgspec checks types and the bounds that the fields' annotations state (`Annotated[int, Meta(ge=1)]`).
+"""
+
+import dataclasses
+import difflib
+import math
+import re
+import typing
+from typing import Annotated, Any, TypeVar
+
+import msgspec
+from msgspec import Meta
+
+from zoo.errors import SpecError
+
+Count = Annotated[int, Meta(ge=1)]
+NonNegativeInt = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+Pixels = Annotated[int, Meta(ge=32, le=8192)]
+"""A side in pixels; 32 is the backbones' stride."""
+Positive = Annotated[float, Meta(gt=0)]
+NonNegative = Annotated[float, Meta(ge=0)]
+Share = Annotated[float, Meta(gt=0, le=1)]
+
+Kind = TypeVar("Kind")
+
+
+def read_fields(kind: type[Kind], values: object, where: str) -> Kind:
+    """A dataclass, nested ones included, from mappings, lists, numbers and strings.
+
+    Args:
+        kind: the dataclass.
+        values: what JSON or YAML gave.
+        where: what the values are called in errors: "spec", "recipe".
+
+    Raises:
+        SpecError: an unknown or a missing key, a value of another type, a number out of range or not finite. The message
+            has the path of the key: `recipe.stages[0].margin`.
+    """
+    if not isinstance(values, dict):
+        raise SpecError(f"{where}: expected a mapping, found {values!r}")
+    _check_keys(kind, values, where)
+    try:
+        return msgspec.convert(values, kind)
+    except msgspec.ValidationError as error:
+        message, _, path = str(error).partition(" - at `$")
+        place = where + path.rstrip("`")
+        raise SpecError(f"{place}: {_plain(message)}{_found(values, path)}") from error
+
+
+def _check_keys(kind: Any, value: object, where: str) -> None:
+    """Refuses what msgspec accepts or reports poorly: unknown keys, unknown choices and numbers that are not finite."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise SpecError(f"{where}: expected a finite number, found {value}")
+    if typing.get_origin(kind) is typing.Literal and value not in typing.get_args(kind):
+        raise SpecError(f"{where}: expected one of {', '.join(map(repr, typing.get_args(kind)))}, found {value!r}")
+    if dataclasses.is_dataclass(kind) and isinstance(value, dict):
+        hints = typing.get_type_hints(kind)
+        for key, item in value.items():
+            if key not in hints:
+                raise SpecError(f"{where}: unknown key {key!r}{_hint(str(key), hints)}")
+            _check_keys(hints[key], item, f"{where}.{key}")
+    elif isinstance(value, list | tuple):
+        inner = next(iter(typing.get_args(kind)), None)
+        for index, item in enumerate(value):
+            _check_keys(inner, item, f"{where}[{index}]")
+
+
+def _hint(key: str, known: typing.Iterable[str]) -> str:
+    near = difflib.get_close_matches(key, list(known), n=1)
+    return f" (did you mean {near[0]!r}?)" if near else f"; expected one of {', '.join(known)}"
+
+
+def _plain(message: str) -> str:
+    """msgspec's sentence in the style of ours: "expected `int`, got `str`" without quotes around types."""
+    missing = re.fullmatch(r"Object missing required field `(\w+)`", message)
+    if missing:
+        return f"the key {missing[1]!r} is missing"
+    message = re.sub(r"array of length (\d+)", r"\1 values", message)
+    return message[:1].lower() + message[1:].replace("`", "").replace("got", "found")
+
+
+def _found(values: Any, path: str) -> str:
+    """The offending value, if the path leads to one."""
+    for name, index in re.findall(r"\.(\w+)|\[(\d+)\]", path):
+        try:
+            values = values[name or int(index)]
+        except (KeyError, IndexError, TypeError):
+            return ""
+    return "" if isinstance(values, dict | list) or not path else f" (the value is {values!r})"
