@@ -1,4 +1,4 @@
-"""Checkpoints in and out of Paddle layers; the only place that knows what Paddle calls or lays out otherwise."""
+"""Loads checkpoints into Paddle layers and reads them back. Only this module knows Paddle's own names and layouts."""
 
 import numpy as np
 import paddle
@@ -20,7 +20,11 @@ def build(checkpoint: Checkpoint) -> Embedder:
 
 
 def load_weights(model: nn.Layer, weights: dict[str, np.ndarray]) -> None:
-    """Copies canonical float arrays into a layer; every tensor of the layer must be among them and no other."""
+    """Copies arrays by canonical name into a layer.
+
+    Raises:
+        KeyError: the names are not exactly those of the layer's tensors.
+    """
     own = canonical_tensors(model)
     if own.keys() != weights.keys():
         raise KeyError(f"tensors differ: {sorted(own.keys() ^ weights.keys())[:4]}")
@@ -29,12 +33,12 @@ def load_weights(model: nn.Layer, weights: dict[str, np.ndarray]) -> None:
 
 
 def read_weights(model: nn.Layer) -> dict[str, np.ndarray]:
-    """A copy of a layer's tensors by canonical name."""
+    """Copies of a layer's tensors by canonical name."""
     return {name: from_paddle(name, tensor.numpy()) for name, tensor in canonical_tensors(model).items()}
 
 
 def canonical_tensors(model: nn.Layer) -> dict[str, paddle.Tensor]:
-    """The layer's own tensors under their canonical names, in Paddle's layout."""
+    """The layer's tensors (not copies) by canonical name, in Paddle's layout."""
     named = {}
     for name, tensor in model.state_dict().items():
         parent, _, last = name.rpartition(".")
@@ -43,10 +47,10 @@ def canonical_tensors(model: nn.Layer) -> dict[str, paddle.Tensor]:
 
 
 def to_paddle(name: str, value: np.ndarray) -> np.ndarray:
-    """Paddle keeps a linear layer's weight as [in, out]."""
+    """A canonical array in Paddle's layout: a linear layer's weight is [in, out] instead of [out, in]."""
     return np.ascontiguousarray(value.T if name.endswith("linear.weight") else value)
 
 
 def from_paddle(name: str, value: np.ndarray) -> np.ndarray:
-    """A copy in the canonical layout; the inverse of `to_paddle`."""
+    """A copy in the canonical layout: the inverse of `to_paddle`."""
     return np.array(value.T if name.endswith("linear.weight") else value, order="C")

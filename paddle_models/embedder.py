@@ -46,7 +46,7 @@ class Embedder(nn.Layer):
 
         Args:
             images: float [N, 3, H, W], normalised.
-            layers: some of layer1, layer2, layer3, layer4; nothing behind the last of them is computed.
+            layers: some of layer1, layer2, layer3, layer4; layers after the last of them are not computed.
 
         Returns:
             {layer: float [N, C, H / stride, W / stride]} with strides of 4, 8, 16 and 32, sizes rounded up.
@@ -58,11 +58,14 @@ class Embedder(nn.Layer):
 
 
 def intermediates(model: nn.Layer, images: np.ndarray) -> dict[str, np.ndarray]:
-    """The output of every named module for one batch, in the order of the forward pass; `descriptor` is the last.
+    """The outputs of all named modules for one batch, in the order of the forward pass.
 
     Args:
         model: it is switched to evaluation mode.
         images: float [N, 3, H, W], normalised.
+
+    Returns:
+        {module name: float array}; the last one, `descriptor`, is the output of the whole model.
     """
     outputs: dict[str, np.ndarray] = {}
 

@@ -1,4 +1,4 @@
-"""Layers that Paddle does not bring: split attention, squeeze-and-excitation, IBN-a, the poolings, the neck."""
+"""Layers that Paddle does not provide: split attention, squeeze-and-excitation, IBN-a, the poolings and the neck."""
 
 import paddle
 from paddle import Tensor, nn
@@ -11,29 +11,29 @@ from zoo.specs import HeadSpec
 def convolution(
     inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1, bias: bool = False
 ) -> nn.Conv2D:
-    """A convolution padded so that stride 1 keeps height and width."""
+    """A convolution padded so that height and width stay the same at stride 1."""
     return nn.Conv2D(
         inputs, outputs, kernel, stride, padding=kernel // 2, groups=groups, bias_attr=None if bias else False
     )
 
 
 def shortcut_pool() -> nn.AvgPool2D:
-    """The 2×2 average pooling of the "-D" shortcut; an odd edge is averaged over the pixels that exist."""
+    """The 2×2 average pooling of the "-D" shortcut; at an odd edge, only the pixels that exist are averaged."""
     return nn.AvgPool2D(2, 2, ceil_mode=True, exclusive=True)
 
 
 def block_pool(stride: int, counts_padding: bool) -> nn.AvgPool2D:
-    """The 3×3 average pooling inside ResNeSt's and Res2Net's blocks."""
+    """The 3×3 average pooling of ResNeSt's and Res2Net's blocks; the mean may count the padding's zeros."""
     return nn.AvgPool2D(3, stride, padding=1, exclusive=not counts_padding)
 
 
 def first_norm(channels: int, ibn: bool) -> nn.Layer:
-    """BatchNorm, or IBN-a's half of it."""
+    """The first normalisation of a block: IBN-a's if `ibn`, else BatchNorm."""
     return InstanceBatchNorm(channels) if ibn else nn.BatchNorm2D(channels)
 
 
 class InstanceBatchNorm(nn.Layer):
-    """IBN-a (arXiv 1807.09441, figure 3a): the first half of the channels normalised in each image, the rest by BatchNorm.
+    """IBN-a (arXiv 1807.09441, figure 3a): InstanceNorm on the first half of the channels, BatchNorm on the rest.
 
     Input and output: float [N, channels, H, W].
     """
@@ -50,7 +50,10 @@ class InstanceBatchNorm(nn.Layer):
 
 
 class SqueezeExcitation(nn.Layer):
-    """Channels weighted by what the whole map holds (arXiv 1709.01507, §3). Input and output: float [N, channels, H, W]."""
+    """Scales each channel by a weight computed from the averages of all channels (arXiv 1709.01507, §3).
+
+    Input and output: float [N, channels, H, W].
+    """
 
     def __init__(self, channels: int, hidden: int) -> None:
         super().__init__()
@@ -63,7 +66,7 @@ class SqueezeExcitation(nn.Layer):
 
 
 class SplitAttention(nn.Layer):
-    """A convolution whose `radix` outputs are weighted against each other, channel by channel (arXiv 2004.08955, §3).
+    """A convolution with `radix` outputs, summed with softmax weights per channel (arXiv 2004.08955, §3).
 
     Input and output: float [N, channels, H, W].
     """
@@ -92,7 +95,7 @@ class SplitAttention(nn.Layer):
         return weighted
 
     def _softmax(self, logits: Tensor) -> list[Tensor]:
-        """Logits [N, cardinality · radix · c, 1, 1] → one weight [N, channels, 1, 1] a split; radix 1 is a sigmoid."""
+        """Logits [N, channels · radix, 1, 1] → one weight [N, channels, 1, 1] per split; a sigmoid if radix is 1."""
         if self.radix == 1:
             return [functional.sigmoid(logits)]
         logits = logits.reshape([-1, self.cardinality, self.radix, self.channels // self.cardinality])
@@ -113,7 +116,7 @@ class GeneralisedMean(nn.Layer):
         self.epsilon = GEM_EPSILON
 
     def forward(self, features: Tensor) -> Tensor:
-        # Paddle rounds a plain number that it raises to to float32, in a float64 network too.
+        # As a Python number, the exponent would be rounded to float32 even if the network is float64.
         p = self.p if isinstance(self.p, Tensor) else paddle.full([1], self.p, features.dtype)
         return features.clip(min=self.epsilon).pow(p).mean((2, 3)).pow(1 / p)
 
@@ -133,21 +136,21 @@ class MaxPool(nn.Layer):
 
 
 class ConcatenatedPool(nn.LayerDict):
-    """Two poolings side by side. Input: float [N, C, H, W]; output: float [N, 2 · C]."""
+    """Two poolings, concatenated. Input: float [N, C, H, W]; output: float [N, 2 · C]."""
 
     def forward(self, features: Tensor) -> Tensor:
         return paddle.concat([pool(features) for pool in self.values()], axis=1)
 
 
 def global_pool(head: HeadSpec) -> nn.Layer:
-    """The head's pooling, from float [N, C, H, W] to [N, C], or [N, 2 · C] where two are concatenated."""
+    """The head's pooling, from float [N, C, H, W] to [N, C], or [N, 2 · C] if two are concatenated."""
     made = {"gem": lambda: GeneralisedMean(head.gem_p, head.gem_p_learned), "avg": AveragePool, "max": MaxPool}
     pools = {name: made[name]() for name in head.pools}
     return pools[head.pool] if len(pools) == 1 else ConcatenatedPool(pools)
 
 
 class Neck(nn.Layer):
-    """From pooled features [N, features] to the embedding [N, embedding_size]."""
+    """Turns pooled features [N, features] into the embedding [N, embedding_size]."""
 
     def __init__(self, features: int, head: HeadSpec) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The other margin losses over class weights, and the choice among all of them."""
+"""The other margin losses, and the function that builds the one of a spec."""
 
 import math
 
@@ -11,7 +11,7 @@ from zoo.specs import LossSpec
 
 
 class CosFace(ArcMargin):
-    """The margin is taken from the cosine itself (CosFace, arXiv 1801.09414, eq. 4)."""
+    """The margin is subtracted from the cosine (CosFace, arXiv 1801.09414, eq. 4)."""
 
     def forward(self, descriptors: Tensor, labels: Tensor, margin: float) -> Tensor:
         """Logits float [N, classes] of descriptors [N, embedding_size] and labels int64 [N]."""
@@ -22,9 +22,9 @@ class CosFace(ArcMargin):
 
 
 class CurricularFace(ArcMargin):
-    """ArcFace whose hard negatives weigh more the further training is (arXiv 2004.00288, eq. 7 to 10).
+    """ArcFace with hard negatives that gain weight during training (arXiv 2004.00288, eq. 7 to 10).
 
-    `mean_cosine` float [1] is the moving average of the right classes' cosines; it moves in training alone.
+    `mean_cosine` float [1] is the moving average of the right classes' cosines, updated only in training mode.
     """
 
     def __init__(self, classes: int, embedding_size: int, scale: float) -> None:
@@ -44,9 +44,9 @@ class CurricularFace(ArcMargin):
 
 
 class AdaCos(ArcMargin):
-    """No margin, and a scale that follows the training (arXiv 1905.00292, eq. 15).
+    """No margin, and a scale that adapts during training (arXiv 1905.00292, eq. 15).
 
-    `adaptive_scale` float [1] begins at √2 · log(classes - 1) and moves in training alone.
+    `adaptive_scale` float [1] starts at √2 · log(classes - 1) and is updated only in training mode.
     """
 
     def __init__(self, classes: int, embedding_size: int) -> None:
@@ -54,7 +54,7 @@ class AdaCos(ArcMargin):
         self.register_buffer("adaptive_scale", paddle.full([1], first_adaptive_scale(classes)))
 
     def forward(self, descriptors: Tensor, labels: Tensor, margin: float) -> Tensor:
-        """Logits float [N, classes] of descriptors [N, embedding_size] and labels int64 [N]; the margin is not used."""
+        """Logits float [N, classes] of descriptors [N, embedding_size] and labels int64 [N]; `margin` is ignored."""
         cosine = self.cosine(descriptors)
         if self.training:
             self.adaptive_scale = self._moved(cosine.detach(), labels)
@@ -63,14 +63,14 @@ class AdaCos(ArcMargin):
     def _moved(self, cosine: Tensor, labels: Tensor) -> Tensor:
         right = paddle.take_along_axis(cosine, labels[:, None], axis=1)
         wrong = (self.adaptive_scale * cosine).exp().sum(axis=1) - (self.adaptive_scale * right).exp()[:, 0]
-        # The lower median: frameworks differ in what they call the median of an even number.
+        # The lower median: the frameworks' own medians differ for an even number of values.
         angles = right[:, 0].clip(-1.0, 1.0).acos().sort()
         median = angles[(len(angles) - 1) // 2].clip(max=math.pi / 4)
         return (wrong.mean().log() / median.cos()).reshape([1])
 
 
 def build_margin(loss: LossSpec, classes: int, embedding_size: int, scale: float) -> nn.Layer:
-    """The loss' logits; `arc_margin_loss` makes a loss of them."""
+    """The layer that computes the logits of a loss; `arc_margin_loss` turns them into the loss."""
     if loss.kind == "ada_cos":
         return AdaCos(classes, embedding_size)
     if loss.kind in ("cos_face", "curricular_face"):

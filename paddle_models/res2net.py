@@ -8,10 +8,11 @@ from zoo.specs import BackboneSpec
 
 
 class Res2NetBottleneck(nn.Layer):
-    """1×1 convolution; all splits but the last through a 3×3 convolution each, from the second one on with the split
-    before it added; 1×1 convolution over all of them; and a shortcut.
+    """A 1×1 convolution whose output is split; a hierarchy of 3×3 convolutions; a 1×1 convolution; and a shortcut.
 
-    In a layer's first block nothing is added and the last split is pooled by 3×3 (`hierarchy_from_first` excepts layer1).
+    Each split but the last passes a 3×3 convolution, after the output of the previous split has been added to it. In
+    the first block of a layer nothing is added, and the last split is average-pooled (in layer1 only if
+    `hierarchy_from_first` is off).
     Input float [N, inputs, H, W]; output [N, planes · 4, H / stride, W / stride].
     """
 
@@ -44,7 +45,7 @@ class Res2NetBottleneck(nn.Layer):
     def forward(self, features: Tensor) -> Tensor:
         splits = paddle.split(self.act1(self.bn1(self.conv1(features))), self.scale, axis=1)
         outputs: list[Tensor] = []
-        # No `strict=`: Paddle's compiler of Python does not know it.
+        # No `strict=`: Paddle's to_static does not support it.
         for index, (conv, bn, act) in enumerate(zip(self.convs, self.bns, self.acts)):  # noqa: B905
             split = splits[index]
             if self.hierarchy and index > 0:

@@ -7,8 +7,8 @@ from zoo.specs import BackboneSpec
 
 
 class SplitAttentionBottleneck(nn.Layer):
-    """1×1 convolution, split attention, 1×1 convolution and a shortcut; where the block strides, a 3×3 average pooling
-    behind the split attention, or before it.
+    """1×1 convolution, split attention, 1×1 convolution and a shortcut. If the stride is 2, a 3×3 average pooling
+    follows the split attention, or precedes it (`avd_first`).
 
     Input float [N, inputs, H, W]; output [N, planes · 4, H / stride, W / stride].
     """

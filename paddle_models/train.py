@@ -1,4 +1,4 @@
-"""Training in Paddle: one step of SGD on the margin loss; `training.loop` does the rest."""
+"""Training in Paddle: one SGD step on the margin loss; `training.loop` does the rest."""
 
 import numpy as np
 import paddle
@@ -15,11 +15,11 @@ from zoo.preprocess import normalise
 from zoo.specs import ModelSpec
 
 _VELOCITY = "_velocity_0"
-"""What Paddle appends to a parameter's own name for SGD's velocity."""
+"""The suffix that Paddle appends to a parameter's own name in the optimiser's state."""
 
 
 class Trainer:
-    """A model, its class weights and SGD with Nesterov's momentum."""
+    """A model, its class weights, and SGD with Nesterov momentum (`training.loop.Trainer`)."""
 
     framework = "paddle"
     version = paddle.__version__
@@ -30,7 +30,7 @@ class Trainer:
         self.model.arc_margin = build_margin(spec.loss, classes, spec.head.embedding_size, recipe.scale)
         load_weights(self.model, weights)
         _unbias_statistics(self.model)
-        # Paddle counts BatchNorm's statistics among the parameters, but asks for no gradient of them.
+        # BatchNorm's running statistics are parameters in Paddle, without a gradient.
         self.parameters = {n: p for n, p in canonical_tensors(self.model).items() if not p.stop_gradient}
         decayed = [value for value in self.parameters.values() if value.ndim > 1]
         others = [value for value in self.parameters.values() if value.ndim <= 1]
@@ -39,7 +39,11 @@ class Trainer:
         self.model.train()
 
     def step(self, images: np.ndarray, labels: np.ndarray, step: Step) -> tuple[float, float]:
-        """One step on uint8 [N, S, S, 3] and int64 [N]; returns the loss and the accuracy, both with the margin."""
+        """One step on images uint8 [N, S, S, 3] and labels int64 [N].
+
+        Returns:
+            The loss and the accuracy (0 to 1) before the step, both with the margin applied.
+        """
         inputs, targets = paddle.to_tensor(normalise(images, self.spec.preprocess)), paddle.to_tensor(labels)
         logits = self.model.arc_margin(self.model(inputs), targets, step.margin)
         loss = arc_margin_loss(logits, targets)
@@ -51,23 +55,23 @@ class Trainer:
         return float(loss), float((logits.detach().argmax(axis=1) == targets).astype("float32").mean())
 
     def weights(self) -> dict[str, np.ndarray]:
-        """Every tensor of a checkpoint, class weights included."""
+        """All tensors of a checkpoint, including the class weights."""
         return read_weights(self.model)
 
     def momentum(self) -> dict[str, np.ndarray]:
-        """SGD's velocity of each parameter; empty before the first step."""
+        """SGD's momentum buffer of each parameter by canonical name; empty before the first step."""
         state = self.optimiser.state_dict()
         keys = {name: parameter.name + _VELOCITY for name, parameter in self.parameters.items()}
         return {name: from_paddle(name, state[key].numpy()) for name, key in keys.items() if key in state}
 
     def load_momentum(self, momentum: dict[str, np.ndarray]) -> None:
-        """Puts `momentum` back."""
+        """Restores what `momentum` returned."""
         names = {name: self.parameters[name].name + _VELOCITY for name in momentum}
         self.optimiser.set_state_dict({key: paddle.to_tensor(to_paddle(n, momentum[n])) for n, key in names.items()})
 
 
 def _unbias_statistics(model: nn.Layer) -> None:
-    """A batch's variance enters the running one divided by N - 1, as PyTorch has it; Paddle's own divides by N."""
+    """Makes BatchNorm's running variance follow the unbiased batch variance, as in PyTorch; Paddle's is biased."""
 
     before: dict[nn.Layer, Tensor] = {}
 

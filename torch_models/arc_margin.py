@@ -11,14 +11,14 @@ from zoo.constants import NORM_EPSILON, SINE_EPSILON
 
 
 class ArcMargin(nn.Module):
-    """Class weights float [classes · sub_centers, embedding_size] and the logits that they give a descriptor.
+    """Class weights float [classes · sub_centers, embedding_size], which turn descriptors into logits.
 
     Args:
-        classes: to tell apart.
-        embedding_size: of the descriptors.
-        scale: of the cosines.
-        sub_centers: class weights a class; the nearest one counts (Sub-center ArcFace, ECCV 2020, eq. 4).
-        dynamic: each class takes its own share of the margin, `class_margin` float [classes] (arXiv 2010.05350, §2.2).
+        classes: number of classes.
+        embedding_size: length of the descriptors.
+        scale: factor that turns cosines into logits.
+        sub_centers: class weights per class, of which the nearest counts (Sub-center ArcFace, ECCV 2020, eq. 4).
+        dynamic: the margin is multiplied by `class_margin` float [classes] (arXiv 2010.05350, §2.2).
     """
 
     def __init__(
@@ -32,17 +32,17 @@ class ArcMargin(nn.Module):
             self.register_buffer("class_margin", torch.ones(classes))
 
     def forward(self, descriptors: Tensor, labels: Tensor, margin: float) -> Tensor:
-        """Logits of the classes, the right one's angle enlarged by the margin.
+        """Logits of all classes, with the margin added to the angle of the right class.
 
-        Where angle + margin would pass π, the cosine goes on as a straight line, so that the loss stays monotonic.
+        If angle + margin exceeds π, the cosine continues as a straight line, so that the loss stays monotonic.
 
         Args:
             descriptors: float [N, embedding_size].
-            labels: int64 [N].
+            labels: int64 [N], class indices.
             margin: in radians.
 
         Returns:
-            float [N, classes], from -scale to scale but for the straight line.
+            float [N, classes], between -scale and scale, except on the straight line.
         """
         cosine = self.cosine(descriptors)
         right = cosine.gather(1, labels[:, None])
@@ -52,7 +52,7 @@ class ArcMargin(nn.Module):
         return self.scale * with_target(cosine, labels, add_angle(right, margins))
 
     def cosine(self, descriptors: Tensor) -> Tensor:
-        """float [N, classes]: the cosine to each class' nearest centre."""
+        """Cosines float [N, classes] between each descriptor and the nearest centre of each class."""
         cosine = unit_norm(descriptors, NORM_EPSILON) @ unit_norm(self.weight, NORM_EPSILON).T
         if self.sub_centers == 1:
             return cosine
@@ -60,14 +60,14 @@ class ArcMargin(nn.Module):
 
 
 def add_angle(right: Tensor, margins: Tensor) -> Tensor:
-    """cos(angle + margin) of cosines [N, 1]; a straight line where the sum would pass π."""
+    """cos(angle + margin) of cosines [N, 1]; continued as a straight line if the sum exceeds π."""
     sine = (1 - right.square()).clamp(min=SINE_EPSILON).sqrt()
     moved = right * margins.cos() - sine * margins.sin()
     return torch.where(right > (math.pi - margins).cos(), moved, right - margins.sin() * margins)
 
 
 def with_target(cosine: Tensor, labels: Tensor, target: Tensor) -> Tensor:
-    """Cosines [N, classes] with the right class' replaced by [N, 1]."""
+    """Cosines [N, classes] with those of the right classes replaced by `target` [N, 1]."""
     chosen = functional.one_hot(labels, cosine.shape[1]).to(cosine.dtype)
     return cosine * (1 - chosen) + chosen * target
 
@@ -75,7 +75,7 @@ def with_target(cosine: Tensor, labels: Tensor, target: Tensor) -> Tensor:
 def arc_margin_loss(logits: Tensor, labels: Tensor) -> Tensor:
     """Mean cross entropy: float [N, classes] and int64 [N] → float scalar.
 
-    Written out, because Paddle's own on CPUs takes no difference of logits for more than 64, and at scale 30 an image
-    opposite to its class has more.
+    Not the framework's own function, because Paddle's clips differences of logits at 64 on CPUs, and at scale 30 they
+    can be larger, since the straight line goes below -scale.
     """
     return (logits.logsumexp(dim=1) - logits.gather(1, labels[:, None])[:, 0]).mean()

@@ -1,4 +1,4 @@
-"""Checkpoints in and out of PyTorch modules; PyTorch's names and layouts are the canonical ones."""
+"""Loads checkpoints into PyTorch modules and reads them back. PyTorch's names and layouts are the canonical ones."""
 
 import numpy as np
 import torch
@@ -9,7 +9,7 @@ from zoo.checkpoint import Checkpoint
 from zoo.weights import without_loss
 
 _NOT_SAVED = ".num_batches_tracked"
-"""PyTorch's BatchNorm counts batches; nothing reads the count where the momentum is given, and Paddle has none."""
+"""BatchNorm's count of batches: unused if a momentum is set, and Paddle has none."""
 
 
 def build(checkpoint: Checkpoint) -> Embedder:
@@ -20,7 +20,11 @@ def build(checkpoint: Checkpoint) -> Embedder:
 
 
 def load_weights(model: nn.Module, weights: dict[str, np.ndarray]) -> None:
-    """Copies canonical float arrays into a module; every tensor of the module must be among them and no other."""
+    """Copies arrays by canonical name into a module, converted to its dtype.
+
+    Raises:
+        KeyError: the names are not exactly those of the module's tensors.
+    """
     own = {name: tensor for name, tensor in model.state_dict().items() if not name.endswith(_NOT_SAVED)}
     if own.keys() != weights.keys():
         raise KeyError(f"tensors differ: {sorted(own.keys() ^ weights.keys())[:4]}")
@@ -30,6 +34,6 @@ def load_weights(model: nn.Module, weights: dict[str, np.ndarray]) -> None:
 
 
 def read_weights(model: nn.Module) -> dict[str, np.ndarray]:
-    """A copy of a module's tensors by canonical name."""
+    """Copies of a module's tensors by canonical name."""
     state = model.state_dict().items()
     return {name: tensor.detach().numpy().copy() for name, tensor in state if not name.endswith(_NOT_SAVED)}

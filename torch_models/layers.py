@@ -1,4 +1,4 @@
-"""Layers that PyTorch does not bring: split attention, squeeze-and-excitation, IBN-a, the poolings, the neck."""
+"""Layers that PyTorch does not provide: split attention, squeeze-and-excitation, IBN-a, the poolings and the neck."""
 
 import torch
 from torch import Tensor, nn
@@ -10,27 +10,27 @@ from zoo.specs import HeadSpec
 def convolution(
     inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1, bias: bool = False
 ) -> nn.Conv2d:
-    """A convolution padded so that stride 1 keeps height and width."""
+    """A convolution padded so that height and width stay the same at stride 1."""
     return nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, groups=groups, bias=bias)
 
 
 def shortcut_pool() -> nn.AvgPool2d:
-    """The 2×2 average pooling of the "-D" shortcut; an odd edge is averaged over the pixels that exist."""
+    """The 2×2 average pooling of the "-D" shortcut; at an odd edge, only the pixels that exist are averaged."""
     return nn.AvgPool2d(2, 2, ceil_mode=True, count_include_pad=False)
 
 
 def block_pool(stride: int, counts_padding: bool) -> nn.AvgPool2d:
-    """The 3×3 average pooling inside ResNeSt's and Res2Net's blocks."""
+    """The 3×3 average pooling of ResNeSt's and Res2Net's blocks; the mean may count the padding's zeros."""
     return nn.AvgPool2d(3, stride, padding=1, count_include_pad=counts_padding)
 
 
 def first_norm(channels: int, ibn: bool) -> nn.Module:
-    """BatchNorm, or IBN-a's half of it."""
+    """The first normalisation of a block: IBN-a's if `ibn`, else BatchNorm."""
     return InstanceBatchNorm(channels) if ibn else nn.BatchNorm2d(channels)
 
 
 class InstanceBatchNorm(nn.Module):
-    """IBN-a (arXiv 1807.09441, figure 3a): the first half of the channels normalised in each image, the rest by BatchNorm.
+    """IBN-a (arXiv 1807.09441, figure 3a): InstanceNorm on the first half of the channels, BatchNorm on the rest.
 
     Input and output: float [N, channels, H, W].
     """
@@ -47,7 +47,10 @@ class InstanceBatchNorm(nn.Module):
 
 
 class SqueezeExcitation(nn.Module):
-    """Channels weighted by what the whole map holds (arXiv 1709.01507, §3). Input and output: float [N, channels, H, W]."""
+    """Scales each channel by a weight computed from the averages of all channels (arXiv 1709.01507, §3).
+
+    Input and output: float [N, channels, H, W].
+    """
 
     def __init__(self, channels: int, hidden: int) -> None:
         super().__init__()
@@ -60,7 +63,7 @@ class SqueezeExcitation(nn.Module):
 
 
 class SplitAttention(nn.Module):
-    """A convolution whose `radix` outputs are weighted against each other, channel by channel (arXiv 2004.08955, §3).
+    """A convolution with `radix` outputs, summed with softmax weights per channel (arXiv 2004.08955, §3).
 
     Input and output: float [N, channels, H, W].
     """
@@ -89,12 +92,12 @@ class SplitAttention(nn.Module):
         return weighted
 
     def _softmax(self, logits: Tensor) -> list[Tensor]:
-        """Logits [N, cardinality · radix · c, 1, 1] → one weight [N, channels, 1, 1] a split; radix 1 is a sigmoid."""
+        """Logits [N, channels · radix, 1, 1] → one weight [N, channels, 1, 1] per split; a sigmoid if radix is 1."""
         if self.radix == 1:
             return [logits.sigmoid()]
         logits = logits.reshape(-1, self.cardinality, self.radix, self.channels // self.cardinality)
         weights = logits.transpose(1, 2).softmax(dim=1).reshape(-1, self.radix * self.channels, 1, 1)
-        return weights.split(self.channels, dim=1)  # TorchScript has a list here, Python a tuple
+        return weights.split(self.channels, dim=1)  # a list in TorchScript, a tuple in Python
 
 
 class GeneralisedMean(nn.Module):
@@ -127,21 +130,21 @@ class MaxPool(nn.Module):
 
 
 class ConcatenatedPool(nn.ModuleDict):
-    """Two poolings side by side. Input: float [N, C, H, W]; output: float [N, 2 · C]."""
+    """Two poolings, concatenated. Input: float [N, C, H, W]; output: float [N, 2 · C]."""
 
     def forward(self, features: Tensor) -> Tensor:
         return torch.cat([pool(features) for pool in self.values()], dim=1)
 
 
 def global_pool(head: HeadSpec) -> nn.Module:
-    """The head's pooling, from float [N, C, H, W] to [N, C], or [N, 2 · C] where two are concatenated."""
+    """The head's pooling, from float [N, C, H, W] to [N, C], or [N, 2 · C] if two are concatenated."""
     made = {"gem": lambda: GeneralisedMean(head.gem_p, head.gem_p_learned), "avg": AveragePool, "max": MaxPool}
     pools = {name: made[name]() for name in head.pools}
     return pools[head.pool] if len(pools) == 1 else ConcatenatedPool(pools)
 
 
 class Neck(nn.Module):
-    """From pooled features [N, features] to the embedding [N, embedding_size]."""
+    """Turns pooled features [N, features] into the embedding [N, embedding_size]."""
 
     def __init__(self, features: int, head: HeadSpec) -> None:
         super().__init__()

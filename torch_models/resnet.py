@@ -9,11 +9,14 @@ from zoo.errors import SpecError
 from zoo.specs import BackboneSpec
 
 LAYERS = ("layer1", "layer2", "layer3", "layer4")
-"""The four parts of the network, behind each of which `features` can return the map."""
+"""The layers whose feature maps `features` returns."""
 
 
 class BasicBlock(nn.Module):
-    """Two 3×3 convolutions and a shortcut. Input float [N, inputs, H, W]; output [N, planes, H / stride, W / stride]."""
+    """Two 3×3 convolutions and a shortcut.
+
+    Input float [N, inputs, H, W]; output [N, planes, H / stride, W / stride].
+    """
 
     def __init__(
         self,
@@ -77,7 +80,10 @@ class Bottleneck(nn.Module):
 
 
 class ResNet(nn.Module):
-    """A stem and four layers of blocks. Input float [N, 3, H, W]; output [N, features, H / 32, W / 32], rounded up."""
+    """A stem and four layers of blocks.
+
+    Input: float [N, 3, H, W]. Output: the last feature map, float [N, features, H / 32, W / 32], rounded up.
+    """
 
     def __init__(self, spec: BackboneSpec, block: type[nn.Module]) -> None:
         super().__init__()
@@ -96,7 +102,7 @@ class ResNet(nn.Module):
         return self.layer4(self.layer3(self.layer2(self.layer1(features))))
 
     def features(self, images: Tensor, layers: Sequence[str] = LAYERS) -> dict[str, Tensor]:
-        """The feature maps that the named layers return; nothing behind the last of them is computed.
+        """The outputs of the named layers; layers after the last of them are not computed.
 
         Args:
             images: float [N, 3, H, W], normalised.

@@ -1,4 +1,4 @@
-"""Training in PyTorch: one step of SGD on the margin loss; `training.loop` does the rest."""
+"""Training in PyTorch: one SGD step on the margin loss; `training.loop` does the rest."""
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from zoo.specs import ModelSpec
 
 
 class Trainer:
-    """A model, its class weights and SGD with Nesterov's momentum."""
+    """A model, its class weights, and SGD with Nesterov momentum (`training.loop.Trainer`)."""
 
     framework = "torch"
     version = torch.__version__
@@ -33,7 +33,11 @@ class Trainer:
         self.model.train()
 
     def step(self, images: np.ndarray, labels: np.ndarray, step: Step) -> tuple[float, float]:
-        """One step on uint8 [N, S, S, 3] and int64 [N]; returns the loss and the accuracy, both with the margin."""
+        """One step on images uint8 [N, S, S, 3] and labels int64 [N].
+
+        Returns:
+            The loss and the accuracy (0 to 1) before the step, both with the margin applied.
+        """
         inputs, targets = torch.from_numpy(normalise(images, self.spec.preprocess)), torch.from_numpy(labels)
         logits = self.model.arc_margin(self.model(inputs), targets, step.margin)
         loss = arc_margin_loss(logits, targets)
@@ -46,16 +50,16 @@ class Trainer:
         return loss.item(), float((logits.detach().argmax(dim=1) == targets).float().mean())
 
     def weights(self) -> dict[str, np.ndarray]:
-        """Every tensor of a checkpoint, class weights included."""
+        """All tensors of a checkpoint, including the class weights."""
         return read_weights(self.model)
 
     def momentum(self) -> dict[str, np.ndarray]:
-        """SGD's velocity of each parameter; empty before the first step."""
+        """SGD's momentum buffer of each parameter by canonical name; empty before the first step."""
         state = self.optimiser.state
         return {n: state[p]["momentum_buffer"].numpy().copy() for n, p in self.parameters.items() if p in state}
 
     def load_momentum(self, momentum: dict[str, np.ndarray]) -> None:
-        """Puts `momentum` back."""
+        """Restores what `momentum` returned."""
         for name, value in momentum.items():
             self.optimiser.state[self.parameters[name]]["momentum_buffer"] = torch.from_numpy(value.copy())
 

@@ -5,7 +5,7 @@ import math
 FRAMEWORKS = ("torch", "paddle")
 
 GEM_EPSILON = 1e-6
-"""GeM pooling raises features below this to it before it takes their power (arXiv 1711.02512 uses the same value)."""
+"""GeM pooling raises smaller features to this value before it takes their power, as arXiv 1711.02512's code does."""
 
 NORM_EPSILON = 1e-12
 """The smallest Euclidean norm that a vector is divided by; a vector of zeros therefore stays zero."""
@@ -21,5 +21,5 @@ MOVING_AVERAGE = 0.99
 
 
 def first_adaptive_scale(classes: int) -> float:
-    """AdaCos' scale before training, √2 · log(classes - 1) (arXiv 1905.00292, eq. 12); at least that of three classes."""
+    """AdaCos' scale before training, √2 · log(classes - 1), of at least 3 classes (arXiv 1905.00292, eq. 12)."""
     return math.sqrt(2) * math.log(max(classes - 1, 2))
