@@ -1,10 +1,10 @@
-"""What an export costs: seconds and peak memory of all its processes, checks included, beside onnx2tf's conversion alone.
+"""Measures the cost of an export, checks included: seconds and peak memory of all its processes, and of onnx2tf's conversion.
 
 Example:
     python -m benchmarks.export_cost --models resnet50 resnest269
 
-Each model goes through the whole of `export/to_savedmodel.py` from each framework, a real TensorFlow 2.2 included, and its
-normal form through onnx2tf. Writes benchmarks/results/export_cost.json.
+Each model is exported from each framework by `export/to_savedmodel.py`, including the checks in a real TensorFlow 2.2, and
+its normal form is converted by onnx2tf. Writes benchmarks/results/export_cost.json.
 """
 
 import argparse
@@ -19,14 +19,14 @@ from pipeline.steps import StepError, Steps
 from zoo.command import log, run
 
 SECONDS = {"resnet50": 60, "resnest269": 240}
-"""What the whole command may take on two cores."""
-TIMES_WEIGHTS, BESIDES_MIB = 8, 2048
-"""Peak memory is to stay under 8 times the weights and 2 GiB."""
+"""Targets for the whole command on two cores."""
+TIMES_WEIGHTS, PLUS_MIB = 8, 2048
+"""The target for peak memory: 8 times the weights plus 2 GiB."""
 FRAMEWORKS = ("torch", "paddle")
 
 
 def write_checkpoint(model: str, framework: str, path: Path) -> None:
-    """Random weights of a variant; in a process of its own, as PyTorch stays in memory."""
+    """Random weights of a variant; called in another process, because PyTorch stays in memory."""
     from parity_tests.random_weights import random_checkpoint
     from zoo.checkpoint import save_checkpoint
     from zoo.variants import get_spec
@@ -35,7 +35,7 @@ def write_checkpoint(model: str, framework: str, path: Path) -> None:
 
 
 def measure(model: str, framework: str, folder: Path) -> dict:
-    """One export's row; "onnx2tf" is None where it failed."""
+    """One export's row; "onnx2tf" is None if it failed."""
     checkpoint, out = folder / "model.safetensors", folder / "out"
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         pool.submit(write_checkpoint, model, framework, checkpoint).result()
@@ -58,9 +58,9 @@ def _cost(name: str, command: tuple, folder: Path) -> dict:
 
 
 def table(rows: list[dict]) -> str:
-    """A line for each export, with the bounds that it is held against."""
+    """One line per export, with its targets."""
     lines = [
-        "| model | from | weights, MiB | seconds | peak memory, the benchmark's own 80 included, MiB | 8 × weights + 2 GiB | onnx2tf alone: seconds, MiB |",
+        "| model | from | weights, MiB | seconds | peak memory incl. 80 of the benchmark, MiB | target: 8 × weights + 2 GiB | onnx2tf only: seconds, MiB |",
         "| --- | --- | ---: | ---: | ---: | ---: | ---: |",
     ]
     for row in rows:
@@ -68,7 +68,7 @@ def table(rows: list[dict]) -> str:
         allowed = f"{seconds:.0f} (≤ {most})" if most else f"{seconds:.0f}"
         other = row["onnx2tf"]
         converter = f"{other['seconds']:.0f}, {other['peak_mib']:,.0f}" if other else "failed"
-        bound = TIMES_WEIGHTS * row["weights_mib"] + BESIDES_MIB
+        bound = TIMES_WEIGHTS * row["weights_mib"] + PLUS_MIB
         figures = f"{row['weights_mib']:.0f} | {allowed} | {row['peak_mib']:,.0f} | {bound:,.0f} | {converter}"
         lines.append(f"| {row['model']} | {row['framework']} | {figures} |")
     return "\n".join(lines)
@@ -83,7 +83,7 @@ def main() -> None:
     parser.add_argument("--frameworks", nargs="+", default=FRAMEWORKS, choices=FRAMEWORKS)
     parser.add_argument("--out", type=Path, help="default: benchmarks/results/export_cost.json")
     arguments = parser.parse_args()
-    require_python()  # without TensorFlow 2.2 an export does less than what is measured
+    require_python()  # without TensorFlow 2.2 an export would skip the checks that are measured here
     rows = []
     for model in arguments.models:
         for framework in arguments.frameworks:

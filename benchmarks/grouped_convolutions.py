@@ -1,10 +1,10 @@
-"""The cheapest form of a convolution with many groups, measured in TensorFlow 2.2 and in today's.
+"""Measures the cheapest form of a convolution with many groups in TensorFlow 2.2 and in the current TensorFlow.
 
 Example:
     python -m benchmarks.grouped_convolutions
 
-TensorFlow 2.2 has no grouped convolution on CPUs, so the normal form writes it as dense ones: one a group, a few
-block-diagonal ones, or a single one that is mostly zeros. Writes benchmarks/results/grouped_convolutions.json.
+TensorFlow 2.2 has no grouped convolution on CPUs, so the normal form replaces it by dense ones: one per group, a
+few block-diagonal ones, or a single one that is mostly zeros. Writes benchmarks/results/grouped_convolutions.json.
 """
 
 import argparse
@@ -27,7 +27,7 @@ LAYERS = [
     ),
     *(("32x8d", 256 * 2**i, 32, 56 // 2**i) for i in range(4)),
 ]
-"""Name, channels, groups and side of the map in layer1 … layer4 of ResNeXt at 224 px."""
+"""Name, channels, groups and side of the feature map in layer1 … layer4 of ResNeXt at 224 px."""
 
 
 def blocks_of(groups: int) -> list[int]:
@@ -53,7 +53,7 @@ def main() -> None:
     arguments = parser.parse_args()
     python = tf22.find_python()
     if python is None:
-        raise MissingToolError("there is no TensorFlow 2.2 here: run `make tf22` first")
+        raise MissingToolError("TensorFlow 2.2 is not installed; run `make tf22` first")
     results = {"tf 2.2": measure(str(python)), "current tf": measure(sys.executable)}
     for name, rows in results.items():
         for row in rows:

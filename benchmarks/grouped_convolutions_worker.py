@@ -1,7 +1,8 @@
 """Times one grouped 3×3 convolution written as 1 … groups dense ones; runs in any TensorFlow 2, Python 3.8 included.
 
 Reads [[channels, groups, side, blocks], …] from argv as JSON and writes the milliseconds of each to stdout. A convolution
-of fewer blocks than groups has several groups in each, zero between them. The 1×1 convolution before it is split with it.
+with fewer blocks than groups has several groups per block, with zeros between them. The 1×1 convolution before it is split
+in the same way.
 
 Example:
     python benchmarks/grouped_convolutions_worker.py '[[128, 32, 56, 8]]'
@@ -18,7 +19,7 @@ ROUNDS = 12
 
 
 def layer(channels, groups, blocks):
-    """1×1 convolution, ReLU, the grouped convolution in `blocks` parts, ReLU; zeros cost what any number costs."""
+    """1×1 convolution, ReLU, the grouped convolution in `blocks` parts, ReLU. The values do not matter: zeros take as long as other numbers."""
     each = channels // blocks
     kernels = [tf.constant(np.full((3, 3, each, each), 0.01, np.float32)) for _ in range(blocks)]
     before = [tf.constant(np.full((1, 1, channels, each), 0.01, np.float32)) for _ in range(blocks)]
@@ -43,7 +44,7 @@ def main():
         function = layer(channels, groups, blocks)
         function(images)
         functions.append((function, images))
-    for _ in range(ROUNDS):  # interleaved, so that a slow moment of the machine meets all of them
+    for _ in range(ROUNDS):  # interleaved, so that a slow moment of the machine affects all of them
         for index, (function, images) in enumerate(functions):
             start = time.perf_counter()
             function(images).numpy()

@@ -19,10 +19,10 @@ from zoo.command import run
 
 
 def import_nobuco() -> ModuleType:
-    """nobuco, with the one operator of our heads that it does not know: `Tensor.sqrt`, of the descriptor's norm.
+    """nobuco, with a converter for the one operator of our heads that it lacks: `Tensor.sqrt`, in the descriptor's norm.
 
-    It imports torchvision, whose compiled part a CPU build of torch does not load from the usual wheel; residual networks use
-    none of its operators, so names are enough.
+    It imports torchvision, whose compiled part from the usual wheel does not load beside a CPU build of torch. Residual networks
+    use none of its operators, so declaring their names is enough.
     """
     meta = "torchvision._meta_registrations"
     sys.modules.setdefault(meta, ModuleType(meta))
@@ -54,7 +54,7 @@ def convert(checkpoint: Path, out: Path) -> None:
         outputs_channel_order=nobuco.ChannelOrder.TENSORFLOW,
     )
     served = tf.Module()
-    served.network = keras  # its variables are saved with what owns them
+    served.network = keras  # the module that owns the variables must be saved with them
     images = tf.TensorSpec([None, size, size, 3], tf.float32, name="images")
     function = tf.function(lambda images: {"descriptor": keras(images)}, input_signature=[images])
     tf.saved_model.save(served, str(out), signatures=function)

@@ -1,4 +1,4 @@
-"""Makes `.rivals/<name>`: the environments of the converters and hand-written networks that ours are timed against.
+"""Makes `.rivals/<name>`: the environments of the converters and hand-written networks in the serving benchmark.
 
 Example:
     python -m benchmarks.rivals

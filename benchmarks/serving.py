@@ -1,13 +1,13 @@
-"""Our SavedModels against converters, hand-written networks and runtimes: time for a batch, all of them in one run.
+"""Times our SavedModels, converters' output, hand-written networks and runtimes per batch, all in one run.
 
 Example:
     python -m benchmarks.serving --models resnet50 resnest50 --batches 1 2 8 --rounds 30
 
-Needs `make tf22` and `python -m benchmarks.rivals`, 16 GiB of memory, and 35 s a round and model on two cores. Every contender is
-a process of its own; each round asks all of them in turn, all others stopped, so that a slow moment of the machine meets
-everybody. All are float32 on all cores, and read the same pictures of 224 px. Ours includes normalisation, as it is part
-of the SavedModel; ours, the converters', ONNX Runtime's and both frameworks' end in GeM, neck and a unit norm, and are timed
-only where they answer with the same descriptors; hand-written networks end in averaged features. Writes
+Needs `make tf22` and `python -m benchmarks.rivals`, 16 GiB of memory, and 35 s per round and model on two cores. Each contender
+runs in its own process. In each round the contenders run one after the other while all others are stopped, so a slow moment
+of the machine affects all of them equally. All use float32, all cores and the same 224 px pictures. Our SavedModel includes
+the normalisation. Ours, the converters', ONNX Runtime's and both frameworks' networks end in GeM, neck and a unit norm, and
+are timed only if they return the same descriptors; hand-written networks end in averaged features. Writes
 benchmarks/results/serving.json and prints its tables.
 """
 
@@ -30,12 +30,12 @@ from zoo.signature import CONTEST_SIGNATURE
 from zoo.variants import get_spec
 
 SAME = 1e-4
-"""Largest difference of an entry of the unit descriptor from PyTorch's: above, a rival computes something else."""
+"""Largest allowed difference of any entry of the unit descriptor from PyTorch's; above it, a contender computes something else."""
 REFERENCE = ("PyTorch", "eager")
 
 
 def time_model(model: str, batches: Sequence[int], rounds: int, work: Path) -> list[dict]:
-    """The rows of one variant: each contender's each form, its milliseconds or why it has none."""
+    """The rows of one variant: for each form of each contender, its milliseconds or the reason why it has none."""
     work.mkdir(parents=True, exist_ok=True)
     found = contenders(model, work)
     write_inputs(work / "inputs.npz", max(batches), get_spec(model).preprocess)
@@ -67,7 +67,7 @@ def time_model(model: str, batches: Sequence[int], rounds: int, work: Path) -> l
 
 
 def _forms(contender: Contender, worker: Worker, batches: Sequence[int]) -> list[tuple[dict, dict]]:
-    """An empty row of each form, and its requests: {"cases": {case: rows}} and what they share."""
+    """For each form, an empty row and its requests: {"cases": {case: rows}} and what they share."""
     failed = contender.failed | worker.forms
     if worker.error:
         failed |= dict.fromkeys(contender.job.get("forms", ["–"]), worker.error)
@@ -82,7 +82,7 @@ def _forms(contender: Contender, worker: Worker, batches: Sequence[int]) -> list
 
 
 def _first_answers(turns: list) -> dict[int, np.ndarray]:
-    """Asks everybody once, untimed: graphs are built and memory is taken; {id of row: descriptor of the first picture}."""
+    """Runs every form once, untimed, so that graphs are built; returns {id of row: descriptor of the first picture}."""
     outputs = {}
     for row, worker, request, case in turns:
         if not row["error"]:
@@ -94,17 +94,17 @@ def _first_answers(turns: list) -> dict[int, np.ndarray]:
 
 
 def _require_same(rows: list[dict], outputs: dict[int, np.ndarray]) -> None:
-    """Writes every row's difference from PyTorch's descriptor; a time for another answer would be no time."""
+    """Stores each row's difference from PyTorch's descriptor; a row that differs gets an error instead of a time."""
     reference = next(outputs[id(row)] for row in rows if (row["peer"], row["form"]) == REFERENCE)
     for row in rows:
         if row["same_weights"] and not row["error"] and id(row) in outputs:
             row["max_abs"] = float(np.abs(outputs[id(row)] - reference).max())
             if not row["max_abs"] <= SAME:
-                row["error"] = f"another answer: {row['max_abs']:.0e} from PyTorch's descriptor"
+                row["error"] = f"wrong descriptor: differs from PyTorch's by {row['max_abs']:.0e}"
 
 
 def machine() -> dict:
-    """What affects the times: cores, the processor's name, and whether it has what turns oneDNN on in TensorFlow."""
+    """What affects the times: cores, the processor's name, and the instructions that turn oneDNN on in TensorFlow."""
     path = Path("/proc/cpuinfo")
     text = path.read_text(encoding="utf-8") if path.is_file() else ""
     name = next((line.partition(": ")[2] for line in text.splitlines() if line.startswith("model name")), "unknown")
@@ -115,12 +115,12 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="+", default=["resnet50", "resnest50"], help="variants of the zoo")
-    parser.add_argument("--batches", nargs="+", type=int, default=[1, 2, 8], help="pictures at a time")
-    parser.add_argument("--rounds", type=int, default=30, help="times that everybody is asked")
-    parser.add_argument("--work", type=Path, help="folder of exports and conversions, kept and used again")
+    parser.add_argument("--batches", nargs="+", type=int, default=[1, 2, 8], help="batch sizes")
+    parser.add_argument("--rounds", type=int, default=30, help="rounds; each form is timed once per round")
+    parser.add_argument("--work", type=Path, help="folder of exports and conversions, kept and reused")
     parser.add_argument("--out", type=Path, help="default: benchmarks/results/serving.json")
     arguments = parser.parse_args()
-    environments()  # a missing one is said before anything is exported
+    environments()  # fail before anything is exported if one is missing
     results = {"machine": machine(), "rounds": arguments.rounds, "size": SIZE, "photo": PHOTO, "models": {}}
     with tempfile.TemporaryDirectory() as temporary:
         work = (arguments.work or Path(temporary)).absolute()

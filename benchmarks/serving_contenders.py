@@ -1,4 +1,4 @@
-"""Who is timed against whom: the files that each contender runs, its environment and its job."""
+"""The contenders of the serving benchmark: the files that each runs, its environment and its job."""
 
 import subprocess
 import sys
@@ -28,15 +28,15 @@ from zoo.variants import get_spec
 SIZE, PHOTO = 224, (600, 800)
 
 HAND_WRITTEN = {"resnet50": "keras.applications", "resnest50": "keras-cv-attention-models"}
-"""Keras' own writing of a variant. keras.applications' ResNet-50 has its stride in the 1×1 convolution, which makes it 6 %
-smaller than everybody else's here; both have random weights of their own and end at the averaged features."""
+"""Keras implementations of a variant. keras.applications' ResNet-50 has its stride in the 1×1 convolution and so 6 % less
+arithmetic than the others; both have their own random weights and end at the averaged features."""
 _WORKER = ("benchmarks/serving_worker.py",)
 _NETWORKS = ("-m", "benchmarks.serving_networks")
 
 
 @dataclass(frozen=True)
 class Contender:
-    """One process, of one or more forms.
+    """One process with one or more forms.
 
     Attributes:
         peer: whose network or runtime it is.
@@ -45,7 +45,7 @@ class Contender:
         script: what it runs.
         job: the worker's job, without inputs and threads.
         array: which of `write_inputs`' arrays it reads.
-        same_weights: it computes our checkpoint's descriptors, so its answer is compared.
+        same_weights: it computes our checkpoint's descriptors, so its output is compared.
         failed: {form: why it could not be made}.
     """
 
@@ -60,10 +60,10 @@ class Contender:
 
 
 def environments() -> dict[str, Environment]:
-    """By what runs there.
+    """{what runs there: environment}.
 
     Raises:
-        MissingToolError: one of them is missing; the message names the command that makes it.
+        MissingToolError: one of them is missing; the message gives the command that makes it.
     """
     return {
         TF22: Environment(tf22.require_python()),
@@ -74,7 +74,7 @@ def environments() -> dict[str, Environment]:
 
 
 def write_inputs(path: Path, rows: int, spec: PreprocessSpec) -> None:
-    """The same pictures as everybody reads them: pixels, normalised [N, 3, H, W] and [N, H, W, 3]; and a photo to resize."""
+    """The same pictures in every layout: pixels, normalised [N, 3, H, W] and [N, H, W, 3]; and a photograph to resize."""
     random = np.random.default_rng(2020)
     pixels = np.stack([picture(random, SIZE, SIZE) for _ in range(rows)])
     nchw = normalise(pixels, spec)
@@ -84,7 +84,7 @@ def write_inputs(path: Path, rows: int, spec: PreprocessSpec) -> None:
 
 
 def contenders(model: str, work: Path) -> list[Contender]:
-    """Makes what is not in `work` yet: checkpoint, our export, the rivals' conversions; a rival that fails is kept as failed."""
+    """Makes what `work` lacks: checkpoint, our export, the other conversions. A conversion that fails is recorded as failed."""
     where = environments()
     checkpoint, ours = work / "model.safetensors", work / "ours"
     _made(checkpoint, lambda: _write_checkpoint(model, checkpoint))
@@ -95,7 +95,7 @@ def contenders(model: str, work: Path) -> list[Contender]:
     _made(static, lambda: _run(where[TODAY], *store))
     fixed = work / f"model_{SIZE}.onnx"
     _made(fixed, lambda: _fix_size(ours / "model.onnx", fixed))
-    # "224 px": onnx2tf computes paddings where a dynamic size does not keep it from that.
+    # "224 px": with a fixed size onnx2tf can compute paddings, with a dynamic one it cannot.
     sources = {"as exported": ours / "model.onnx", f"{SIZE} px": fixed}
     alone = {form: work / f"onnx2tf_{path.stem}" for form, path in sources.items()}
     onnx2tf_failed = {form: _try(alone[form], _onnx2tf(where[TODAY], path)) for form, path in sources.items()}
@@ -118,7 +118,7 @@ def contenders(model: str, work: Path) -> list[Contender]:
     found = []
     for tf in (TODAY, TF22):
         found.append(saved("ours", tf, served, "pixels", {}))
-        found.append(saved("onnx2tf alone", tf, converted, "nhwc", onnx2tf_failed))
+        found.append(saved("onnx2tf only", tf, converted, "nhwc", onnx2tf_failed))
     for tf in (NOBUCO_TF, TF22):
         found.append(saved("nobuco", tf, of_nobuco, "nhwc", dict.fromkeys(of_nobuco, nobuco_failed)))
     if model in HAND_WRITTEN:
@@ -141,7 +141,7 @@ def _write_checkpoint(model: str, path: Path) -> None:
 
 
 def _fix_size(source: Path, path: Path) -> None:
-    """The framework's own ONNX file with the picture's size written into its input, the number of pictures left open."""
+    """The framework's own ONNX file with a fixed image size and a dynamic batch."""
     model = onnx.load(source)
     for dimension in next(i for i in model.graph.input if i.name == INPUT).type.tensor_type.shape.dim[2:]:
         dimension.Clear()
@@ -167,7 +167,7 @@ def _made(path: Path, make: Callable[[], object]) -> None:
 
 
 def _try(folder: Path, convert: Callable[[Path], None]) -> str | None:
-    """Converts into `folder`, whole or not at all; returns why it failed, or None."""
+    """Converts into `folder` atomically; returns the reason if it failed, or None."""
 
     def make() -> None:
         with new_folder(folder) as made:
@@ -181,9 +181,9 @@ def _try(folder: Path, convert: Callable[[Path], None]) -> str | None:
 
 
 def _run(environment: Environment, *command: str | Path) -> None:
-    """Raises `ExportError` with the last line that a failed command said."""
+    """Raises `ExportError` with the last line of a failed command's stderr."""
     done = subprocess.run(
         [environment.python, *command], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     )
     if done.returncode:
-        raise ExportError((done.stderr.strip() or "it said nothing").splitlines()[-1][:160])
+        raise ExportError((done.stderr.strip() or "no output").splitlines()[-1][:160])

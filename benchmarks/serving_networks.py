@@ -47,7 +47,7 @@ def torch_forms(job: dict) -> tuple[dict, dict]:
 
 
 def paddle_forms(job: dict) -> tuple[dict, dict]:
-    """Paddle, eager and to_static; with oneDNN and all threads, neither of which it takes by itself."""
+    """Paddle, eager and to_static; with oneDNN and all threads, neither of which is its default."""
     import paddle
 
     from paddle_models.checkpoint import build

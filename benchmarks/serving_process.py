@@ -1,4 +1,4 @@
-"""One contender's process, which runs in its own turn alone."""
+"""One contender's process, which runs only during its own turn."""
 
 import json
 import os
@@ -15,11 +15,11 @@ ROOT = Path(__file__).resolve().parents[1]
 class Worker:
     """A long-lived process of `serving_worker.py`'s protocol.
 
-    Between its turns it is stopped by SIGSTOP: threads that spin while they wait for work, as those of OpenMP and ONNX
-    Runtime do, cost nobody else time, and every library may spin in its own turn as it does by default.
+    Between its turns it is stopped by SIGSTOP: threads that spin while they wait for work, such as those of OpenMP
+    and ONNX Runtime, then take no time from others, and each library keeps its default during its own turn.
 
     Attributes:
-        forms: {form: error or None}, empty where the whole contender failed.
+        forms: {form: error or None}; empty if the whole contender failed.
         versions: {package: version}.
         pid: the process.
         error: why the whole contender failed, or None.
@@ -29,10 +29,10 @@ class Worker:
         """Starts it and waits until it has built its forms.
 
         Args:
-            environment: the python, and variables besides this process's own.
+            environment: the python, and extra environment variables.
             script: what the python runs.
             job: its argument.
-            log: where what it says on stderr is kept.
+            log: file for its stderr.
         """
         self._log = log
         with open(log, "w", encoding="utf-8") as file:
@@ -54,7 +54,7 @@ class Worker:
     def ask(self, **request: object) -> dict:
         """Wakes it for one request: {"seconds": […], "output": […]}, or {"error"}."""
         self._signal(signal.SIGCONT)
-        with suppress(BrokenPipeError):  # it has ended; its answer says how
+        with suppress(BrokenPipeError):  # the process has ended; `_answer` reports how
             print(json.dumps(request), file=self._process.stdin, flush=True)
         return self._answer()
 
@@ -70,9 +70,11 @@ class Worker:
             said = [
                 line for line in self._log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()
             ]
-            return {"error": f"ended with status {status}: {said[-1][:160] if said else 'it said nothing'}"}
+            return {"error": f"ended with status {status}: {said[-1][:160] if said else 'no output'}"}
         self._signal(signal.SIGSTOP)
-        os.waitid(os.P_PID, self.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)  # until every thread of it stands
+        os.waitid(
+            os.P_PID, self.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT
+        )  # wait until all of its threads have stopped
         return json.loads(line)
 
     def _signal(self, number: signal.Signals) -> None:

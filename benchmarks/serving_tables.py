@@ -1,19 +1,19 @@
-"""What `benchmarks/results/serving.json` says, as Markdown tables: times, targets, and images of the contest."""
+"""`benchmarks/results/serving.json` as Markdown tables: times, targets, and the contest's images."""
 
 import textwrap
 from dataclasses import dataclass
 
 TF22, TODAY, NOBUCO_TF = "tf 2.2", "current tf", "tf 2.15"
 PHOTO_CASE = "photo"
-"""The case of one uint8 photograph through the contest's signature; every other case is a batch size."""
+"""The case of one uint8 photograph through the contest's signature; all other cases are batch sizes."""
 CONTEST_IMAGES = 880_000
 OWN_FORMS = ("ours", "ONNX Runtime", "PyTorch", "Paddle")
-"""Peers each form of which gets a row; of the others, whose forms are the same network, the fastest is kept."""
+"""Peers that get a row per form; for all others, whose forms are the same network, only the fastest is kept."""
 
 
 @dataclass(frozen=True)
 class Target:
-    """Our best time at every batch size is at most `at_most` times a peer's, whose fastest form counts unless one is named."""
+    """Our best time at every batch size should be at most `at_most` times a peer's: its fastest form's, or `form`'s."""
 
     model: str
     ours: str
@@ -39,7 +39,7 @@ def batches(rows: list[dict]) -> list[str]:
 
 
 def kept_rows(rows: list[dict]) -> list[dict]:
-    """One row for each peer and place, the form that is fastest over all batch sizes together; all of `OWN_FORMS`."""
+    """One row per peer and place: the form with the least time over all batch sizes; every form of `OWN_FORMS`."""
     rows = [row for row in rows if PHOTO_CASE not in row["ms"]]
     groups: dict[tuple, list[dict]] = {}
     for row in rows:
@@ -53,7 +53,7 @@ def kept_rows(rows: list[dict]) -> list[dict]:
 
 
 def times_table(results: dict) -> str:
-    """Milliseconds of each contender: the best round, and the median in brackets."""
+    """Milliseconds per contender: the best round, with the median in brackets."""
     cases = batches([row for model in results["models"].values() for row in model])
     lines = [
         "| model | network | runs in | " + " | ".join(f"batch {case}, ms" for case in cases) + " | |",
@@ -62,13 +62,16 @@ def times_table(results: dict) -> str:
     for model, rows in results["models"].items():
         for row in kept_rows(rows):
             cells = [f"{t['best']:.0f} ({t['median']:.0f})" if (t := row["ms"].get(case)) else "–" for case in cases]
-            name = row["peer"] if row["error"] else f"{row['peer']}, {row['form']}"
+            shared = (
+                row["error"] and row["peer"] not in OWN_FORMS
+            )  # every form of a converter failed: its first error is shown
+            name = row["peer"] if shared else f"{row['peer']}, {row['form']}"
             lines.append(f"| {model} | {name} | {_place(row)} | {' | '.join(cells)} | {_note(row)} |")
     return "\n".join(lines)
 
 
 def targets_table(results: dict) -> str:
-    """Our best time as a share of each named peer's, beside what it should be at most."""
+    """Our best time divided by each named peer's, and the target for that ratio."""
     cases = batches([row for model in results["models"].values() for row in model])
     lines = [
         "| model | ours in | against | at most | " + " | ".join(f"batch {case}" for case in cases) + " |",
@@ -84,17 +87,17 @@ def targets_table(results: dict) -> str:
 
 
 def target_ratios(target: Target, rows: list[dict]) -> dict[str, float]:
-    """{batch size: our best time divided by the peer's best}, where both have one."""
+    """{batch size: our best time divided by the peer's best}, for the batch sizes that both have."""
     ours = _best(rows, "ours", target.ours, None)
     theirs = _best(rows, target.peer, target.where, target.form)
     return {case: ours[case] / theirs[case] for case in ours if case in theirs}
 
 
 def photos_table(results: dict) -> str:
-    """Images a second through the contest's signature, one image a call, and the hours that its images take so."""
+    """Images per second through the contest's signature, one image per call, and the hours that the contest's images take."""
     height, width = results["photo"]
     lines = [
-        f"| model | runs in | {width}×{height} photographs a second | hours for {CONTEST_IMAGES:,} |",
+        f"| model | runs in | {width}×{height} photographs per second | hours for {CONTEST_IMAGES:,} |",
         "| --- | --- | ---: | ---: |",
     ]
     for model, rows in results["models"].items():
@@ -105,12 +108,12 @@ def photos_table(results: dict) -> str:
 
 
 def table(results: dict) -> str:
-    """All of it, under each other."""
+    """All tables, one below the other."""
     return "\n\n".join((times_table(results), targets_table(results), photos_table(results)))
 
 
 def _best(rows: list[dict], peer: str, where: str, form: str | None) -> dict[str, float]:
-    """{batch size: best milliseconds} over the forms of a peer, or of the one named."""
+    """{batch size: best milliseconds} over all forms of a peer, or of `form` only."""
     found: dict[str, float] = {}
     for row in rows:
         if (row["peer"], row["where"]) == (peer, where) and form in (None, row["form"]):
@@ -126,7 +129,7 @@ def _verdict(ratio: float | None, at_most: float) -> str:
 
 
 def _place(row: dict) -> str:
-    """`current tf` and the like with its version, where the process got as far as to tell it."""
+    """The place with its version, if the process started far enough to report it."""
     version = row["versions"].get("tensorflow") or next(iter(row["versions"].values()), None)
     if "tf" in row["where"].split():
         return f"TensorFlow {version or row['where'].removeprefix('tf ')}"
@@ -136,4 +139,4 @@ def _place(row: dict) -> str:
 def _note(row: dict) -> str:
     if row["error"]:
         return textwrap.shorten(row["error"].replace("|", "\\|"), 100, placeholder=" …")
-    return "weights of its own" if row["max_abs"] is None else ""
+    return "own weights" if row["max_abs"] is None else ""

@@ -1,13 +1,13 @@
-"""Times one network in whichever python runs it; started by `benchmarks/serving.py`.
+"""Times one network in the Python that runs it; started by `benchmarks/serving.py`.
 
-Stand-alone: Python 3.8 syntax, and no import of ours, because the environments of TensorFlow 2.2 and of the rivals hold
-nothing of ours. Its argument is a job: what to build, in which forms, and an npz of inputs.
+Stand-alone: Python 3.8 syntax, and no imports from this project, which is not installed in the environments of
+TensorFlow 2.2 and of the contenders. Its argument is a job: what to build, in which forms, and an npz of inputs.
 
 Example:
     python benchmarks/serving_worker.py \\
         '{"kind": "saved_model", "forms": {"batches": ["saved_model", "embed_resized"]}, "inputs": "x.npz", "threads": 2}'
 
-It answers one line of JSON, {"forms": {form: error or null}, "versions": {}}, or {"error"}. For each further line of stdin,
+It answers with one line of JSON, {"forms": {form: error or null}, "versions": {}}, or {"error"}. For each further line of stdin,
 {"form", "array", "rows", "times"}, it runs the first rows of that array (rows null: the array as it is) once untimed, which
 wakes caches and threads, then `times` times, and answers {"seconds": [], "output": [of the first row]}, or {"error"}.
 """
@@ -20,13 +20,13 @@ import sys
 import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-os.environ["TF_USE_LEGACY_KERAS"] = "1"  # hand-written networks are of Keras 2; TensorFlow 2.2 knows no other
+os.environ["TF_USE_LEGACY_KERAS"] = "1"  # the hand-written networks need Keras 2, the only one in TensorFlow 2.2
 
 import numpy as np
 
 
 def tensorflow(threads):
-    """TensorFlow on that many threads."""
+    """TensorFlow with that many threads."""
     import tensorflow as tf
 
     tf.config.threading.set_intra_op_parallelism_threads(threads)
@@ -88,7 +88,7 @@ def keras_forms(job):
 
 
 def onnx_forms(job):
-    """ONNX files in ONNX Runtime: {form: path}. Its threads spin in its own turn, as by default: it is stopped else."""
+    """ONNX files in ONNX Runtime: {form: path}, with its default options but for the number of threads."""
     import onnxruntime
 
     def build(path):
@@ -104,12 +104,12 @@ def onnx_forms(job):
 
 
 BUILDERS = {"saved_model": saved_model_forms, "keras": keras_forms, "onnx": onnx_forms}
-"""Each turns a job into ({form: a function that makes (numpy to its tensor, its tensor to numpy's answer)}, versions).
+"""Each turns a job into ({form: a function that returns (numpy to tensor, tensor to numpy output)}, versions).
 Making the tensor is not timed."""
 
 
 def phrase(error):
-    """The first sentence of what went wrong, without the name of the machine, which TensorFlow puts there."""
+    """The first sentence of an error message, without the machine's name, which TensorFlow adds."""
     text = str(error).strip() or type(error).__name__
     text = re.sub(r" in binary running on \S+\.", ".", text)
     return re.split(r"\n|(?<=[a-z')])\. ", text)[0][:160]
@@ -127,14 +127,14 @@ def answer(made, inputs, request):
             start = time.perf_counter()
             call(images)
             seconds.append(time.perf_counter() - start)
-    except Exception as error:  # whatever a rival's library raises is its row of the table
+    except Exception as error:  # whatever a library raises becomes its row of the table
         return {"error": phrase(error)}
     return {"seconds": seconds, "output": np.ravel(output if request["rows"] is None else output[0]).tolist()}
 
 
 def serve(builders):
     """Reads the job, builds its forms and answers requests until stdin ends."""
-    # Libraries print to stdout; the answers go through a copy of it that only this function knows.
+    # Libraries print to stdout; answers go through a private copy of it.
     answers = os.fdopen(os.dup(1), "w", 1)
     os.dup2(2, 1)
     job = json.loads(sys.argv[1])

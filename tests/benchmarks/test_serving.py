@@ -39,7 +39,7 @@ def results() -> dict:
     ]
     resnest = [
         row("ours", TODAY, "embed_resized", b1=60, b8=300),
-        row("onnx2tf alone", TF22, "as exported", error="no such | operator"),
+        row("onnx2tf only", TF22, "as exported", error="no such | operator"),
         row("PyTorch", "PyTorch", "eager", b1=80, b8=380),
         row("PyTorch", "PyTorch", "fused", b1=50, b8=310),
     ]
@@ -67,7 +67,7 @@ def test_the_tables_say_met_missed_and_why_there_is_no_time(results: dict) -> No
     found = table(results)
     assert "| resnet50 | current tf | keras.applications in current tf | 0.60 | 0.60 met | 0.80 **missed** |" in found
     assert "| resnet50 | keras.applications, frozen | TensorFlow 2.19.1 | 50 (55) | 300 (330) |  |" in found
-    assert r"| resnest50 | onnx2tf alone | TensorFlow 2.2.0 | – | – | no such \| operator |" in found
+    assert r"| resnest50 | onnx2tf only | TensorFlow 2.2.0 | – | – | no such \| operator |" in found
 
 
 def test_runtimes_keep_each_form_and_networks_their_fastest(results: dict) -> None:
