@@ -1,63 +1,38 @@
-"""Descriptors of a whole split from a SavedModel, by its batch signature in today's TensorFlow.
+"""Descriptors of a whole split from a SavedModel, an ONNX file or a checkpoint.
 
-Example:
-    python -m export.embed --saved-model ensemble/saved_model --data DATA --split index --out index.safetensors
+Examples:
+    python -m export.embed ensemble/saved_model --data DATA --split index --out index.safetensors
+    python -m export.embed resnet50/normal_form.onnx --data DATA --split test --out test.safetensors
 """
 
 import argparse
-import os
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import numpy as np
-from tqdm import tqdm
-
-from export.embedder import batch_inputs, call_batch
+from export.embedder import open_describer
 from retrieval.data.gldv2 import Gldv2
-from retrieval.data.images import read_image
-from retrieval.embeddings import Embeddings
+from retrieval.embed import add_data_arguments, embed_split
 from zoo.command import run
-from zoo.preprocess import resize
-from zoo.signature import read_batch_input
-
-
-def embed_split(saved_model: Path, data: Gldv2, split: str, batch_size: int) -> Embeddings:
-    """Descriptors of all readable images of a split, in the order of its table; images are decoded side by side."""
-    inputs, ids = batch_inputs(saved_model), data.readable_ids(split)
-
-    def resized(image_id: str) -> dict[str, np.ndarray]:
-        image = read_image(data.image_path(split, image_id))
-        return {name: resize(image, *read_batch_input(name)) for name in inputs}
-
-    descriptors = []
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for start in tqdm(range(0, len(ids), batch_size), desc=f"embed {split}", unit="batch"):
-            images = list(pool.map(resized, ids[start : start + batch_size]))
-            descriptors.append(call_batch(saved_model, {name: np.stack([i[name] for i in images]) for name in inputs}))
-    source = {
-        "model": str(saved_model),
-        "framework": "tensorflow",
-        "size": max(read_batch_input(name)[0] for name in inputs),
-    }
-    return Embeddings(ids, np.concatenate(descriptors), source)
+from zoo.constants import FRAMEWORKS
 
 
 def parse_arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--saved-model", required=True, type=Path, help="a single model or an ensemble")
+    model = parser.add_mutually_exclusive_group(required=True)
+    model.add_argument("model", nargs="?", type=Path, help="a SavedModel's folder, an ONNX file or a checkpoint")
+    model.add_argument("--saved-model", type=Path, help="the same as the positional argument")
+    parser.add_argument("--framework", choices=FRAMEWORKS, help="for a checkpoint; default: the one that trained it")
     parser.add_argument("--data", required=True, type=Path, help="a data set in the Google Landmarks v2 layout")
-    parser.add_argument("--split", choices=("train", "index", "test"), default="index")
-    parser.add_argument("--batch-size", type=int, default=32, help="images at a time")
     parser.add_argument("--out", required=True, type=Path, help="embeddings to write (.safetensors)")
+    add_data_arguments(parser)
     return parser.parse_args()
 
 
 def main() -> None:
     """Command line."""
     arguments = parse_arguments()
-    embeddings = embed_split(arguments.saved_model, Gldv2(arguments.data), arguments.split, arguments.batch_size)
-    embeddings.save(arguments.out)
+    describer = open_describer(arguments.model or arguments.saved_model, arguments.framework)
+    embed_split(describer, Gldv2(arguments.data), arguments.split, batch_size=arguments.batch_size).save(arguments.out)
     print(arguments.out)
 
 

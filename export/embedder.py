@@ -1,52 +1,206 @@
-"""Calls a SavedModel of ours in today's TensorFlow, as a user would: from the disk, by its signatures."""
+"""Descriptors from anything that the project writes: a SavedModel, an ONNX file or a checkpoint.
+
+Each kind is a `retrieval.embed.Describer`. TensorFlow, ONNX Runtime, PyTorch or Paddle is imported only when a model of its
+kind is opened.
+"""
 
 import functools
+import importlib
+import json
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from export.quiet_tensorflow import quiet_stderr
-from zoo.errors import ExportError
-from zoo.signature import BATCH_SIGNATURE, CONTEST_SIGNATURE, DESCRIPTOR
+from retrieval.embed import BATCH_SIZE, Batch, Describer, Image, Resized, describe
+from zoo.checkpoint import load_checkpoint
+from zoo.constants import FRAMEWORKS
+from zoo.errors import DataError, ExportError, SpecError
+from zoo.preprocess import normalise
+from zoo.signature import BATCH_SIGNATURE, CONTEST_SIGNATURE, DESCRIPTOR, batch_input, read_batch_input
+from zoo.specs import ModelSpec
+
+SAVED_MODEL, ONNX, CHECKPOINT = "SavedModel", "ONNX file", "checkpoint"
+_EXPORT = "Run `python export/to_savedmodel.py --ckpt … --out …`, which writes a SavedModel and two ONNX files."
 
 
-@functools.lru_cache(maxsize=1)
-def _load(folder: str, changed: int) -> Any:
-    with quiet_stderr():
-        import tensorflow as tf
+class Embedder:
+    """A model that turns images into descriptors.
 
-        return tf.saved_model.load(folder)
+    Args:
+        path: the folder of a SavedModel, single or ensemble; an ONNX file of ours (`model.onnx` or `normal_form.onnx`); or a
+            checkpoint. The kind is detected from the content, not from the name.
+        framework: `torch` or `paddle`, for a checkpoint; by default the one that trained it.
+
+    Raises:
+        ExportError: `path` is none of these.
+        CheckpointError: it is a checkpoint whose tensors do not fit its spec.
+    """
+
+    def __init__(self, path: str | os.PathLike, framework: str | None = None) -> None:
+        self.describer = open_describer(path, framework)
+
+    def __call__(self, images: Sequence[Image], batch_size: int = BATCH_SIZE) -> np.ndarray:
+        """Descriptors of images of any sizes.
+
+        Args:
+            images: paths of image files, or arrays uint8 [H, W, 3], RGB.
+            batch_size: images per call of the model; it changes speed and memory, not the result.
+
+        Returns:
+            float32 [number of images, D], of unit norm unless the model's spec says otherwise.
+
+        Raises:
+            DataError: there are no images, or one is neither a path nor such an array.
+            UnreadableImageError: a file is missing or cannot be decoded.
+        """
+        if isinstance(images, str | os.PathLike):
+            raise DataError(f"expected a list of images, found one path: {images}. Pass [{str(images)!r}].")
+        return describe(self.describer, images, batch_size=batch_size)
 
 
-def load(folder: str | os.PathLike) -> Any:
-    """The loaded SavedModel; the last one is kept, as loading takes seconds.
+def open_describer(path: str | os.PathLike, framework: str | None = None) -> Describer:
+    """The model at `path`; arguments and errors as `Embedder`'s."""
+    kind = kind_of(path)
+    if kind == SAVED_MODEL:
+        return SavedModelDescriber(path)
+    if kind == ONNX:
+        return OnnxDescriber(path)
+    checkpoint = load_checkpoint(path)
+    framework = framework or checkpoint.provenance.get("framework")
+    if framework not in FRAMEWORKS:
+        framework = FRAMEWORKS[0]  # imported weights were trained elsewhere; both frameworks compute the same
+    return importlib.import_module(f"{framework}_models.embed").Describer(checkpoint)
+
+
+def kind_of(path: str | os.PathLike) -> str:
+    """`SAVED_MODEL`, `ONNX` or `CHECKPOINT`, detected from the content.
+
+    Raises:
+        ExportError: none of them.
+    """
+    path = Path(path)
+    if path.is_dir():
+        if (path / "saved_model.pb").is_file():
+            return SAVED_MODEL
+        raise ExportError(f"{path} is not a SavedModel: it holds no saved_model.pb. {_EXPORT}")
+    if not path.is_file():
+        raise ExportError(f"{path} does not exist; expected a SavedModel's folder, an ONNX file or a checkpoint")
+    with open(path, "rb") as file:
+        start = file.read(9)
+    # safetensors: the header's length as uint64, then JSON. ONNX: a protobuf whose first field, ir_version, is number 1.
+    if start[8:] == b"{" and int.from_bytes(start[:8], "little") < path.stat().st_size:
+        return CHECKPOINT
+    if start[:1] == b"\x08":
+        return ONNX
+    raise ExportError(
+        f"{path} is neither a SavedModel's folder nor an ONNX file nor a checkpoint (.safetensors); "
+        f"it starts with {start!r}. Import published weights with `python -m zoo.import_weights`. {_EXPORT}"
+    )
+
+
+class OnnxDescriber:
+    """An ONNX file of ours in ONNX Runtime, as `retrieval.embed.Describer`.
+
+    Raises:
+        ExportError: not a readable ONNX file, or without the spec in its metadata.
+    """
+
+    def __init__(self, path: str | os.PathLike) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3  # Paddle exports unused initializers; silences one warning for each
+        try:
+            self._session = onnxruntime.InferenceSession(os.fspath(path), options, providers=["CPUExecutionProvider"])
+            metadata = self._session.get_modelmeta().custom_metadata_map
+            spec = ModelSpec.from_dict(json.loads(metadata["spec"]))
+        except KeyError:
+            raise ExportError(
+                f"{path} has no landmark-zoo spec in its metadata, so its input is unknown. {_EXPORT}"
+            ) from None
+        except (SpecError, ValueError) as error:
+            raise ExportError(f"{path} has a spec in its metadata that does not parse: {error}. {_EXPORT}") from error
+        except Exception as error:  # ONNX Runtime's own classes have no public base
+            raise ExportError(f"{path} is not a readable ONNX file: {error}. {_EXPORT}") from error
+        self._input, self._preprocess = self._session.get_inputs()[0].name, spec.preprocess
+        self.inputs = (Resized.of(spec.preprocess),)
+        self.source = {
+            "model": spec.name,
+            "framework": "onnxruntime",
+            "size": spec.preprocess.size,
+            "checkpoint": metadata.get("checkpoint_sha256"),
+        }
+
+    def __call__(self, batch: Batch) -> np.ndarray:
+        return self._session.run(None, {self._input: normalise(batch[self.inputs[0]], self._preprocess)})[0]
+
+
+class SavedModelDescriber:
+    """A SavedModel in the current TensorFlow, by its batch signature, as `retrieval.embed.Describer`.
 
     Raises:
         ExportError: not a SavedModel, or without one of the two signatures.
     """
-    proto = Path(folder, "saved_model.pb")
-    if not proto.is_file():
-        raise ExportError(
-            f"{folder} is not a SavedModel: it holds no saved_model.pb. Run `python export/to_savedmodel.py`."
-        )
-    loaded = _load(str(folder), proto.stat().st_mtime_ns)
+
+    def __init__(self, folder: str | os.PathLike) -> None:
+        self._loaded = load(folder)
+        self.inputs = tuple(Resized(*read_batch_input(name)) for name in _inputs(self._loaded))
+        size = max(wanted.size for wanted in self.inputs)
+        self.source = {"model": str(folder), "framework": "tensorflow", "size": size}
+
+    def __call__(self, batch: Batch) -> np.ndarray:
+        return _call(self._loaded, {batch_input(*wanted): batch[wanted] for wanted in self.inputs})
+
+
+def load(folder: str | os.PathLike) -> Any:
+    """The loaded SavedModel.
+
+    Raises:
+        ExportError: not a SavedModel, or without one of the two signatures.
+    """
+    if not Path(folder, "saved_model.pb").is_file():
+        raise ExportError(f"{folder} is not a SavedModel: it holds no saved_model.pb. {_EXPORT}")
+    with quiet_stderr():
+        import tensorflow as tf
+
+        loaded = tf.saved_model.load(os.fspath(folder))
     missing = {CONTEST_SIGNATURE, BATCH_SIGNATURE} - set(loaded.signatures)
     if missing:
-        raise ExportError(f"{folder} has no signature {sorted(missing)[0]!r}. Run `python export/to_savedmodel.py`.")
+        raise ExportError(f"{folder} has no signature {sorted(missing)[0]!r}. {_EXPORT}")
     return loaded
 
 
+@functools.lru_cache(maxsize=1)
+def _last_loaded(folder: str, changed: int) -> Any:
+    return load(folder)
+
+
+def _cached(folder: str | os.PathLike) -> Any:
+    """The last SavedModel is kept until another one or a newer one is asked for: loading takes seconds."""
+    proto = Path(folder, "saved_model.pb")
+    return _last_loaded(os.fspath(folder), proto.stat().st_mtime_ns if proto.is_file() else 0)
+
+
 def batch_inputs(folder: str | os.PathLike) -> list[str]:
-    """The inputs of the batch signature, one for each resolution that it wants images in (`read_batch_input`)."""
-    return sorted(load(folder).signatures[BATCH_SIGNATURE].structured_input_signature[1])
+    """The names of the batch signature's inputs, one per way of resizing (`zoo.signature.read_batch_input`)."""
+    return _inputs(_cached(folder))
 
 
-def call_batch(folder: str | os.PathLike, resized: dict[str, np.ndarray]) -> np.ndarray:
-    """Descriptors float32 [N, D] of one batch, given under each input's name."""
+def call_batch(folder: str | os.PathLike, resized: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Descriptors float32 [N, D] of one batch, given as {input name: float32 [N, size, size, 3]}."""
+    return _call(_cached(folder), resized)
+
+
+def _inputs(loaded: Any) -> list[str]:
+    return sorted(loaded.signatures[BATCH_SIGNATURE].structured_input_signature[1])
+
+
+def _call(loaded: Any, resized: Mapping[str, np.ndarray]) -> np.ndarray:
     import tensorflow as tf
 
-    function = load(folder).signatures[BATCH_SIGNATURE]
     inputs = {name: tf.convert_to_tensor(pixels) for name, pixels in resized.items()}
-    return function(**inputs)[DESCRIPTOR].numpy()
+    return loaded.signatures[BATCH_SIGNATURE](**inputs)[DESCRIPTOR].numpy()

@@ -16,11 +16,11 @@ FRAMEWORKS = {"torch", "paddle", "tensorflow", "tf_keras", "onnx", "onnxruntime"
 MAY_IMPORT = {
     "zoo": set(),
     "training": {"zoo", "retrieval.data"},
-    "torch_models": {"zoo", "training", "retrieval.data", "retrieval.embeddings"},
-    "paddle_models": {"zoo", "training", "retrieval.data", "retrieval.embeddings"},
+    "torch_models": {"zoo", "training", "retrieval.data", "retrieval.embed"},
+    "paddle_models": {"zoo", "training", "retrieval.data", "retrieval.embed"},
     "retrieval": {"zoo"},
     "submission": {"zoo"},
-    "export": {"zoo", "retrieval.data", "retrieval.embeddings"},
+    "export": {"zoo", "retrieval.data", "retrieval.embed"},
     "pipeline": {"zoo", "training", "retrieval"},
 }
 

@@ -1,0 +1,192 @@
+"""From images to descriptors: the one loop that every runtime shares.
+
+Threads decode and resize the next batches while the network computes the current one. What turns a batch into descriptors
+is a `Describer`: a PyTorch or Paddle network, an ONNX file or a SavedModel.
+"""
+
+import argparse
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from tqdm import tqdm
+
+from retrieval.data.gldv2 import SPLITS, Gldv2
+from retrieval.data.images import read_image
+from retrieval.embeddings import Embeddings
+from zoo.checkpoint import Checkpoint, fingerprint, load_checkpoint
+from zoo.errors import DataError
+from zoo.files import new_file
+from zoo.preprocess import resize
+from zoo.specs import PreprocessSpec
+
+BATCH_SIZE = 32
+BATCHES_AHEAD = 2
+"""Batches that are decoded before they are needed: they hide decoding, and cost the memory of their pixels."""
+
+Image = str | os.PathLike | np.ndarray
+"""The path of an image file, or its pixels uint8 [H, W, 3], RGB."""
+
+
+class Resized(NamedTuple):
+    """How images are resized for a model: the side of the square in pixels, and the filter (`PreprocessSpec.resize`)."""
+
+    size: int
+    resize: str
+
+    @classmethod
+    def of(cls, spec: PreprocessSpec) -> "Resized":
+        """What a spec asks for."""
+        return cls(spec.size, spec.resize)
+
+
+Batch = Mapping[Resized, np.ndarray]
+"""The same N images for each way of resizing: float32 [N, size, size, 3], RGB, 0 to 255, not normalised."""
+
+
+class Describer(Protocol):
+    """Turns resized images into descriptors.
+
+    Attributes:
+        inputs: the ways of resizing that it needs: one, or several for an ensemble.
+        source: JSON values for `Embeddings.source`: model, framework, size and, if known, the checkpoint's sha256.
+    """
+
+    @property
+    def inputs(self) -> tuple[Resized, ...]: ...
+    @property
+    def source(self) -> dict: ...
+    def __call__(self, batch: Batch) -> np.ndarray:
+        """Descriptors float32 [N, D] of a batch that has all `inputs`."""
+        ...
+
+
+def describe(
+    describer: Describer,
+    images: Sequence[Image],
+    *,
+    batch_size: int = BATCH_SIZE,
+    workers: int | None = None,
+    progress: str | None = None,
+) -> np.ndarray:
+    """Descriptors of images, in their order.
+
+    Args:
+        describer: the model.
+        images: paths, or arrays uint8 [H, W, 3].
+        batch_size: images per call of the model.
+        workers: threads that decode and resize; by default one per processor.
+        progress: label of a progress bar on stderr; None shows none.
+
+    Returns:
+        float32 [number of images, D].
+
+    Raises:
+        DataError: there are no images, or one of them is neither a path nor a uint8 RGB array.
+        UnreadableImageError: a file is missing or cannot be decoded.
+    """
+    if not len(images):
+        raise DataError("there are no images to embed; expected at least one.")
+    rows = []
+    with tqdm(total=len(images), desc=progress, unit="image", disable=progress is None) as bar:
+        for batch in batches(images, describer.inputs, batch_size, workers or os.cpu_count() or 1):
+            rows.append(describer(batch))
+            bar.update(len(rows[-1]))
+    return np.concatenate(rows)
+
+
+def batches(images: Sequence[Image], inputs: Sequence[Resized], batch_size: int, workers: int) -> Iterator[Batch]:
+    """The images in resized batches; while the consumer works on one, threads prepare the next `BATCHES_AHEAD`."""
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="decode")
+    ahead: deque[list[Future]] = deque()
+    try:
+        for start in range(0, len(images), batch_size):
+            chosen = images[start : start + batch_size]
+            ahead.append([pool.submit(_resized, image, inputs) for image in chosen])
+            if len(ahead) > BATCHES_AHEAD:
+                yield _stacked(ahead.popleft(), inputs)
+        while ahead:
+            yield _stacked(ahead.popleft(), inputs)
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def embed_split(describer: Describer, data: Gldv2, split: str, *, batch_size: int = BATCH_SIZE) -> Embeddings:
+    """Embeddings of all readable images of a split, in the order of its table."""
+    ids = data.readable_ids(split)
+    paths = [str(data.image_path(split, image_id)) for image_id in ids]  # a Path takes four times the memory
+    rows = describe(describer, paths, batch_size=batch_size, progress=f"embed {split}")
+    return Embeddings(ids, rows, describer.source)
+
+
+def checkpoint_source(checkpoint: Checkpoint, framework: str) -> dict:
+    """`Describer.source` of a checkpoint that a framework computes."""
+    size = checkpoint.spec.preprocess.size
+    return {
+        "model": checkpoint.spec.name,
+        "framework": framework,
+        "size": size,
+        "checkpoint": fingerprint(checkpoint),
+    }
+
+
+def add_data_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of every command that embeds a split: --split and --batch-size."""
+    parser.add_argument("--split", choices=SPLITS, default="index", help="split of --data (default: index)")
+    parser.add_argument("--batch-size", type=int, default=BATCH_SIZE, help="images per batch, with --data")
+
+
+def checkpoint_command(framework: str, describer: Callable[[Checkpoint], Describer]) -> None:
+    """The command line of `torch_models.embed` and `paddle_models.embed`."""
+    parser = argparse.ArgumentParser(
+        description=f"""Descriptors of a checkpoint in {framework}: the reference that exports are compared with.
+
+Example:
+    python -m {framework}_models.embed --ckpt resnet50.safetensors --data DATA --split index --out index.safetensors""",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--ckpt", required=True, type=Path, help="a landmark-zoo checkpoint from either framework")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--data", type=Path, help="a data set in the Google Landmarks v2 layout")
+    what.add_argument("--pixels", type=Path, help="an npz of resized batches float32 [N, H, W, 3], RGB, 0 to 255")
+    parser.add_argument("--out", required=True, type=Path, help="embeddings (.safetensors), or an npz with --pixels")
+    add_data_arguments(parser)
+    arguments = parser.parse_args()
+    model = describer(load_checkpoint(arguments.ckpt))
+    if arguments.data:
+        embed_split(model, Gldv2(arguments.data), arguments.split, batch_size=arguments.batch_size).save(arguments.out)
+    else:
+        _describe_pixels(model, arguments.pixels, arguments.out)
+    print(arguments.out)
+
+
+def _describe_pixels(describer: Describer, pixels: Path, out: Path) -> None:
+    """Descriptors of an npz's batches, of any height and width, under the same names."""
+    (wanted,) = describer.inputs
+    with np.load(pixels, allow_pickle=False) as arrays:
+        outputs = {name: describer({wanted: arrays[name]}) for name in arrays}
+    with new_file(out) as partial, open(partial, "wb") as file:
+        np.savez(file, **outputs)
+
+
+def _resized(image: Image, inputs: Sequence[Resized]) -> list[np.ndarray]:
+    pixels = _checked(image) if isinstance(image, np.ndarray) else read_image(Path(image))
+    return [resize(pixels, *wanted) for wanted in inputs]
+
+
+def _checked(pixels: np.ndarray) -> np.ndarray:
+    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size:
+        raise DataError(
+            f"an image is {pixels.dtype} {list(pixels.shape)}; expected uint8 [height, width, 3], RGB. "
+            "Pass a list of such arrays, or of paths."
+        )
+    return pixels
+
+
+def _stacked(images: list[Future], inputs: Sequence[Resized]) -> Batch:
+    columns = zip(*(image.result() for image in images), strict=True)
+    return {wanted: np.stack(column) for wanted, column in zip(inputs, columns, strict=True)}

@@ -1,0 +1,75 @@
+"""The embedding loop: order, batches, several resolutions, decoding ahead, and errors in threads."""
+
+import threading
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from retrieval.data.images import UnreadableImageError
+from retrieval.embed import BATCHES_AHEAD, Resized, batches, describe
+from zoo.errors import DataError
+from zoo.preprocess import resize
+
+SMALL, LARGE = Resized(8, "antialias"), Resized(12, "bilinear")
+
+
+class Means:
+    """Describes an image by the mean of each channel; remembers the sizes of its batches."""
+
+    def __init__(self, *inputs: Resized) -> None:
+        self.inputs, self.source, self.sizes = inputs, {"model": "means"}, []
+
+    def __call__(self, batch):
+        assert list(batch) == list(self.inputs)
+        self.sizes.append(len(batch[self.inputs[0]]))
+        return np.concatenate([batch[wanted].mean(axis=(1, 2)) for wanted in self.inputs], axis=1)
+
+
+@pytest.fixture
+def images():
+    random = np.random.default_rng(1)
+    return [random.integers(0, 256, (height, 20, 3), dtype=np.uint8) for height in range(10, 17)]
+
+
+def test_rows_are_in_the_order_of_the_images_at_each_resolution(images):
+    describer = Means(SMALL, LARGE)
+    rows = describe(describer, images, batch_size=3, workers=4)
+    expected = [np.concatenate([resize(image, *wanted).mean((0, 1)) for wanted in (SMALL, LARGE)]) for image in images]
+    assert describer.sizes == [3, 3, 1]
+    assert rows.dtype == np.float32
+    np.testing.assert_allclose(rows, expected, rtol=0, atol=1e-3)
+
+
+def test_paths_and_arrays_may_be_mixed(images, tmp_path):
+    Image.fromarray(images[1]).save(tmp_path / "1.png")
+    mixed = [images[0], tmp_path / "1.png", images[2]]
+    np.testing.assert_array_equal(describe(Means(SMALL), mixed), describe(Means(SMALL), images[:3]))
+
+
+def test_the_next_batches_are_decoded_while_one_is_computed(images, monkeypatch):
+    decoded = []
+    monkeypatch.setattr("retrieval.embed.resize", lambda image, *_: decoded.append(threading.get_ident()) or image)
+    same_size = [images[0]] * 7
+    source = batches(same_size, (SMALL,), batch_size=1, workers=2)
+    next(source)
+    deadline = time.monotonic() + 10
+    while len(decoded) < 1 + BATCHES_AHEAD and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert len(decoded) == 1 + BATCHES_AHEAD, "only the batches ahead, neither fewer nor more"
+    assert threading.get_ident() not in decoded
+    source.close()
+
+
+def test_an_unreadable_image_stops_the_loop_with_its_name(images, tmp_path):
+    with pytest.raises(UnreadableImageError, match="missing.jpg"):
+        describe(Means(SMALL), [*images, tmp_path / "missing.jpg"], batch_size=2)
+
+
+def test_what_is_no_image_is_refused(images):
+    for wrong in (images[0].astype(np.float32), images[0][..., 0], np.zeros((0, 4, 3), np.uint8)):
+        with pytest.raises(DataError, match=r"expected uint8 \[height, width, 3\]"):
+            describe(Means(SMALL), [wrong])
+    with pytest.raises(DataError, match="no images"):
+        describe(Means(SMALL), [])
