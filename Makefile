@@ -3,6 +3,7 @@
 # make tf22    a real TensorFlow 2.2.0 in an environment of its own (needs some Python 3.8)
 # make oracles PaddleClas and ResNeSt, which the tests hold our networks against
 # make bench   times what is exported against converters, hand-written networks and runtimes (makes their environments)
+# make docs    builds the documentation into build/site
 # make install this project and its locked dependencies in .venv
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || echo python3)
@@ -12,7 +13,7 @@ PY := $(VENV)/bin/python
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 TORCH := $(shell grep '^torch==' constraints.txt)
 
-.PHONY: demo test tf22 oracles bench install lint
+.PHONY: demo test tf22 oracles bench docs install lint
 
 install: $(VENV)/installed
 
@@ -45,6 +46,11 @@ test: install tf22 oracles
 bench: tf22
 	$(PY) -m benchmarks.rivals
 	$(PY) -m benchmarks.serving
+
+# Material for MkDocs prints a notice about MkDocs 2 with every build.
+docs: install
+	$(PY) -m pip install --quiet -c constraints.txt -e '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict
 
 lint: install
 	$(PY) -m ruff check .

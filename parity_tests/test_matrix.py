@@ -37,7 +37,7 @@ def test_every_arrow_of_every_member_holds(rows):
 
 
 # What follows asks the tables alone. `python -m parity_tests.matrix`, `python -m parity_tests.full_size` and
-# `python -m benchmarks.readme` write them.
+# `python docs/generate.py` write them.
 
 
 def measured(network: str) -> dict[tuple[str, str], dict[tuple[str, str], dict[str, str]]]:
