@@ -16,6 +16,10 @@ CODE: dict[str, tuple[str, ...]] = {
     "serving": (*EXPORTED, "benchmarks/serving*.py"),
     "export_cost": (*EXPORTED, "export/to_savedmodel.py", "benchmarks/export_cost.py"),
     "grouped_convolutions": ("export/normal_form/grouped.py", "benchmarks/grouped_convolutions*.py"),
+    "paddle_onednn": (
+        *(f"paddle_models/{name}.py" for name in ("embedder", "layers", "resnet")),
+        "benchmarks/paddle_onednn.py",
+    ),
     "demo": (*EXPORTED, *TRAINED, "retrieval/demo/*.py"),
     "photographs": (*EXPORTED, *TRAINED),
 }
