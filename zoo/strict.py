@@ -77,8 +77,8 @@ def _plain(message: str) -> str:
     missing = re.fullmatch(r"Object missing required field `(\w+)`", message)
     if missing:
         return f"the key {missing[1]!r} is missing"
-    message = re.sub(r"array of length (\d+)", r"\1 values", message)
-    return message[:1].lower() + message[1:].replace("`", "").replace("got", "found")
+    message = re.sub(r"array of length (\d+)", r"\1 values", message.replace("`", ""))
+    return message[:1].lower() + message[1:].replace("got", "found")
 
 
 def _found(values: Any, path: str) -> str:
