@@ -1,14 +1,9 @@
-"""A checkpoint → Paddle's own state dict, for everybody else's code.
+"""A checkpoint → Paddle's own state dict, for code outside of this project (`zoo.write_weights`).
 
-Examples:
+Example:
     python -m paddle_models.write_weights --ckpt resnest50.safetensors --out resnest50.pdparams
-    python -m paddle_models.write_weights --ckpt resnest50.safetensors --backbone --out backbone.pdparams
-
-With --backbone the names are paddle.vision's, so its networks load it but for the classifier.
-`zoo.import_weights` reads both back.
 """
 
-import argparse
 from pathlib import Path
 
 import paddle
@@ -17,13 +12,16 @@ from paddle import Tensor
 from paddle_models.checkpoint import load_weights
 from paddle_models.embedder import Embedder
 from paddle_models.margins import build_margin
-from zoo.checkpoint import Checkpoint, load_checkpoint
+from zoo.checkpoint import Checkpoint
 from zoo.command import run
-from zoo.files import new_file
+from zoo.write_weights import main
 
 
 def state_dict(checkpoint: Checkpoint, *, backbone: bool = False) -> dict[str, Tensor]:
-    """The checkpoint's tensors as Paddle names and lays them out: all of them, or the backbone's alone."""
+    """The checkpoint's tensors under Paddle's names and in its layouts: all of them, or only the backbone's.
+
+    With `backbone` the names are paddle.vision's, without a prefix.
+    """
     spec = checkpoint.spec
     model = Embedder(spec)
     if checkpoint.classes:
@@ -32,23 +30,10 @@ def state_dict(checkpoint: Checkpoint, *, backbone: bool = False) -> dict[str, T
     return (model.backbone if backbone else model).state_dict()
 
 
-def parse_arguments() -> argparse.Namespace:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--ckpt", required=True, type=Path, help="a landmark-zoo checkpoint from either framework")
-    parser.add_argument("--out", required=True, type=Path, help="the .pdparams to write")
-    parser.add_argument("--backbone", action="store_true", help="the backbone alone, under its published names")
-    return parser.parse_args()
-
-
-def main() -> None:
-    """Command line."""
-    arguments = parse_arguments()
-    state = state_dict(load_checkpoint(arguments.ckpt), backbone=arguments.backbone)
-    with new_file(arguments.out) as partial:
-        paddle.save(state, str(partial))
-    print(arguments.out)
+def write(checkpoint: Checkpoint, backbone: bool, path: Path) -> None:
+    """Saves `state_dict` to a file."""
+    paddle.save(state_dict(checkpoint, backbone=backbone), str(path))
 
 
 if __name__ == "__main__":
-    run(main)
+    run(lambda: main("paddle", ".pdparams", "paddle.vision's", write))
