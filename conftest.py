@@ -1,4 +1,4 @@
-"""Fixtures that several rooms' tests share. Its place also puts the repository's root on the import path."""
+"""Fixtures that tests of several rooms share. Its location also puts the repository's root on the import path."""
 
 import os
 import runpy
@@ -21,7 +21,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leaves the slow tests out unless they are asked for."""
+    """Skips the slow tests unless `--run-slow` is given."""
     if not config.getoption("--run-slow"):
         slow = [item for item in items if item.get_closest_marker("slow")]
         items[:] = [item for item in items if item not in slow]
@@ -30,7 +30,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture(scope="session")
 def tf22_python() -> Path:
-    """The python with TensorFlow 2.2.0. Without one the test is skipped, but fails where CI is set."""
+    """The Python with TensorFlow 2.2.0. Without one the test is skipped, or fails if CI is set."""
     if python := find_python():
         return python
     message = "needs TensorFlow 2.2.0: run `make tf22`"
@@ -39,7 +39,7 @@ def tf22_python() -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_saved_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder of small SavedModels, good ones and refused ones, written by today's TensorFlow in its own process."""
+    """Folder of small SavedModels, valid and invalid ones, written by the current TensorFlow in its own process."""
     folder = tmp_path_factory.mktemp("tiny-saved-models")
     subprocess.run([sys.executable, TINY_SAVED_MODELS, folder], check=True)
     return folder
@@ -47,5 +47,5 @@ def tiny_saved_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_descriptor() -> Callable[[np.ndarray], np.ndarray]:
-    """What the good one of `tiny_saved_models` answers, in numpy: uint8 or float [H, W, 3] to float64 [8]."""
+    """What `good` of `tiny_saved_models` returns, in numpy: uint8 or float [H, W, 3] to float64 [8]."""
     return runpy.run_path(str(TINY_SAVED_MODELS))["descriptor"]

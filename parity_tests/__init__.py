@@ -1,1 +1,1 @@
-"""One file an arrow: what leaves one room must equal what enters the next."""
+"""One file per step of the export: what leaves one room must equal what enters the next."""

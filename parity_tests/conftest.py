@@ -1,4 +1,4 @@
-"""Fixtures of the arrows, and `--run-slow`."""
+"""Fixtures of the parity tests."""
 
 import numpy as np
 import pytest
@@ -24,7 +24,7 @@ def small_checkpoint(small_name: str) -> Checkpoint:
 
 @pytest.fixture(scope="session")
 def network_inputs() -> list[np.ndarray]:
-    """Normalised batches float32 [N, 3, H, W]: several batch sizes, even and odd heights and widths."""
+    """Normalised batches float32 [N, 3, H, W] of several batch sizes and even and odd heights and widths."""
     return [
         normalise(pixels, PreprocessSpec()) for size in (64, 97) for pixels in pixel_batches(size, seed=11).values()
     ]

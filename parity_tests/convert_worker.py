@@ -11,7 +11,7 @@ from export.writer.convert import save_normal_form
 
 
 def main() -> None:
-    """Command line: a file and a folder to make, and so on."""
+    """Command line: pairs of an ONNX file and a folder to make."""
     for normal_form, folder in zip(sys.argv[1::2], sys.argv[2::2], strict=True):
         save_normal_form(Path(normal_form), Path(folder))
 

@@ -1,12 +1,12 @@
-"""The first named layer where two places part: of a framework, ONNX, the normal form, today's TensorFlow and TensorFlow 2.2.
+"""Reports the first layer where two backends diverge: a framework, ONNX, the normal form, the current TensorFlow, or 2.2.
 
 Examples:
     python parity_tests/find_divergence.py --ckpt model.safetensors --from torch --to tf22
     python parity_tests/find_divergence.py --ckpt model.safetensors --from torch --to paddle --to-ckpt other.safetensors
 
-Both get the same picture. Between the frameworks every module is compared, elsewhere every ReLU that the normal form has
-kept, and the descriptor; errors are of the layer's own size. Prints a line a layer, then the layer; exits with 1 where the
-two part and with 0 where they agree.
+Both get the same picture. Between the frameworks every module is compared; otherwise every ReLU that the normal form has
+kept, and the descriptor. Errors are relative to the layer's largest value. Prints one line per layer, then the first layer
+that differs; the exit status is 1 if the two diverge and 0 if they agree.
 """
 
 import argparse
@@ -14,7 +14,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-if not __package__:  # run as a file: the packages lie beside this folder, not in it
+if not __package__:  # run as a file: the packages lie in the repository's root, not in this folder
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 import numpy as np
@@ -29,19 +29,19 @@ from zoo.command import log, run
 
 PLACES = ("torch", "paddle", "onnx", "normal_form", "tf", "tf22")
 TOLERANCE = 1e-4
-"""Of a layer's largest value, times 25: rounding alone was measured at 4e-6 at most, from torch to paddle, ONNX and the normal
-form of every small member (ResNet-101-IBN-a's layer4), and at 2e-6 into TensorFlow 2.2 of one (ResNeSt-50)."""
+"""Relative to a layer's largest value: 25 times the rounding errors that were measured, at most 4e-6 from torch to paddle, ONNX
+and the normal form of every small network (in ResNet-101-IBN-a's layer4) and 2e-6 into TensorFlow 2.2 (ResNeSt-50)."""
 SIDE, OTHER_SIDE = 64, 97
-"""Height and width in pixels: an odd one among them, and neither is a number of channels."""
+"""Height and width in pixels: one is odd, and neither equals a number of channels."""
 
 
 @dataclass(frozen=True)
 class Divergence:
-    """Where two places part.
+    """Where two backends diverge.
 
     Attributes:
         layer: the first whose outputs differ by more than the tolerance.
-        error: its largest difference, of its own size.
+        error: its largest difference, relative to its largest value.
         before: the layer compared just before it, if any.
         error_before: that layer's error.
     """
@@ -59,12 +59,12 @@ class Divergence:
 
 
 def layers_of(checkpoint: Checkpoint, place: str, framework: str, pixels: np.ndarray) -> taps.Layers:
-    """The outputs of every layer that a place still has, in the order of the forward pass.
+    """The outputs of every layer that a backend still has, in the order of the forward pass.
 
     Args:
         checkpoint: the network.
         place: one of `PLACES`.
-        framework: whose exporter leads to the places behind the frameworks.
+        framework: whose exporter is used for ONNX and what follows.
         pixels: float32 [N, H, W, 3], RGB, 0 to 255.
     """
     if place in ("torch", "paddle"):
@@ -82,7 +82,7 @@ def layers_of(checkpoint: Checkpoint, place: str, framework: str, pixels: np.nda
 
 
 def errors(expected: taps.Layers, found: taps.Layers) -> dict[str, float]:
-    """Each common layer's largest difference, of its own size; NaN counts as infinite."""
+    """Each common layer's largest difference, relative to its largest value; NaN counts as infinite."""
     common = [name for name in expected if name in found]
     return {name: _error(expected[name], found[name]) for name in common}
 
@@ -110,11 +110,15 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--ckpt", required=True, type=Path, help="a landmark-zoo checkpoint from either framework")
     parser.add_argument("--from", dest="first", required=True, choices=PLACES)
     parser.add_argument("--to", dest="second", required=True, choices=PLACES)
-    parser.add_argument("--to-ckpt", type=Path, help="the second place's own checkpoint; default: the same one")
+    parser.add_argument("--to-ckpt", type=Path, help="another checkpoint for the second backend; default: the same one")
     parser.add_argument(
-        "--framework", choices=PLACES[:2], help="whose exporter; default: --from's, or the trained one's"
+        "--framework",
+        choices=PLACES[:2],
+        help="whose exporter; default: that of --from, or the one that trained the checkpoint",
     )
-    parser.add_argument("--tolerance", type=float, default=TOLERANCE, help="of a layer's size; default: %(default)s")
+    parser.add_argument(
+        "--tolerance", type=float, default=TOLERANCE, help="relative to a layer's largest value; default: %(default)s"
+    )
     return parser.parse_args()
 
 

@@ -1,8 +1,8 @@
-"""The published networks that the zoo is held against, by the names that `zoo.variants` gives them.
+"""The published networks that the zoo is compared with, by their names in `zoo.variants`.
 
-Development dependencies alone: timm, torchvision and pytorch-metric-learning come with `pip install -e .[dev]`; PaddleClas and
-ResNeSt ask for packages of 2020 that do not live beside today's TensorFlow, so `make oracles` puts their own files alone into
-.oracles, and what a network does not need of them is never imported.
+Development dependencies only: timm, torchvision and pytorch-metric-learning come with `pip install -e .[dev]`. PaddleClas and
+ResNeSt require packages of 2020 that are not compatible with the current TensorFlow, so `make oracles` puts only their own
+files into .oracles, and only what a network needs of them is imported.
 """
 
 import importlib
@@ -31,7 +31,7 @@ class Published:
     Attributes:
         framework: `torch` or `paddle`.
         model: the framework's module, with its own names.
-        odd_sizes: whether it takes images whose sides are no multiple of 32.
+        odd_sizes: whether it takes images whose sides are not multiples of 32.
     """
 
     framework: str
@@ -56,14 +56,14 @@ class Published:
 
 
 def published(source: str) -> Published:
-    """The network that a row of `zoo.variants` says it equals ("timm resnet50d"), with its library's first weights."""
+    """A network by its name in `Variant.equals` ("timm resnet50d"), with its library's initial weights."""
     library, _, name = source.partition(" ")
     return LIBRARIES[library](name)
 
 
 def _without_operators() -> None:
-    """torchvision registers shapes for operators of its own compiled part, which a CPU build of torch does not load from the
-    usual wheel. Residual networks use none of them, so that registration may be empty."""
+    """torchvision registers shapes for operators of its compiled part, which from the usual wheel does not load beside a CPU
+    build of torch. Residual networks use none of them, so the registration may be empty."""
     sys.modules.setdefault("torchvision._meta_registrations", ModuleType("torchvision._meta_registrations"))
 
 
@@ -125,7 +125,7 @@ class _InstanceBatchNorm(nn.Module):
 
 
 def _ibn_net(name: str) -> Published:
-    """IBN-Net publishes no package: timm's network with IBN-a where IBN-Net has it."""
+    """IBN-Net publishes no package: this is timm's network with IBN-a in the places where IBN-Net has it."""
     plain = name.removesuffix("_ibn_a")
     model = _timm({"resnext101": "resnext101_32x4d"}.get(plain, plain)).model
     for layer in (model.layer1, model.layer2, model.layer3):
@@ -164,19 +164,19 @@ def _paddleclas(name: str) -> Published:
     _package("paddleclas.ppcls.utils.save_load", None, load_dygraph_pretrain=None)
     family = next(prefix for prefix in _PADDLECLAS if name.startswith(prefix))
     module = importlib.import_module(f"paddleclas.{backbones}.{_PADDLECLAS[family]}")
-    # Paddle refuses two parameters of one name in a process, and these networks name theirs.
+    # Paddle refuses two parameters with the same name in one process, and these networks name theirs.
     module.ParamAttr = lambda *_, name=None, **options: paddle.ParamAttr(**options)
     module.BatchNorm = lambda *args, moving_mean_name=None, moving_variance_name=None, **options: paddle.nn.BatchNorm(
         *args, **options
     )
     model = getattr(module, name)()
     setattr(model, "fc" if family == "ResNet" else "out", paddle.nn.Identity())
-    # Its ResNeSt's shortcut drops an odd edge that its other branch keeps, so it has no odd sizes.
+    # In its ResNeSt the shortcut drops an odd edge that the other branch keeps, so odd sizes fail.
     return Published("paddle", model, odd_sizes=family != "ResNeSt")
 
 
 def _package(name: str, path: Path | None, **attributes: Any) -> None:
-    """A package of the name whose own __init__, which imports the whole library, is not run."""
+    """An empty package of that name, so that its own __init__, which imports the whole library, is not run."""
     if name not in sys.modules:
         module = ModuleType(name)
         module.__path__ = [str(path)] if path else []

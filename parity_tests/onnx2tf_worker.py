@@ -1,4 +1,4 @@
-"""Normal forms → descriptors by way of onnx2tf, the converter that others use, as it comes and without our writer.
+"""Normal forms → descriptors, converted by unmodified onnx2tf instead of our own writer.
 
 Example:
     python -m parity_tests.onnx2tf_worker pixels.npz a/normal_form.onnx a/descriptors.npz b/normal_form.onnx b/descriptors.npz
@@ -23,7 +23,7 @@ from zoo.specs import ModelSpec
 
 
 def main(pixels: str, *files: str) -> None:
-    """Converts each file and runs what came of it."""
+    """Converts each file and runs the result."""
     with np.load(pixels) as batches:
         batches = dict(batches)
     for source, out in zip(files[::2], files[1::2], strict=True):
@@ -34,11 +34,11 @@ def main(pixels: str, *files: str) -> None:
             network = onnx2tf.convert(
                 onnx_graph=model,
                 output_folder_path=folder,
-                not_use_onnxsim=True,  # it would undo the normal form's explicit padding
+                not_use_onnxsim=True,  # otherwise it would undo the normal form's explicit padding
                 disable_model_save=True,
                 non_verbose=True,
             )
-        # It takes maps with channels last.
+        # Its networks take channels-last maps.
         found = {name: network(normalise(batch, spec).transpose(0, 2, 3, 1)) for name, batch in batches.items()}
         np.savez(out, **{name: np.asarray(value) for name, value in found.items()})
 

@@ -1,4 +1,4 @@
-"""Every layer and the loss in plain numpy float64, written from the papers and not from either framework."""
+"""Every layer and the losses in plain numpy float64, written from the papers and independent of both frameworks."""
 
 from collections.abc import Callable
 
@@ -24,7 +24,7 @@ def convolution(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, stri
 
 
 def batch_norm(x: np.ndarray, weights: dict[str, np.ndarray], name: str) -> np.ndarray:
-    """With running statistics, channels in the second axis."""
+    """With running statistics; channels are the second axis."""
     shape = (-1, *[1] * (x.ndim - 2))
     scale, shift, mean, var = (
         weights[f"{name}.{part}"].reshape(shape) for part in ("weight", "bias", "running_mean", "running_var")
@@ -64,7 +64,7 @@ def generalised_mean(x: np.ndarray, p: float) -> np.ndarray:
 def average_pool(
     x: np.ndarray, kernel: int, stride: int, pad: int, count_padding: bool, ceil: bool = False
 ) -> np.ndarray:
-    """By loops; without counted padding an edge is averaged over the pixels that exist, odd ones included where `ceil`."""
+    """By loops. If padding is not counted, an edge is averaged over existing pixels only; with `ceil` an odd edge is kept."""
     height, width = x.shape[2:]
     rows, columns = ((size + 2 * pad - kernel + (stride - 1 if ceil else 0)) // stride + 1 for size in (height, width))
     out = np.zeros((*x.shape[:2], rows, columns))
@@ -78,7 +78,7 @@ def average_pool(
 
 
 def cosines(x: np.ndarray, class_weights: np.ndarray, sub_centers: int) -> np.ndarray:
-    """[N, classes]: to the nearest of each class' centres, vector by vector."""
+    """[N, classes]: cosines to the nearest of each class's centres, vector by vector."""
     out = np.zeros((len(x), len(class_weights) // sub_centers))
     for n, vector in enumerate(x):
         each = [vector @ w / (np.linalg.norm(vector) * np.linalg.norm(w)) for w in class_weights]
@@ -89,12 +89,12 @@ def cosines(x: np.ndarray, class_weights: np.ndarray, sub_centers: int) -> np.nd
 def moved_loss_state(
     spec: LossSpec, state: dict[str, np.ndarray], x: np.ndarray, class_weights: np.ndarray, labels: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """What a loss keeps, after it has seen one more batch."""
+    """A loss's state after one more batch."""
     cosine = cosines(x, class_weights, spec.sub_centers)
     right = cosine[np.arange(len(labels)), labels]
     if spec.kind == "curricular_face":  # §3.2: an average with momentum 0.99
         return {"mean_cosine": 0.99 * state["mean_cosine"] + 0.01 * right.mean(keepdims=True)}
-    if spec.kind == "ada_cos":  # eq. 14 and 15, the median being the lower of two
+    if spec.kind == "ada_cos":  # eq. 14 and 15; of two medians, the lower
         scale = state["adaptive_scale"]
         others = np.mean(
             [sum(np.exp(scale * c) for j, c in enumerate(row) if j != y) for row, y in zip(cosine, labels, strict=True)]
@@ -113,7 +113,7 @@ def margin_loss(
     scale: float,
     margin: float,
 ) -> float:
-    """The mean over the batch, by angles; a straight line where the angle and the margin pass π."""
+    """The mean over the batch, computed with angles; linear if angle plus margin exceeds π."""
     losses = []
     for row, label in zip(cosines(x, class_weights, spec.sub_centers), labels, strict=True):
         logits, own = row.copy(), margin
@@ -121,7 +121,7 @@ def margin_loss(
             own = margin * state["class_margin"][label]
         angle = np.arccos(row[label])
         moved = np.cos(angle + own) if angle + own < np.pi else row[label] - own * np.sin(own)
-        if spec.kind == "curricular_face":  # eq. 7 and 8: a negative nearer than the margin allows is enlarged
+        if spec.kind == "curricular_face":  # eq. 7 and 8: the logit of a negative inside the margin is enlarged
             hard = row > np.cos(angle + own)
             logits = np.where(hard, row * (state["mean_cosine"] + row), row)
         if spec.kind == "cos_face":
@@ -136,7 +136,7 @@ def margin_loss(
 
 
 def differences(value: Callable[[np.ndarray], float], at: np.ndarray, step: float = 1e-6) -> np.ndarray:
-    """The gradient of a value, entry by entry, from both sides."""
+    """The gradient by central differences, entry by entry."""
     out = np.zeros_like(at)
     for index in np.ndindex(at.shape):
         up, down = at.copy(), at.copy()
@@ -147,14 +147,14 @@ def differences(value: Callable[[np.ndarray], float], at: np.ndarray, step: floa
 
 
 def squeeze_excitation(x: np.ndarray, weights: dict[str, np.ndarray]) -> np.ndarray:
-    """SE, §3: channels weighted by what the whole map holds."""
+    """SE, §3: channels weighted by a function of the averaged map."""
     pooled = x.mean((2, 3), keepdims=True)
     hidden = relu(convolution(pooled, weights["fc1.weight"], weights["fc1.bias"], 1, 1))
     return x / (1 + np.exp(-convolution(hidden, weights["fc2.weight"], weights["fc2.bias"], 1, 1)))
 
 
 def instance_batch_norm(x: np.ndarray, weights: dict[str, np.ndarray]) -> np.ndarray:
-    """IBN-a, figure 3: half of the channels by each image's own statistics, half by the running ones."""
+    """IBN-a, figure 3: half of the channels normalised per image, half with running statistics."""
     out, half = x.copy(), x.shape[1] // 2
     for n in range(len(x)):
         for c in range(half):
@@ -165,7 +165,7 @@ def instance_batch_norm(x: np.ndarray, weights: dict[str, np.ndarray]) -> np.nda
 
 
 def hierarchy(x: np.ndarray, weights: dict[str, np.ndarray], scale: int, groups: int) -> np.ndarray:
-    """Res2Net, eq. 1: each split but the last convolved, the one before it added; the maps of all splits side by side."""
+    """Res2Net, eq. 1: each split but the last is added to the previous output and convolved; all are concatenated."""
     *splits, last = np.split(x, scale, axis=1)
     out: list[np.ndarray] = []
     for index, split in enumerate(splits):

@@ -1,8 +1,8 @@
-"""Weights that a swapped axis, a swapped radix, a missing flip or a padding convention cannot survive.
+"""Random weights under which a swapped axis, swapped radix, missing flip or different padding changes the result.
 
-Every tensor is random and asymmetric. BatchNorm statistics are those of pictures, flat ones among them, that went through
-the network, then disturbed: so the signal survives two hundred layers and different pictures get different descriptors.
-With statistics drawn from nowhere, biases outgrow the signal, all pictures get one descriptor, and every arrow looks exact.
+Every tensor is random and asymmetric. BatchNorm statistics are measured on pictures, including flat ones, and
+then perturbed, so the signal survives 200 layers and different pictures get different descriptors. With arbitrary statistics,
+biases dominate the signal, all pictures get the same descriptor, and every comparison looks exact.
 """
 
 import numpy as np
@@ -18,7 +18,7 @@ from zoo.weights import is_buffer, parameter_shapes, without_loss
 
 
 def random_checkpoint(spec: ModelSpec, seed: int, classes: int = 0, framework: str = "torch") -> Checkpoint:
-    """A checkpoint of random weights; `framework` is what its provenance claims."""
+    """A checkpoint of random weights; `framework` is stored as the one that trained it."""
     random = np.random.default_rng(seed)
     shapes = parameter_shapes(spec, classes)
     values = {name: _value(spec, name, shape, random).astype(np.float32) for name, shape in shapes.items()}
@@ -28,8 +28,8 @@ def random_checkpoint(spec: ModelSpec, seed: int, classes: int = 0, framework: s
             spread = np.sqrt(np.abs(value).mean() + 1e-3)
             values[name] = (value + 0.1 * spread * random.normal(size=value.shape)).astype(np.float32)
         else:
-            # Pooled over a whole map, pictures differ little from each other; divided by that little, the attention of
-            # sixteen untrained blocks would enlarge rounding to 2e-5. Its size is measured from zero instead.
+            # Averaged over a whole map, pictures differ little from each other; divided by that difference, the attention of
+            # sixteen untrained blocks would amplify rounding to 2e-5. So its scale is measured from zero instead.
             size = statistics[name.replace("_var", "_mean")] ** 2 if ".conv2.bn1." in name else 0.0
             values[name] = ((value + size) * random.uniform(0.7, 1.4, value.shape)).astype(np.float32)
     return Checkpoint(spec, values, classes, {"framework": framework})
@@ -45,14 +45,14 @@ def _value(spec: ModelSpec, name: str, shape: tuple[int, ...], random: np.random
     if name.endswith(("running_var", "running_mean")):
         return np.full(shape, float(name.endswith("var")))
     if len(shape) > 1:
-        # Attention's logits then spread by about 1: its softmax is far from uniform, and not yet a switch that turns
-        # float32's rounding into another answer.
+        # Attention's logits then have a spread of about 1: the softmax is far from uniform, but not a switch that turns
+        # float32 rounding into another result.
         return random.normal(0, 1 / np.sqrt(np.prod(shape[1:])), shape)
     last = ".bn2.weight" if spec.backbone.block == "basic" else ".bn3.weight"
     if name.endswith(last):
-        # What a block adds is smaller than what passes by it, as in trained networks, which begin with 0 here, and however
-        # many blocks there are, they add no more than sixteen do: rounding then grows no further with depth. With the
-        # sixteen's share for each of ResNeSt-269's 89 blocks, float32 would differ from float64 by 1e-3.
+        # A block adds less than its shortcut carries, as in trained networks, whose last scale starts at 0. Regardless of
+        # the number of blocks, they add no more than sixteen do, so rounding stops growing with depth. With the share of
+        # sixteen for each of ResNeSt-269's 89 blocks, float32 would differ from float64 by 1e-3.
         return random.uniform(0.2, 0.5, shape) * min(1, 16 / sum(spec.backbone.depths))
     return random.uniform(0.5, 1.3, shape) if name.endswith(".weight") else random.normal(0, 0.3, shape)
 
@@ -63,11 +63,11 @@ def _statistics(spec: ModelSpec, values: dict[str, np.ndarray]) -> dict[str, np.
     load_weights(model, without_loss(values))
     for module in model.modules():
         if isinstance(module, torch.nn.BatchNorm1d | torch.nn.BatchNorm2d):
-            module.momentum = 1.0  # what counts is this one batch
-    # At a modest size whatever the spec serves: statistics of features hardly depend on it, and large nets take long.
+            module.momentum = 1.0  # use only this batch's statistics
+    # At a small size regardless of the spec's: feature statistics hardly depend on it, and large networks are slow.
     size = min(spec.preprocess.size, 160)
     pictures = [pixel_batches(size, seed)[f"b3x{size}x{size}"] for seed in range(4)]
-    # A flat image is what a single pixel is resized to; left out, it would lie far outside what BatchNorm expects.
+    # A single pixel is resized to a flat image; without one here, it would be far outside the BatchNorm statistics.
     pictures += [np.full((1, size, size, 3), shade, np.float32) for shade in ((20, 90, 200), (230, 128, 60))]
     with torch.no_grad():
         model.train()(torch.from_numpy(normalise(np.concatenate(pictures), spec.preprocess)))

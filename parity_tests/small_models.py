@@ -1,4 +1,4 @@
-"""A small member of every family, and their way to the normal form: what all arrows of the test suite run over."""
+"""A small version of every variant, and its normal form: the networks that the parity tests use."""
 
 import functools
 from dataclasses import replace
@@ -18,9 +18,9 @@ _OTHER_PIXELS = PreprocessSpec(64, mean=(0.3, 0.5, 0.6), std=(0.2, 0.35, 0.27), 
 
 
 def shrunk(name: str, head: HeadSpec = _HEAD, preprocess: PreprocessSpec = _SIZE) -> ModelSpec:
-    """A variant with an eighth of its planes and a block or two a layer; everything else is the variant's own."""
+    """A variant with an eighth of its planes and one or two blocks per layer; everything else is unchanged."""
     backbone: BackboneSpec = SPECS[name].backbone
-    # Groups no narrower than two channels: within a narrower one nothing could be swapped.
+    # Groups have at least two channels, so that channels within a group can be swapped by mistake.
     cardinality = min(backbone.cardinality, 8)
     small = replace(
         backbone,
@@ -39,7 +39,7 @@ def _with_head(**head: object) -> ModelSpec:
 
 
 def _families() -> dict[str, str]:
-    """The shrunk member that stands for each variant: the first variant that shrinks to the same network."""
+    """The small version that represents each variant: the first variant that shrinks to the same network."""
     first: dict[BackboneSpec, str] = {}
     published_first = sorted(VARIANTS, key=lambda name: not VARIANTS[name].equals)
     return {name: first.setdefault(shrunk(name).backbone, name) for name in published_first}
@@ -57,27 +57,27 @@ HEADS: dict[str, ModelSpec] = {
     ),
 }
 SMALL_SPECS: dict[str, ModelSpec] = {name: shrunk(name) for name in dict.fromkeys(FAMILIES.values())} | HEADS
-"""Shrunk, and every kind of layer and switch that the specs know is among them."""
+"""The small versions; together they contain every kind of layer and every option of the specs."""
 
 
 def small(name: str) -> ModelSpec:
-    """The shrunk member that stands for a variant."""
+    """The small version that represents a variant."""
     return SMALL_SPECS[FAMILIES[name]]
 
 
 @functools.cache
 def small_checkpoint(name: str) -> Checkpoint:
-    """The weights that a member of `SMALL_SPECS` has in all arrows."""
+    """The weights of a spec of `SMALL_SPECS`, the same in all tests."""
     return random_checkpoint(SMALL_SPECS[name], seed=7)
 
 
 @functools.cache
 def exported(name: str, framework: str) -> onnx.ModelProto:
-    """A member's ONNX file from one framework; not to be changed."""
+    """The ONNX export of a small version from one framework; do not modify it."""
     return export_onnx(small_checkpoint(name), framework)
 
 
 @functools.cache
 def in_normal_form(name: str, framework: str) -> onnx.ModelProto:
-    """The same in normal form; not to be changed."""
+    """The same in normal form; do not modify it."""
     return normal_form(exported(name, framework))

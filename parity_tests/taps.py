@@ -1,7 +1,7 @@
-"""A network's activations by layer, wherever it runs: in its own framework, as ONNX, in normal form, in TensorFlow.
+"""A network's activations per layer in every backend: its framework, ONNX, the normal form, TensorFlow.
 
-The layers that all of them have are the ReLUs. Each framework's exporter writes them in the order in which they run, so the
-n-th Relu of an ONNX file is the n-th ReLU of the network. The normal form keeps the names of tensors, or their parts'.
+All backends have the ReLUs in common. Each framework's exporter writes them in execution order, so the n-th Relu of an ONNX
+file is the n-th ReLU of the network. The normal form keeps the names of tensors, or of their parts.
 """
 
 import importlib
@@ -24,14 +24,14 @@ from zoo.specs import PreprocessSpec
 Layers = dict[str, np.ndarray]
 DESCRIPTOR = "descriptor"
 _RELU = re.compile(r"(.*\.)?(act\d?|acts\.\d+|conv1\.[25])")
-"""How the zoo names its ReLUs; conv1.2 and conv1.5 stand in the deep stem."""
+"""How the zoo names its ReLUs; conv1.2 and conv1.5 are in the deep stem."""
 _PARTS = re.compile("(.*?)((?:" + PART.format(r"\d+") + ")*)")
-"""A tensor's name, and which part of it: a part may itself have come in parts."""
+"""A tensor's name and the part's number; a part may itself be split into parts."""
 SIGNATURE, PIXELS = "taps", "pixels"
 
 
 def of_framework(checkpoint: Checkpoint, framework: str, pixels: np.ndarray) -> Layers:
-    """Every named module's output in the order of the forward pass; the last is the descriptor.
+    """Every named module's output in execution order; the last is the descriptor.
 
     Args:
         checkpoint: the network.
@@ -66,7 +66,7 @@ def present(model: onnx.ModelProto, tensors: dict[str, str]) -> dict[str, list[s
 
 
 def with_outputs(model: onnx.ModelProto, layers: dict[str, list[str]]) -> onnx.ModelProto:
-    """A copy of the model whose outputs are all of these tensors, each once."""
+    """A copy of the model with each of these tensors as an output."""
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     del copy.graph.output[:]
@@ -94,10 +94,10 @@ def of_tensorflow(
     expected: Layers,
     python: Path,
 ) -> Layers:
-    """The layers' outputs in the TensorFlow that a python has, from a SavedModel that has them as outputs too.
+    """The layers' outputs in the TensorFlow of `python`, from a SavedModel that has them as additional outputs.
 
     Args:
-        expected: the same layers from ONNX Runtime; their shapes tell how TensorFlow's are laid out.
+        expected: the same layers from ONNX Runtime; their shapes show the layout of TensorFlow's.
     """
     tapped = with_outputs(normal_form, layers)
     with tempfile.TemporaryDirectory() as folder:
@@ -122,7 +122,7 @@ def of_tensorflow(
 
 
 def _save_taps(folder: Path, tapped: onnx.ModelProto, spec: PreprocessSpec) -> dict[str, str]:
-    """Writes a SavedModel with all of a model's outputs; returns the name of the ONNX tensor that each output is."""
+    """Writes a SavedModel with all of a model's outputs; returns {output: name of its ONNX tensor}."""
     from export.writer.graph import tensorflow_graph
     from export.writer.save import write_taps
 

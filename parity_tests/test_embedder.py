@@ -1,4 +1,4 @@
-"""`Embedder`: a SavedModel, an ONNX file and a checkpoint of either framework give the same descriptors of the same images."""
+"""`Embedder`: a SavedModel, an ONNX file and a checkpoint of either framework give the same descriptors for the same images."""
 
 import subprocess
 import sys
@@ -23,7 +23,7 @@ KINDS = {"checkpoint": CHECKPOINT, "model.onnx": ONNX, "normal_form.onnx": ONNX,
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
-    """One folder per kind of file of the same weights; no name tells its kind."""
+    """The same weights as every kind of file; the names do not reveal the kind."""
     folder = tmp_path_factory.mktemp("models with a ß")
     save_checkpoint(folder / "checkpoint", small_checkpoint(NAME))
     onnx.save(exported(NAME, "paddle"), folder / "model.onnx")

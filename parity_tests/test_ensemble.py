@@ -1,7 +1,7 @@
-"""members → ensemble, by the command line: views, weights, norm, whitening and storage, against numpy.
+"""members → ensemble by the command line: views, weights, norm, whitening and storage, compared with numpy.
 
-The command measures its own arrows and fails where one is outside the table; here its graph is also held against what the
-members return by themselves.
+The command measures its own errors and fails if one exceeds its tolerance; here its graph is also compared with the
+outputs of the members.
 """
 
 import json
@@ -34,19 +34,19 @@ MEMBERS = {
     "bilinear": ("bilinear_not_normalised", 64, {}),
     "static": ("resnet18", 64, {"static": True}),
 }
-"""By folder: a small network, its resolution, and how it is stored."""
+"""{folder: a small network, its resolution, and how it is stored}."""
 WEIGHTS = (1, 0.8, 0.55, 0.5)
-"""The first place's."""
+"""The weights of the contest's first place."""
 PIXELS = {"images_64": probes.pixel_batches(64, seed=3)["b3x64x64"]}
 SIDES = {"images_48": 48, "images_64": 64}
 VIEWS = {f"images_{side}_bilinear": probes.pixel_batches(side, seed=side)[f"b3x{side}x{side}"][:2] for side in (48, 80)}
 LENGTH = 64
-"""Numbers in a member's descriptor."""
+"""Length of a member's descriptor."""
 
 
 @pytest.fixture(scope="module")
 def members(tmp_path_factory) -> Path:
-    """A folder of each member's SavedModel."""
+    """A folder with each member's SavedModel."""
     folder = tmp_path_factory.mktemp("members")
     for key, (name, size, options) in MEMBERS.items():
         name = FAMILIES.get(name, name)
@@ -65,7 +65,7 @@ def command(*words: object) -> subprocess.CompletedProcess:
 
 
 def made(folders: list[Path], out: Path, *options: object) -> Path:
-    """The SavedModel that the command makes; every arrow that it measured is within tolerance."""
+    """The SavedModel that the command makes; every error that it measured is within tolerance."""
     done = command("--members", *folders, "--out", out, "--json", *options)
     assert done.returncode == 0, done.stderr[-3000:]
     *_, figures, path = done.stdout.splitlines()
@@ -80,7 +80,7 @@ def made(folders: list[Path], out: Path, *options: object) -> Path:
 
 
 def resizes(saved_model: Path) -> int:
-    """How often an image is resized; the contest's signature alone does that."""
+    """How many times an image is resized; only the contest's signature does that."""
     functions = read_saved_model(saved_model).meta_graphs[0].graph_def.library.function
     return sum(
         node.op in ("ScaleAndTranslate", "ResizeBilinear") for function in functions for node in function.node_def
@@ -102,19 +102,19 @@ def test_scales_and_mirror_images(norm, members, tmp_path):
     expected = np.concatenate([weight * member for weight in weights], axis=1)
     found = call_batch(tmp_path / "e", VIEWS)
     np.testing.assert_allclose(found, unit(expected), rtol=0, atol=1e-6)
-    for left_out in range(4):  # every view is needed for that
+    for left_out in range(4):  # each view contributes
         others = unit(sum(view for index, view in enumerate(alone(members)) if index != left_out))
         assert np.abs(others - member).max() > 1e-4
 
 
 def alone(members: Path) -> list[np.ndarray]:
-    """What "bilinear" returns by itself for both views and their mirror images; it does not normalise."""
+    """What the member "bilinear" returns for both views and their mirror images; it does not normalise."""
     views = [turned for view in VIEWS.values() for turned in (view, view[:, :, ::-1])]
     return [call_batch(members / "bilinear", {"images_64_bilinear": view}) for view in views]
 
 
 def test_scales_mirror_images_norm_whitening_and_variables_together(members, tf22_python, tmp_path):
-    """Fitted to random descriptors by our own function; the networks' weights are variables."""
+    """A whitening fitted to random descriptors by `retrieval.whitening`; the networks' weights are variables."""
     random = np.random.default_rng(5)
     mixed = random.normal(size=(400, 2 * LENGTH)) @ random.normal(size=(2 * LENGTH, 2 * LENGTH)) / 16
     descriptors = unit(mixed + 0.1).astype(np.float32)
@@ -130,10 +130,10 @@ def test_scales_mirror_images_norm_whitening_and_variables_together(members, tf2
     found = call_batch(saved_model, VIEWS)
     assert found.shape == (2, 24)
     member = unit(sum(alone(members)))
-    # It was fitted to descriptors as this ensemble has them without it: of unit norm.
+    # It was fitted to unit-norm descriptors, which this ensemble has without it.
     whole = unit(np.concatenate([weight * member for weight in weights], axis=1)).astype(np.float64)
     np.testing.assert_allclose(found, unit((whole - mean) @ matrix), rtol=0, atol=2e-6)
-    # Not one weight of either network stands in the graph.
+    # No weight of either network is in the graph.
     library = read_saved_model(saved_model).meta_graphs[0].graph_def.library.function
     networks = [function for function in library if FUNCTION in function.signature.name]
     assert len(networks) == 2
@@ -142,7 +142,7 @@ def test_scales_mirror_images_norm_whitening_and_variables_together(members, tf2
 
 
 def test_no_norm_leaves_each_member_times_its_weight(members, tf22_python, tmp_path):
-    """The first place's four, of two networks with two resolutions; an image is resized once for each of these."""
+    """Four members of two networks, with the first place's weights; an image is resized once per resolution."""
     own = {members / "first": "images_64", members / "smaller": "images_48"}
     folders = [members / name for name in ("first", "smaller", "smaller", "first")]
     saved_model = made(folders, tmp_path / "e", "--weights", *WEIGHTS, "--norm", "none")
@@ -159,7 +159,7 @@ def test_no_norm_leaves_each_member_times_its_weight(members, tf22_python, tmp_p
 
 
 def test_one_resize_a_resolution(members, tmp_path):
-    """Members that agree share it, and so do scales that meet: 64 × 0.75 is the smaller one's 48, and its 48 × 0.75 is 36."""
+    """Equal sizes share one resize, scaled ones included: 64 × 0.75 is the smaller member's 48, and 48 × 0.75 is 36."""
     networks = [network_from_saved_model(members / name) for name in ("first", "second", "smaller", "bilinear")]
     for scales, expected in (((1.0,), 3), ((1.0, 0.75), 5), ((1.0, 1.001), 3)):
         folder = tmp_path / f"{len(scales)}_{expected}"
@@ -168,7 +168,7 @@ def test_one_resize_a_resolution(members, tmp_path):
 
 
 def test_a_constant_changes_no_ranking(members, tmp_path):
-    """By default the whole has unit norm, by one division that is the same for all images."""
+    """By default the concatenation has unit norm, by one division that is the same for all images."""
     networks = [network_from_saved_model(members / name, weight) for name, weight in (("first", 1), ("second", 0.55))]
     folder = tmp_path / "e"
     write_saved_model(folder, networks, Serving())
@@ -181,7 +181,7 @@ def test_a_constant_changes_no_ranking(members, tmp_path):
 def test_a_static_member_is_served_at_its_own_size_alone(members, tmp_path):
     with pytest.raises(ExportError, match="resnet18_small takes images of 64 px alone.*at 96. .*without --static"):
         ensemble([members / "static"], [1.0], tmp_path / "e", Serving(scales=(1.0, 1.5)))
-    assert list(tmp_path.iterdir()) == [], "nothing half-made is left"
+    assert list(tmp_path.iterdir()) == [], "a partial folder was left behind"
     networks = [network_from_saved_model(members / name) for name in ("static", "second")]
     write_saved_model(tmp_path / "e", networks, Serving(flip=True))
     views = [
@@ -196,7 +196,7 @@ def test_a_whitening_of_another_length_is_refused(members, tmp_path):
     whitening = Whitening(np.zeros(LENGTH, np.float32), np.eye(LENGTH, dtype=np.float32))
     with pytest.raises(ExportError, match=f"descriptors of {LENGTH} numbers, and these have {2 * LENGTH}"):
         ensemble([members / "first", members / "second"], [1.0, 1.0], tmp_path / "e", Serving(whitening=whitening))
-    assert list(tmp_path.iterdir()) == [], "nothing half-made is left"
+    assert list(tmp_path.iterdir()) == [], "a partial folder was left behind"
     one = NumpyArrays.unit(np.ones((1, LENGTH), np.float32))
     np.testing.assert_allclose(Serving(whitening=whitening).combine([one], [2.0], NumpyArrays), one, atol=1e-6)
 

@@ -1,4 +1,4 @@
-"""The divergence finder: silent on the same network everywhere, and right about a planted error."""
+"""The divergence finder finds nothing in identical networks, and finds a planted error."""
 
 import subprocess
 import sys
@@ -28,7 +28,7 @@ def planted(checkpoint: Checkpoint, name: str) -> Checkpoint:
 )
 @pytest.mark.parametrize("framework", ["torch", "paddle"])
 def test_every_relu_is_still_there_in_the_normal_form(name, framework):
-    """Split, grouped, moved into groups: put together again, each has the framework's values."""
+    """Layers that were split or grouped have the framework's values when put together again."""
     checkpoint = small_checkpoint(FAMILIES[name])
     ours = layers_of(checkpoint, framework, framework, PIXELS)
     normal = layers_of(checkpoint, "normal_form", framework, PIXELS)

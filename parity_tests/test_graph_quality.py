@@ -1,4 +1,4 @@
-"""The network in a SavedModel is its normal form and nothing more, in the shapes that TensorFlow's optimiser fuses."""
+"""The network in a SavedModel is exactly its normal form, in the patterns that TensorFlow's optimiser fuses."""
 
 import json
 import subprocess
@@ -23,19 +23,19 @@ MEMBERS = [
     *(("resnet18_vd_paddleclas", "torch"), ("average_and_gem_pool", "torch"), ("neck_bn_bgr", "torch")),
 ]
 STORED = {"variables": {"variables": True}, "static": {"static": True}}
-"""Options of resnet18's other SavedModels; each stands for a framework in what follows."""
+"""Options of resnet18's other SavedModels; in the tests each takes the place of a framework."""
 OPERATORS = {
     **{"Add": "AddV2", "AveragePool": "AvgPool", "Clip": "Maximum", "Concat": "ConcatV2", "Conv": "Conv2D"},
     **{"Div": "RealDiv", "ReduceMax": "Max", "ReduceMean": "Mean", "ReduceSum": "Sum", "Split": "SplitV"},
 }
-"""TensorFlow's name for an operator of the normal form, where it is another."""
+"""TensorFlow's names for operators of the normal form, if they differ."""
 CONVOLUTIONS = {"Conv2D", "_FusedConv2D", "_MklNativeConv2D", "_MklNativeFusedConv2D"}
-"""As TensorFlow 2.2 runs them, and as today's does with oneDNN."""
+"""Names in TensorFlow 2.2, and in the current TensorFlow with oneDNN."""
 
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory) -> dict[tuple[str, str], Path]:
-    """Each member's SavedModel, and resnet18's in the other ways to store it."""
+    """Each network's SavedModel, and resnet18's with other storage options."""
     made = {}
     for name, framework in MEMBERS:
         folder = tmp_path_factory.mktemp(f"{name}_{framework}")
@@ -60,7 +60,7 @@ def nodes_of(saved_model: Path) -> list:
 
 
 def producer(name: str) -> str:
-    """The node behind an input's name; in functions that is <node>:<output>:<number>."""
+    """The node of an input's name, which in functions is <node>:<output>:<number>."""
     return name.removeprefix("^").partition(":")[0]
 
 
@@ -76,7 +76,7 @@ def test_a_network_has_the_operators_of_its_normal_form_and_no_other(name, frame
     for node in model.graph.node:
         attributes = {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute}
         expected["PadV2"] += node.op_type == "MaxPool" and any(attributes.get("pads", ()))
-        expected["Maximum"] += len(node.input) - 1 if node.op_type == "Max" else 0  # of two maps at a time
+        expected["Maximum"] += len(node.input) - 1 if node.op_type == "Max" else 0  # takes two maps at a time
     expected += Counter(RealDiv=2, Sub=1)  # the normalisation of pixels
     expected["ReverseV2"] = int(SMALL_SPECS[FAMILIES.get(name, name)].preprocess.channels == "bgr")
     found = Counter(node.op for node in nodes_of(written[name, framework]))
@@ -119,7 +119,7 @@ def test_each_convolution_has_its_padding_and_its_bias_directly_at_it(name, fram
 def test_nodes_are_called_as_in_the_onnx_file(name, framework, written):
     ours = {node.name: node.op for node in nodes_of(written[name, framework])}
     for node in normal(name, framework).graph.node:
-        if node.op_type != "Max":  # TensorFlow's takes two maps, so the greatest of four is three nodes
+        if node.op_type != "Max":  # TensorFlow's Maximum takes two maps, so the greatest of four needs three nodes
             assert ours[node_name(node.name)] == OPERATORS.get(node.op_type, node.op_type)
 
 
@@ -146,7 +146,7 @@ def test_no_weight_is_stored_twice(name, framework, written):
 
 
 def test_weights_that_are_equal_are_one_node():
-    """Two convolutions of the same weights, and a third of others of the same shape."""
+    """Two convolutions with the same weights, and a third with other weights of the same shape."""
     random = np.random.default_rng(3)
     shared, other = (random.normal(size=(3, 3, 3, 3)).astype(np.float32) for _ in range(2))
     values = {"a.weight": shared, "b.weight": shared.copy(), "c.weight": other}
@@ -195,13 +195,13 @@ def test_a_convolution_its_bias_and_its_relu_run_as_one_kernel(name, framework, 
     for node in convolutions(model):
         label, behind = node_name(node.name), readers(model, node)
         if len(node.input) < 3 or (framework != "variables" and not values[node.input[2]].any()):
-            assert kernels[label] == [], label  # TensorFlow adds no zeros, where it knows them
+            assert kernels[label] == [], label  # TensorFlow skips additions of constant zeros
         elif [reader.op_type for reader in behind] == ["Relu"]:
-            # TensorFlow calls a kernel after the last node that is in it.
+            # TensorFlow names a kernel after the last node in it.
             assert kernels[node_name(behind[0].name)] == ["BiasAdd", "Relu"], label
             with_relu += 1
         else:
-            # Today's takes a residual sum into one of the two kernels before it, where it knows both maps' sizes.
+            # The current TensorFlow fuses a residual sum into one of the two kernels before it if it knows both maps' sizes.
             sums = [add for add in behind if add.op_type == "Add"]
             last = [*sums, *(relu for add in sums for relu in readers(model, add))]
             places = [f"{label}/BiasAdd", *(node_name(reader.name) for reader in last)]
@@ -222,5 +222,5 @@ def test_with_static_sizes_todays_tensorflow_fuses_every_residual_sum_as_well(wr
     if any(node["op"].startswith("_Mkl") for node in nodes.values()):
         assert len(fused) == len(sums)
         assert not [node for node in nodes.values() if node["op"] == "AddV2"]
-    else:  # TensorFlow 2.2 knows no such kernel
+    else:  # TensorFlow 2.2 has no such kernel
         assert fused == []

@@ -1,4 +1,4 @@
-"""Every layer of both frameworks against the numpy oracle, in float64 where nothing is forgiven."""
+"""Every layer of both frameworks compared with numpy in float64."""
 
 import importlib
 
@@ -10,7 +10,7 @@ from zoo.constants import NORM_EPSILON
 from zoo.specs import BackboneSpec, HeadSpec
 
 FLOAT64 = 1e-10
-"""Measured 3e-14 at most on values near 1; the oracle sums in another order."""
+"""Measured at most 3e-14 on values near 1; numpy sums in another order."""
 
 
 class Side:
@@ -95,7 +95,7 @@ def test_instance_batch_norm(side):
     weights = _weights(side, layer, seed=9)
     x = np.random.default_rng(9).normal(size=(2, 7, 5, 4))
     found = side.run(side.load(layer, weights), x)
-    # Paddle keeps epsilon in float32: 2.5e-8 of it, and the variance is near 1.
+    # Paddle keeps epsilon in float32, with a relative error of 2.5e-8; the variance is near 1.
     np.testing.assert_allclose(found, oracle.instance_batch_norm(x, weights), rtol=0, atol=1e-11)
 
 

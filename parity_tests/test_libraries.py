@@ -1,4 +1,4 @@
-"""Every variant against the published networks that it says it equals: tensors, shapes, and features at full size."""
+"""Every variant compared with the published networks that it equals: tensors, shapes, and features at full size."""
 
 import importlib
 from dataclasses import replace
@@ -17,22 +17,22 @@ from zoo.variants import SPECS, VARIANTS
 from zoo.weights import parameter_shapes, parameters
 
 FLOAT32, FLOAT64 = 1e-5, 1e-12
-"""Absolute, on features whose largest is 1. Measured 2e-6 and 4e-15 at most, on ResNeSt-200 of PaddleClas, which adds the splits
-in another order: there each side's float32 is itself 2e-6 from float64."""
+"""Absolute, on features scaled to a maximum of 1. Measured at most 2e-6 and 4e-15, on ResNeSt-200 of PaddleClas, which adds the
+splits in another order; there each side's float32 is itself 2e-6 from float64."""
 SIZES = ((64, 64), (65, 49))
 PAIRS = [(name, source) for name, row in VARIANTS.items() for source in row.equals]
 LARGE = 50e6
-"""Parameters above which a network is compared with --run-slow alone; its smaller siblings have the same blocks."""
+"""Networks with more parameters are compared only with --run-slow; smaller ones have the same blocks."""
 
 
 def features_spec(name: str) -> ModelSpec:
-    """A variant's backbone and average pooling alone, not normalised."""
+    """Only a variant's backbone and average pooling, not normalised."""
     spec = SPECS[name].headless().resized(64)
     return replace(spec, head=replace(spec.head, l2=False))
 
 
 def ours(checkpoint: Checkpoint, framework: str, dtype: type):
-    """Our network in a precision."""
+    """Our network in float32 or float64."""
     package = importlib.import_module(f"{framework}_models.checkpoint")
     model = in_precision(package.build(checkpoint), framework, dtype)
     package.load_weights(model, {n: v.astype(dtype) for n, v in checkpoint.weights.items()})

@@ -1,7 +1,7 @@
 """The margin losses of both frameworks: values and gradients.
 
-ArcFace, CosFace and Sub-center ArcFace against pytorch-metric-learning, which has no others; all of them against the numpy
-oracle, whose gradients are differences of its own values.
+ArcFace, CosFace and Sub-center ArcFace are compared with pytorch-metric-learning, which has no others of ours; all losses
+are compared with numpy, whose gradients are central differences.
 """
 
 import importlib
@@ -29,11 +29,11 @@ SPECS = {
     "dynamic_sub_center": LossSpec("dynamic_arc_face", sub_centers=2),
 }
 VALUE, GRADIENT, DIFFERENCES = 1e-10, 1e-9, 1e-6
-"""Absolute in float64, of gradients up to 10; the differences are the oracle's own, over steps of 1e-6."""
+"""Absolute in float64, for gradients up to 10; due to numpy's central differences with steps of 1e-6."""
 
 
 def first_state(spec: LossSpec) -> dict[str, np.ndarray]:
-    """What the loss keeps besides its class weights, as training begins."""
+    """A loss's initial state, without its class weights."""
     values = initial_weights(replace(get_spec("resnet10_narrow"), loss=spec), COUNTS, seed=0)
     kept = {name.removeprefix(LOSS_PREFIX): value for name, value in values.items() if name.startswith(LOSS_PREFIX)}
     return {name: value.astype(np.float64) for name, value in kept.items() if name != "weight"}
@@ -57,7 +57,7 @@ class Loss:
         return self.library.from_numpy(values.copy()) if self.torch else self.library.to_tensor(values)
 
     def __call__(self, descriptors: np.ndarray, margin: float) -> tuple[float, np.ndarray, np.ndarray]:
-        """The loss and its gradients by the descriptors and the class weights."""
+        """The loss and its gradients with respect to descriptors and class weights."""
         inputs, labels = self.tensor(descriptors), self.tensor(LABELS)
         if self.torch:
             inputs.requires_grad_()
@@ -72,11 +72,11 @@ class Loss:
 
 
 def inputs(spec: LossSpec) -> tuple[np.ndarray, np.ndarray]:
-    """Descriptors and class weights: near their class, opposite to it, and anywhere."""
+    """Descriptors near their class, opposite to it, and random; and class weights."""
     random = np.random.default_rng(6)
     weights = random.normal(size=(CLASSES * spec.sub_centers, SIZE))
     descriptors = random.normal(size=(len(LABELS), SIZE))
-    descriptors[0] = -weights[LABELS[0] * spec.sub_centers] + 0.05 * descriptors[0]  # the angle and the margin pass π
+    descriptors[0] = -weights[LABELS[0] * spec.sub_centers] + 0.05 * descriptors[0]  # angle plus margin exceeds π
     descriptors[1] = weights[LABELS[1] * spec.sub_centers] + 0.1 * descriptors[1]
     return descriptors / np.linalg.norm(descriptors, axis=1, keepdims=True), weights
 
@@ -112,7 +112,7 @@ def test_against_the_papers(framework, name):
     spec = SPECS[name]
     descriptors, weights = inputs(spec)
     loss, state = Loss(framework, spec, weights), first_state(spec)
-    for _ in range(3):  # what some losses keep moves from step to step
+    for _ in range(3):  # some losses' state changes with each step
         state = oracle.moved_loss_state(spec, state, descriptors, weights, LABELS)
         value, *_ = loss(descriptors, MARGIN)
         for key, kept in state.items():

@@ -13,7 +13,7 @@ from zoo.errors import SpecError
 from zoo.variants import get_spec
 
 FEATURES = 1e-5
-"""Of the largest value of a feature map: float32 sums in another order."""
+"""Relative to a feature map's largest value: float32 sums in another order."""
 
 
 def images(size=64, height=None):
@@ -25,7 +25,7 @@ def images(size=64, height=None):
 def test_traced_and_scripted_networks_compute_the_same(name):
     model = build(small_checkpoint(name))
     scripted, traced = torch.jit.script(model), torch.fx.symbolic_trace(model)
-    # An odd size that neither has seen: nothing of the shape is baked in.
+    # An odd size that was not traced: no shape is baked in.
     for batch in (images(), images(65, height=97)):
         with torch.no_grad():
             expected = model(torch.from_numpy(batch))
@@ -43,7 +43,7 @@ def test_a_changed_network_is_seen_in_its_trace():
 
 
 def test_batch_norm_is_fused_by_fx():
-    """What `torch.fx` is asked for most: a ResNeSt without its BatchNorms, with the same descriptors."""
+    """The most common use of `torch.fx`: a ResNeSt with its BatchNorms fused returns the same descriptors."""
     from torch.fx.experimental.optimization import fuse
 
     model = build(small_checkpoint("resnest14"))
@@ -56,7 +56,7 @@ def test_batch_norm_is_fused_by_fx():
 
 @pytest.mark.parametrize("name", SMALL_SPECS)
 def test_half_precision(name):
-    """`nn.Module.half` reaches every module; no attribute of ours hides it."""
+    """`nn.Module.half` works on every module; no attribute hides it."""
     model = build(small_checkpoint(name))
     for module in model.modules():
         module.half()

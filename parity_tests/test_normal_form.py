@@ -1,4 +1,4 @@
-"""torch → onnx, paddle → onnx and onnx → normal form, for a small member of every family, in ONNX Runtime."""
+"""torch → onnx, paddle → onnx and onnx → normal form for a small version of every family, in ONNX Runtime."""
 
 import importlib
 from collections import Counter
@@ -47,7 +47,7 @@ def test_onnx_and_its_normal_form_equal_the_network(small_name, network_inputs, 
 
 
 def test_both_frameworks_end_in_the_same_form(small_name):
-    """The rewrite is one for both: what is left has the same operators."""
+    """The rewrites are the same for both frameworks: the results have the same operators."""
     models = [in_normal_form(small_name, framework) for framework in ("torch", "paddle")]
     counts = [Counter(node.op_type for node in model.graph.node) for model in models]
     assert counts[0] == counts[1]
@@ -62,7 +62,7 @@ def test_radix_two_needs_no_split():
 
 
 def test_a_rewrite_that_changes_the_network_is_caught(monkeypatch):
-    """A planted error of each rewrite's kind never leaves the room."""
+    """A planted error in a rewrite is detected, and no normal form is returned."""
 
     def planted(graph: gs.Graph) -> None:
         convolution = next(node for node in graph.nodes if node.op == "Conv")

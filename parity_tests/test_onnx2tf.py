@@ -1,7 +1,7 @@
-"""An independent converter agrees: onnx2tf makes the same network of a normal form as our own writer does.
+"""An independent converter agrees: onnx2tf and our own writer turn a normal form into the same network.
 
-The normal form is what TensorFlow has operators for, and not a private format: whoever would rather use a published
-converter loses nothing but the speed of our graph.
+The normal form is not a private format: it contains only what TensorFlow has operators for, so a published converter can be
+used as well; only the speed of our graph is lost.
 """
 
 import subprocess
@@ -21,13 +21,13 @@ from zoo.tolerances import TOLERANCES, compare
 
 ROOT = Path(__file__).resolve().parents[1]
 MEMBERS = {"resnest50": "paddle", "neck_bn_bgr": "torch"}
-"""Split attention, and another order of channels; from both frameworks."""
+"""Split attention, and BGR channels; from both frameworks."""
 BATCHES = pixel_batches(64)
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory) -> Path:
-    """A folder of each member's normal form, our SavedModel, and the descriptors by way of onnx2tf."""
+    """A folder with each network's normal form, our SavedModel, and onnx2tf's descriptors."""
     folder = tmp_path_factory.mktemp("onnx2tf")
     np.savez(folder / "pixels.npz", **BATCHES)
     words = [folder / "pixels.npz"]
@@ -49,5 +49,5 @@ def test_onnx2tf_makes_the_same_network_of_a_normal_form(name, made):
         for key, pixels in BATCHES.items():
             ours = call_batch(made / name, {batch_input(spec.size, spec.resize): pixels})
             assert compare(ours, theirs[key]).within(TOLERANCES["normal form → savedmodel"]), key
-            # Other pictures have other descriptors, so agreeing says something.
+            # Different pictures have different descriptors, so the comparison is meaningful.
             assert len(ours) == 1 or np.abs(ours[0] - ours[1]).max() > 1e-3

@@ -1,4 +1,4 @@
-"""What a person sees who opens an ONNX file of ours: names of the checkpoint, from both frameworks, and where it comes from."""
+"""What one sees in an exported ONNX file: the checkpoint's names, from both frameworks, and its provenance."""
 
 import json
 
@@ -49,7 +49,7 @@ def test_every_name_is_one_and_none_is_an_exporters_own(framework, form):
 @pytest.mark.parametrize("framework", ["torch", "paddle"])
 @pytest.mark.parametrize("form", [exported, in_normal_form])
 def test_the_file_is_of_use_by_itself(framework, form):
-    """Valid, with one input of any size, and it says what it is."""
+    """The file is valid, has one input of dynamic size, and its metadata describes it."""
     name = FAMILIES["resnest50"]
     model = form(name, framework)
     onnx.checker.check_model(model, full_check=True)

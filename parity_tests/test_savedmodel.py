@@ -1,7 +1,7 @@
 """normal form → SavedModel → TensorFlow 2.2 and preprocessing → graph, by the command lines; ensembles: `test_ensemble.py`.
 
-The command measures its arrows itself and fails where one is outside the table; here it is run on small members of
-several families from both frameworks, and asked for what its own check does not ask.
+The command measures its own errors and fails if one exceeds its tolerance; here it is run on small versions of several
+families from both frameworks, and more than its own checks is tested.
 """
 
 import json
@@ -30,7 +30,7 @@ EXPORTED = [
     ("resnest50_fast_4s2x40d", "torch", 48),
     ("neck_bn_bgr", "paddle", 64),
 ]
-"""By the mission's own command: both frameworks, two resolutions. All others: `test_matrix.py`."""
+"""Both frameworks, two resolutions. All other networks: `test_matrix.py`."""
 
 
 def command(*words: object) -> subprocess.CompletedProcess:
@@ -39,7 +39,7 @@ def command(*words: object) -> subprocess.CompletedProcess:
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory, tf22_python) -> dict[str, tuple[Path, list[dict]]]:
-    """SavedModel and parity rows of each of `EXPORTED`, made by the mission's own command."""
+    """SavedModel and parity rows of each of `EXPORTED`, made by `export/to_savedmodel.py`."""
     made = {}
     for name, framework, size in EXPORTED:
         folder = tmp_path_factory.mktemp(name)
@@ -86,7 +86,7 @@ def test_any_image_size_in_tensorflow_22(exported, tf22_python, tmp_path):
 
 
 def test_the_contests_scorer_and_our_evaluation_agree(exported, tf22_python, tmp_path):
-    """What the organisers run in TensorFlow 2.2, one image a call, ranks and scores as our batches and our search do."""
+    """The organisers' scorer in TensorFlow 2.2, one image per call, agrees with our batches and our search."""
     data, upload = tmp_path / "data", tmp_path / "upload"
     data.mkdir()
     write_demo_data(
@@ -139,7 +139,7 @@ def test_bad_input_is_named(tmp_path):
     done = command("export/to_savedmodel.py", "--ckpt", tmp_path / "none.safetensors")
     assert done.returncode == 2
     assert "none.safetensors does not exist" in done.stderr
-    assert list(tmp_path.iterdir()) == [tmp_path / "empty"], "nothing half-made is left"
+    assert list(tmp_path.iterdir()) == [tmp_path / "empty"], "a partial folder was left behind"
 
 
 OFFLINE = """
@@ -157,6 +157,6 @@ network_from_onnx(model, ModelSpec.from_dict(json.loads(spec)))
 
 
 def test_the_conversion_asks_for_no_connection(exported):
-    """Nor does anything that it imports."""
+    """Neither does anything that it imports."""
     done = command("-c", OFFLINE, exported["resnest50"][0].parent / "normal_form.onnx")
     assert done.returncode == 0, done.stderr[-2000:]

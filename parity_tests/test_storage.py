@@ -1,4 +1,4 @@
-"""How a SavedModel stores its network changes nothing of what it computes: constants, variables, float16, one size."""
+"""How a SavedModel stores its network does not change what it computes: constants, variables, float16, one size."""
 
 import os
 import shutil
@@ -36,12 +36,12 @@ WAYS = {
     "half_variables": {"half": True, "variables": True},
     "static": {"static": True},
 }
-"""Options of `save_normal_form`, by the SavedModel that they make."""
+"""{SavedModel: options of `save_normal_form`}."""
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory) -> Path:
-    """A folder of one normal form and its SavedModels."""
+    """A folder with one normal form and its SavedModels."""
     folder = tmp_path_factory.mktemp("stored")
     onnx.save(in_normal_form(NAME, "torch"), folder / "normal_form.onnx")
     for way, options in WAYS.items():
@@ -50,7 +50,7 @@ def made(tmp_path_factory) -> Path:
 
 
 def batches(static: bool = False) -> dict[str, np.ndarray]:
-    """Pixels by name; those of the spec's size alone where the SavedModel takes no other."""
+    """Pixels by name; only those of the spec's size if the SavedModel takes no other."""
     every = probes.pixel_batches(SPEC.size) | probes.resized_images(SPEC)
     own = (SPEC.size, SPEC.size)
     return {name: pixels for name, pixels in every.items() if not static or pixels.shape[1:3] == own}
@@ -101,14 +101,14 @@ def test_variables_and_constants_give_the_same_bits_in_tensorflow_22(one, other,
 
 @pytest.mark.parametrize(("one", "other"), [("constants", "variables"), ("half", "half_variables")])
 def test_variables_and_constants_agree_today(one, other, today):
-    # With constants oneDNN keeps weights in a layout of its own, whose sums have another order.
+    # With constants oneDNN keeps weights in its own layout, which sums in another order.
     first, second = together(today[one]), together(today[other])
     for name, value in first.items():
         np.testing.assert_allclose(second[name], value, rtol=0, atol=1e-6, err_msg=name)
 
 
 def test_all_ways_have_the_same_weights(made):
-    """Read back from a SavedModel, they are those that the normal form has, bit for bit."""
+    """Weights read back from a SavedModel equal the normal form's, bit for bit."""
     expected = tensorflow_graph(onnx.load(made / "normal_form.onnx"), SPEC)
     for way in ("constants", "variables", "static"):
         network = network_from_saved_model(made / way)
@@ -134,8 +134,8 @@ def test_half_precision_is_half_the_file(made):
             sum(path.stat().st_size for path in (made / way).rglob("*") if path.is_file()) for way in (whole, half)
         ]
         weights = network_from_saved_model(made / whole).weight_bytes
-        assert weights > 0.5 * sizes[0], "the network is too small to tell"
-        # 1 % of the weights are biases, which stay as they are; a node for each Cast comes with it.
+        assert weights > 0.5 * sizes[0], "the network is too small for a comparison"
+        # 1 % of the weights are biases, which stay float32; each weight needs an additional Cast node.
         assert 0.45 * weights < sizes[0] - sizes[1] < 0.5 * weights
 
 
@@ -163,7 +163,7 @@ def test_half_precision_is_the_rounded_normal_form_exactly(made, today, in_tf22)
     for place in (today, in_tf22):
         for name, value in exact.items():
             assert compare(value, place["half"][0][name]).within(TOLERANCES["normal form → savedmodel"]), name
-    # The rounding is there to be seen: otherwise nothing above could fail.
+    # The rounding is measurable; otherwise nothing above could fail.
     assert max(compare(before[name], value).max_abs for name, value in exact.items()) > 5e-5
 
 
@@ -209,7 +209,7 @@ def test_constants_that_do_not_fit_are_refused(made, tmp_path, monkeypatch):
     monkeypatch.setattr(assemble, "_LARGEST_FILE", 10_000)
     with pytest.raises(ExportError, match="[0-9,]{7,} bytes of weights do not fit.*store them as variables"):
         save_normal_form(made / "normal_form.onnx", tmp_path / "constants", variables=False)
-    assert list(tmp_path.iterdir()) == [], "nothing half-made is left"
+    assert list(tmp_path.iterdir()) == [], "a partial folder was left behind"
     save_normal_form(made / "normal_form.onnx", tmp_path / "variables", variables=True)
     assert has_variables(tmp_path / "variables")
 
@@ -256,7 +256,7 @@ for words in (line.split("\\t") for line in sys.argv[1:]):
 
 @pytest.mark.parametrize("framework", ["torch", "paddle"])
 def test_the_same_checkpoint_gives_the_same_bytes(framework, tmp_path):
-    """Once with a process a step, and once with all in one; they hash strings differently."""
+    """Once with one process per step and once in a single process, whose string hashes differ."""
     ckpt = tmp_path / "model.safetensors"
     save_checkpoint(ckpt, random_checkpoint(small("resnest50"), seed=5, framework=framework))
 

@@ -1,4 +1,4 @@
-"""The measure itself: what it must never let pass."""
+"""The comparison itself: what must never pass."""
 
 import numpy as np
 import pytest
@@ -35,7 +35,7 @@ def test_another_shape_or_a_missing_input_never_passes():
 
 
 def test_a_small_turn_is_seen():
-    """An error of 1e-3 in each entry would pass a lax absolute tolerance; the cosine tells."""
+    """An error of 1e-3 in each entry would pass a loose absolute tolerance; the cosine detects it."""
     turned = UNIT + 1e-3
     assert compare(UNIT, turned).cosine < 0.9999
 
@@ -45,7 +45,7 @@ def test_zero_descriptors_have_no_cosine():
 
 
 def test_every_arrow_is_as_strict_as_promised():
-    """All but one: float16 rounds the weights, and is used where it is asked for."""
+    """All but one: float16 rounds the weights, and is used only on request."""
     exact = {arrow: tolerance for arrow, tolerance in TOLERANCES.items() if arrow != "normal form → float16"}
     assert len(exact) == len(TOLERANCES) - 1
     for arrow, tolerance in exact.items():

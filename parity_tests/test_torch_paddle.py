@@ -18,8 +18,8 @@ from zoo.variants import SPECS
 from zoo.weights import parameter_shapes
 
 FLOAT64 = 1e-9
-"""Of the largest value: in float64 two frameworks that compute the same network differ by sums in another order alone.
-The headroom is for other machines' sums."""
+"""Relative to the largest value: in float64 the same network in two frameworks differs only by the order of sums. The headroom
+is for other machines."""
 
 
 def double(model, weights):
@@ -42,7 +42,7 @@ def test_every_intermediate_in_float64(small_checkpoint, network_inputs):
         assert len(ours) > 40
         for name, value in ours.items():
             scale = np.abs(value).max()
-            assert 1e-3 < scale < 1e3, f"{name} is {scale}: a tolerance would say nothing"
+            assert 1e-3 < scale < 1e3, f"{name} is {scale}: a tolerance would be meaningless"
             np.testing.assert_allclose(theirs[name], value, rtol=0, atol=FLOAT64 * scale, err_msg=name)
 
 
@@ -55,11 +55,13 @@ def test_descriptors_in_float32(small_checkpoint, network_inputs):
     parity.require([parity.measure("torch ↔ paddle", "small", *sides)])
     together = np.concatenate(list(sides[0].values()))
     together /= np.linalg.norm(together, axis=1, keepdims=True)
-    assert np.median(together @ together.T) < 0.95, "different pictures get one descriptor: no arrow would see an error"
+    assert np.median(together @ together.T) < 0.95, (
+        "different pictures have the same descriptor: no comparison could fail"
+    )
 
 
 def test_a_checkpoint_of_one_loads_in_the_other(tmp_path, small_checkpoint, network_inputs):
-    """Written from each framework's own tensors, read by the other: nothing is lost, to the bit."""
+    """Written from one framework's tensors and read by the other, nothing is lost, bit for bit."""
     for writer, reader in ((torch_models, paddle_models), (paddle_models, torch_models)):
         model = writer.checkpoint.build(small_checkpoint)
         written = small_checkpoint.__class__(small_checkpoint.spec, writer.checkpoint.read_weights(model), 0, {})
@@ -72,7 +74,7 @@ def test_a_checkpoint_of_one_loads_in_the_other(tmp_path, small_checkpoint, netw
 
 @pytest.mark.parametrize("name", SPECS)
 def test_every_variant_has_the_shapes_of_its_spec(name):
-    """Built at full size in PyTorch, where it costs no memory; Paddle's small members have the same names."""
+    """Built at full size on PyTorch's meta device, which needs no memory; Paddle's small versions have the same names."""
     spec = SPECS[name]
     with torch.device("meta"):
         state = torch_models.embedder.Embedder(spec).state_dict()
@@ -81,7 +83,7 @@ def test_every_variant_has_the_shapes_of_its_spec(name):
 
 
 def test_the_planted_swap_is_seen(network_inputs):
-    """The two rows of one attention's splits swapped: the weights can tell."""
+    """Two swapped splits of one attention change the descriptors."""
     checkpoint = random_checkpoint(small("resnest50"), seed=7)
     name = "backbone.layer2.0.conv2.fc2.weight"
     swapped = checkpoint.weights | {name: np.concatenate(np.split(checkpoint.weights[name], 2)[::-1])}

@@ -1,7 +1,7 @@
 """torch ↔ paddle in training: loss, every gradient, BatchNorm's statistics, and twenty steps of the real optimisers.
 
-Each framework's own `Trainer` is fed the same pictures under the same schedule: two stages, warm-up, a cosine, Nesterov's
-momentum, weight decay and a gradient clip that bites. After the first step SGD's velocity is the gradient itself.
+Each framework's own `Trainer` gets the same pictures and the same schedule: two stages, warm-up, a cosine, Nesterov's
+momentum, weight decay and an active gradient clip. After the first step SGD's velocity is the gradient itself.
 """
 
 import importlib
@@ -27,7 +27,7 @@ RECIPE = Recipe(
     models=["resnet18"],
     stages=[Stage(2, SIZE, 0.1, 0.002, warmup_epochs=0.5), Stage(3, SIZE, 0.3, 0.001)],
     batch_size=BATCH,
-    # Paddle's optimiser keeps these two in float32 whatever it computes in, so they are numbers that float32 has.
+    # Paddle's optimiser always keeps these two in float32, so they are numbers that float32 represents exactly.
     momentum=0.875,
     weight_decay=2**-11,
     gradient_clip=2.0,
@@ -37,22 +37,22 @@ BOUNDS = {
     np.float64: {"loss": 1e-12, "gradient": 1e-7, "one step": 1e-7, "twenty steps": 1e-6, "losses": 1e-6},
     np.float32: {"loss": 1e-5, "gradient": 0.1, "one step": 1e-5, "twenty steps": 0.03, "losses": 0.3},
 }
-"""Losses absolute, tensors of their own size; three to ten times what was measured. In float64: 2e-14, 3e-8, 5e-9, 1e-7, 1e-8.
-What is left there is Paddle's: it keeps BatchNorm's momentum and 1 / 9 of an average pooling's gradient as a float32. In
-float32: 4e-6, 3e-2, 4e-6, 9e-3, 1e-1, since a ReLU whose input is rounding tips over in one framework and not in the other."""
+"""Absolute for losses, relative to the largest value for tensors; three to ten times what was measured. In float64: 2e-14, 3e-8,
+5e-9, 1e-7, 1e-8. These are due to Paddle, which keeps BatchNorm's momentum and the 1 / 9 of an average pooling's gradient in
+float32. In float32: 4e-6, 3e-2, 4e-6, 9e-3, 1e-1, because a ReLU whose input is near 0 may be active in only one framework."""
 FLOOR = {np.float64: 1e-6, np.float32: 1e-3}
-"""A bias in front of BatchNorm has no gradient but rounding: no tensor's size counts as less than this share of the largest."""
+"""A bias before BatchNorm has a gradient of only rounding: no tensor's scale counts as less than this share of the largest."""
 
 
 class Run:
-    """One framework's trainer in one precision, and what it has at each step."""
+    """One framework's trainer in one precision, and its state at each step."""
 
     def __init__(self, framework: str, checkpoint: Checkpoint, precision: type, recipe: Recipe = RECIPE) -> None:
         train = importlib.import_module(f"{framework}_models.train")
         weights = {name: value.astype(precision) for name, value in checkpoint.weights.items()}
         self.trainer = train.Trainer(checkpoint.spec, CLASSES, recipe, weights)
         if framework == "torch":
-            # Paddle keeps BatchNorm's epsilon and momentum in float32 in a float64 network too: 2e-8 of themselves off.
+            # Paddle keeps BatchNorm's epsilon and momentum in float32 even in a float64 network: relative error 2e-8.
             for module in self.trainer.model.modules():
                 if hasattr(module, "eps"):
                     module.eps = float(np.float32(module.eps))
@@ -66,7 +66,7 @@ class Run:
 
 @contextmanager
 def computing_in(precision: type, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """What both frameworks' networks, losses and optimisers are made in."""
+    """The precision of both frameworks' networks, losses and optimisers."""
     torch.set_default_dtype(getattr(torch, precision.__name__))
     paddle.set_default_dtype(precision.__name__)
     for framework in ("torch", "paddle"):
@@ -79,7 +79,7 @@ def computing_in(precision: type, monkeypatch: pytest.MonkeyPatch) -> Iterator[N
 
 
 def furthest(ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray], floor: float) -> tuple[float, str]:
-    """The greatest difference of any tensor, of its own size; and the tensor's name."""
+    """The largest relative difference of any tensor, and the tensor's name."""
     assert ours.keys() == theirs.keys()
     largest = max(np.abs(value).max() for value in ours.values())
     return max(
@@ -89,7 +89,7 @@ def furthest(ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray], floor: 
 
 
 def figures(runs: list[Run], floor: float) -> dict[str, tuple[float, str]]:
-    """How far the two runs are apart after one step and after twenty, and where."""
+    """The differences of the two runs after one step and after twenty, and where they are largest."""
     losses = [[run.step(0) for run in runs]]
     found = {"gradient": furthest(*(run.trainer.momentum() for run in runs), floor)}
     found["one step"] = furthest(*(run.trainer.weights() for run in runs), floor)
@@ -108,13 +108,15 @@ def test_twenty_steps(name, precision, monkeypatch):
         found = figures(runs, FLOOR[precision])
         weights, velocity = runs[0].trainer.weights(), runs[0].trainer.momentum()
     assert set(velocity) == {n for n in checkpoint.weights if not is_buffer(n)}
-    assert furthest(checkpoint.weights, weights, FLOOR[precision])[0] > 0.1, "it hardly trained: nothing was compared"
+    assert furthest(checkpoint.weights, weights, FLOOR[precision])[0] > 0.1, (
+        "the loss hardly changed: the comparison is meaningless"
+    )
     assert not {what: figure for what, figure in found.items() if not figure[0] <= BOUNDS[precision][what]}
 
 
 @pytest.mark.parametrize("planted", ["statistics", "momentum", "decay"])
 def test_a_planted_difference_is_seen(planted, monkeypatch):
-    """Paddle's biased variance, another momentum, no weight decay: each is outside the bound."""
+    """Paddle's biased variance, another momentum, and no weight decay each exceed the bound."""
     checkpoint = random_checkpoint(small("resnet18"), seed=3, classes=CLASSES)
     if planted == "statistics":
         monkeypatch.setattr("paddle_models.train._unbias_statistics", lambda model: None)
