@@ -1,1 +1,1 @@
-"""Every number in the README, with the command that prints it."""
+"""Measurements: each module's command makes one file of benchmarks/results."""

@@ -3,8 +3,8 @@
 Example:
     python -m benchmarks.rivals
 
-Each is pinned by benchmarks/rivals/<name>.txt. A stamp is written last: without it, or with other pins, an environment is
-made anew. Does nothing where all of them are whole. 2.2 GB on disk, nearly all of it nobuco's.
+Each is pinned by benchmarks/rivals/<name>.txt. A stamp is written last; if it is missing or has other pins, the
+environment is made again. Does nothing if all are complete. Takes 2.2 GB on disk, nearly all of it for nobuco.
 """
 
 import argparse
@@ -23,43 +23,42 @@ from zoo.files import write_json
 ROOT = Path(__file__).resolve().parents[1]
 RIVALS, PINS = ROOT / ".rivals", Path(__file__).resolve().with_name("rivals")
 NAMES = ("nobuco", "keras")
-"""nobuco wants a TensorFlow, and so a Keras, older than ours: an environment of its own. keras-cv-attention-models runs in
-ours: a folder that is laid over it, 17 MB instead of 2 GB."""
+"""nobuco needs an older TensorFlow and Keras than ours, and so its own environment. keras-cv-attention-models runs in ours and
+only needs a folder on PYTHONPATH: 17 MB instead of 2 GB."""
 STAMP = "landmark-zoo-rival.json"
 TORCH_INDEX = "https://download.pytorch.org/whl/cpu"
-"""As in the Makefile: torch for CPUs comes from here where it is reached, else pip's own sources serve the usual build."""
+"""As in the Makefile: CPU builds of torch are installed from here if it is reachable, otherwise from pip's default index."""
 
 
 @dataclass(frozen=True)
 class Environment:
-    """A python, and the variables that it is started with."""
+    """A Python and its additional environment variables."""
 
     python: Path
     variables: dict[str, str] = field(default_factory=dict)
 
 
 def require(name: str) -> Environment:
-    """A rival's environment.
+    """A contender's environment.
 
     Raises:
-        MissingToolError: it is missing, half-made or made from other pins.
+        MissingToolError: it is missing, incomplete or made from other pins.
     """
     if not is_complete(name):
         raise MissingToolError(
-            f"{RIVALS / name} was expected to hold what {PINS / name}.txt pins, and is missing or older. "
-            "Run `python -m benchmarks.rivals`."
+            f"{RIVALS / name} is missing or does not match {PINS / name}.txt. Run `python -m benchmarks.rivals`."
         )
     return _environment(name)
 
 
 def is_complete(name: str) -> bool:
-    """True when the stamp is there and was written for today's pins."""
+    """True if the stamp exists and was written for the current pins."""
     stamp = RIVALS / name / STAMP
     return stamp.is_file() and _pins_hash(name) in stamp.read_text(encoding="utf-8")
 
 
 def make(name: str) -> Path:
-    """Makes a rival's environment, or leaves it as it is when it is whole; returns its folder.
+    """Makes a contender's environment unless it is complete; returns its folder.
 
     Raises:
         MissingToolError: there is no Python 3.11, or pip failed.
@@ -100,7 +99,7 @@ def _pins_hash(name: str) -> str:
 
 
 def _python311() -> Path:
-    """TensorFlow 2.15 ends at Python 3.11."""
+    """TensorFlow 2.15 supports Python up to 3.11."""
     if sys.version_info[:2] == (3, 11):
         return Path(sys.executable)
     if found := shutil.which("python3.11"):

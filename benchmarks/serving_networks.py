@@ -14,7 +14,7 @@ from zoo.checkpoint import load_checkpoint
 
 
 def torch_forms(job: dict) -> tuple[dict, dict]:
-    """Eager PyTorch: as it is, channels-last, and with every BatchNorm fused into its convolution."""
+    """Eager PyTorch: unchanged, channels-last, and with every BatchNorm fused into its convolution."""
     import torch
     from torch.fx.experimental.optimization import fuse
 

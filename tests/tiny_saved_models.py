@@ -1,9 +1,9 @@
-"""Writes small SavedModels for the tests: one that the contest accepts, and one for each way of being refused.
+"""Writes small SavedModels for the tests: one that the contest accepts, and one per reason for being refused.
 
     python tests/tiny_saved_models.py FOLDER
 
-Each lies in FOLDER/<name>. `good` has the two signatures of the served model. Their weights are constants of the graph,
-as in an exported ensemble. Features: the means of the channels, of the top row, and of the left column's red and green;
+Each is FOLDER/<name>. `good` has the two signatures of an exported model. Weights are constants of the graph, as in an
+exported ensemble. Features: the means of the channels, of the top row, and of the left column's red and green;
 so a swapped axis or a swapped channel changes the descriptor.
 """
 
@@ -18,7 +18,7 @@ MIX = np.random.default_rng(7).normal(size=(DESCRIPTOR_SIZE, DESCRIPTOR_SIZE)).a
 
 
 def descriptor(image: np.ndarray) -> np.ndarray:
-    """What `good` answers, in numpy: uint8 or float [H, W, 3] to float64 [8]."""
+    """What `good` returns, in numpy: uint8 or float [H, W, 3] to float64 [8]."""
     image = image.astype(np.float64) / 255
     features = [image.mean((0, 1)), image[0].mean(0), image[:, 0, :2].mean(0)]
     return np.tanh(np.concatenate(features) @ MIX.astype(np.float64))

@@ -1,4 +1,4 @@
-"""The rules that keep the house livable, read from the imports themselves."""
+"""The rules of the architecture, checked by reading the imports."""
 
 import ast
 import graphlib
@@ -48,14 +48,14 @@ MODULES = {
 
 
 def _module(name: str) -> str | None:
-    """The module of ours that an imported name is or lies in."""
+    """The project's module that an imported name is or belongs to."""
     while name and name not in MODULES:
         name = name.rpartition(".")[0]
     return name or None
 
 
 def _imported_names(path: Path) -> set[str]:
-    """Every dotted name that a file imports, inside functions too, as `package.module.name`."""
+    """Every dotted name that a file imports, including inside functions, as `package.module.name`."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -75,7 +75,7 @@ def _circle(arrows: dict[str, set[str]]) -> list[str] | None:
 
 
 def _arrows() -> dict[str, set[str]]:
-    """{module: modules of ours that it imports}."""
+    """{module: the project's modules that it imports}."""
     return {
         name: {module for imported in _imported_names(path) if (module := _module(imported)) and module != name}
         for name, path in MODULES.items()
@@ -83,7 +83,7 @@ def _arrows() -> dict[str, set[str]]:
 
 
 def test_no_modules_import_each_other_in_a_circle():
-    # A package's __init__ re-exports its modules, which import each other by their own names.
+    # A package's __init__ re-exports its modules, which import each other directly.
     arrows = {name: {m for m in found if not name.startswith(f"{m}.")} for name, found in _arrows().items()}
     assert _circle(arrows) is None
 
@@ -99,7 +99,7 @@ def test_no_rooms_import_each_other_in_a_circle():
     arrows: dict[str, set[str]] = {}
     for module, found in _arrows().items():
         arrows.setdefault(room(module), set()).update({room(name) for name in found} - {room(module)})
-    # The commands at the door of a room call its wings; a wing may use a file at the door only if that imports no wing.
+    # The commands at the top of `export` call its sub-packages; a sub-package may import a top file only if that imports none.
     assert _circle({name: found - {name.partition(".")[0]} for name, found in arrows.items()}) is None
 
 
@@ -140,7 +140,7 @@ def test_nothing_unpickles():
             assert not re.findall(forbidden, text), path.name
 
 
-@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="needs the git checkout to know what is committed")
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="needs a git checkout to list committed files")
 def test_the_commands_have_an_example_in_their_help():
     tracked = subprocess.run(["git", "ls-files", "*.py"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     for name in tracked.split():

@@ -1,4 +1,4 @@
-"""The benchmark of serving: its arithmetic, its tables, and the protocol of its workers. No time is measured here."""
+"""The serving benchmark: its arithmetic, its tables and its workers' protocol. No times are measured here."""
 
 import sys
 from pathlib import Path
@@ -12,7 +12,7 @@ from benchmarks.serving_tables import TARGETS, TF22, TODAY, kept_rows, photos_ta
 
 
 def row(peer: str, where: str, form: str, error: str | None = None, **ms: float) -> dict:
-    """A made-up row; the median is a tenth above the best."""
+    """An invented row; the median is a tenth above the best."""
     cases = {case.removeprefix("b"): {"best": best, "median": 1.1 * best} for case, best in ms.items()}
     versions = {"tensorflow": "2.2.0" if where == TF22 else "2.19.1"} if "tf" in where.split() else {"torch": "2.13.0"}
     return {
@@ -28,7 +28,7 @@ def row(peer: str, where: str, form: str, error: str | None = None, **ms: float)
 
 @pytest.fixture
 def results() -> dict:
-    """Two networks against a few peers."""
+    """Two networks and a few peers."""
     resnet = [
         row("ours", TODAY, "embed_resized", b1=30, b8=240),
         row("ours", TF22, "embed_resized", b1=45, b8=300),

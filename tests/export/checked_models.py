@@ -1,9 +1,9 @@
-"""Writes the small SavedModels that `export/check.py` is tested on, each with something that TensorFlow 2.2 takes or not.
+"""Writes the small SavedModels that `export/check.py` is tested on, each with something that TensorFlow 2.2 accepts or rejects.
 
     python -m tests.export.checked_models FOLDER
 
-Each lies in FOLDER/<name> and maps input_image uint8 [H, W, 3] to global_descriptor float32 [D]. Whether TensorFlow 2.2
-runs them is not said here: it is asked itself. Names that begin with "planted_" are saved models changed afterwards.
+Each is FOLDER/<name> and maps input_image uint8 [H, W, 3] to global_descriptor float32 [D]. Whether TensorFlow 2.2
+runs them is not stated here: the tests run it. Models whose names begin with "planted_" were changed after saving.
 """
 
 import os
@@ -40,7 +40,7 @@ def served(function: Callable) -> Callable:
 
 
 def edit(source: Path, name: str, change: Callable) -> None:
-    """A copy of a SavedModel under another name, whose one graph `change` has changed."""
+    """A copy of a SavedModel under another name, with its graph modified by `change`."""
     folder = source.parent / name
     shutil.copytree(source, folder)
     saved = saved_model_pb2.SavedModel.FromString((folder / "saved_model.pb").read_bytes())
@@ -53,7 +53,7 @@ def nodes_of(graph, op: str) -> list:
 
 
 def write_signatures(folder: Path) -> None:
-    """SavedModels whose networks are good and whose signatures differ."""
+    """SavedModels with valid networks and various signatures."""
     good, image = served(conv_pool), tf.TensorSpec([None, None, 3], tf.uint8, "input_image")
     save(folder / "misnamed_input", good, tf.TensorSpec([None, None, 3], tf.uint8, "image"))
     save(folder / "misnamed_output", good, output="descriptor")
@@ -80,7 +80,7 @@ def write_signatures(folder: Path) -> None:
 
 
 class Pair(tf.experimental.ExtensionType):
-    """A kind of value that TensorFlow 2.2 does not know."""
+    """A kind of value that is unknown to TensorFlow 2.2."""
 
     __name__ = "landmark_zoo.Pair"
     first: tf.Tensor
@@ -90,7 +90,7 @@ VARIABLE = tf.Variable([1.0, 2, 3])
 
 
 def write_planted(folder: Path) -> None:
-    """SavedModels with one thing that today's writer would not write."""
+    """SavedModels with one thing that our writer would not write."""
     good = folder / "conv_pool"
 
     def default_value(graph):
@@ -135,7 +135,7 @@ def write_planted(folder: Path) -> None:
 
 
 def write_of_one(folder: Path) -> None:
-    """SavedModels in the manner of TensorFlow 1, whose nodes are in the graph itself, and one of them changed."""
+    """SavedModels in the style of TensorFlow 1, with their nodes in the graph itself, one of them modified."""
 
     def write(name: str, function: Callable) -> None:
         with tf.Graph().as_default(), tf.compat.v1.Session() as session:

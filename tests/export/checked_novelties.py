@@ -1,4 +1,4 @@
-"""Networks of new operators, missing kernels and odd values for `checked_models.py`, as those of `checked_layers.py`."""
+"""Networks with new operators, missing kernels and unusual values for `checked_models.py`; like `checked_layers.py`."""
 
 import numpy as np
 import tensorflow as tf

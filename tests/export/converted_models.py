@@ -1,8 +1,8 @@
-"""Small networks from ONNX to SavedModels: by our own export, and as onnx2tf leaves them.
+"""Small networks from ONNX to SavedModels: by our own export, and by unmodified onnx2tf.
 
     python -m tests.export.converted_models FOLDER NAME...
 
-FOLDER holds <NAME>.onnx, a framework's own export, and gets <NAME>_ours, <NAME>_dynamic and <NAME>_static.
+FOLDER contains <NAME>.onnx, a framework's own export; <NAME>_ours, <NAME>_dynamic and <NAME>_static are added.
 """
 
 import contextlib

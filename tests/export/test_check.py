@@ -1,4 +1,4 @@
-"""What `export/check.py` says of SavedModels, against what a real TensorFlow 2.2.0 does with them."""
+"""`export/check.py`'s verdicts on SavedModels, compared with a real TensorFlow 2.2.0."""
 
 import json
 import os
@@ -21,7 +21,7 @@ from zoo.errors import ExportError
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 NOBUCO = HERE / "nobuco_resnest_small" / "saved_model"
-"""As nobuco 0.17 with TensorFlow 2.15 leaves it: `make.py` beside it."""
+"""Raw output of nobuco 0.17 with TensorFlow 2.15, made by the `make.py` beside it."""
 
 ACCEPTED = (
     *("batch_norm", "bfloat16_add", "bfloat16_conv", "compiled", "conv_dilated", "conv_explicit_padding"),
@@ -85,7 +85,7 @@ REJECTED = {
     "variables_of_today": "no operator DisableCopyOnRead",
     "weights_without_bounds": "6 values that are not finite",
 }
-"""SavedModels of `checked_models.py` and what is found in each."""
+"""SavedModels of `checked_models.py` and the expected findings."""
 
 NAMED = {
     "grouped_conv": ("layer1.0.conv2", "Conv2D"),
@@ -114,7 +114,7 @@ CONVERTED = {
     for name, of_onnx2tf in (("resnet18", True), ("seresnet50", True), ("resnext50_32x4d", False))
     for kind, accepted in (("ours", True), ("dynamic", of_onnx2tf), ("static", of_onnx2tf))
 }
-"""By our export, and raw by onnx2tf of images of any size and of one; whether TensorFlow 2.2 runs them."""
+"""From our export, and raw from onnx2tf with dynamic and with fixed sizes; whether TensorFlow 2.2 runs them."""
 
 
 def run(*command: object) -> subprocess.CompletedProcess:
@@ -123,7 +123,7 @@ def run(*command: object) -> subprocess.CompletedProcess:
 
 
 def written(script: str, python: object, *arguments: object) -> None:
-    # Modules and not files: what they import of ours lies at the repository's root.
+    # Run as modules, because they import the project's packages from the repository's root.
     done = run(
         python, *(["-m", f"tests.export.{script}"] if python == sys.executable else [HERE / f"{script}.py"]), *arguments
     )
@@ -131,7 +131,7 @@ def written(script: str, python: object, *arguments: object) -> None:
 
 
 def real_verdicts(folders: list[Path], python: Path | str, way: str, work: Path) -> dict[str, str]:
-    """{name: what a real TensorFlow says}; a SavedModel that ends the process has ended its own line alone."""
+    """{name: verdict of a real TensorFlow}; a SavedModel that ends the process affects only its own line."""
     out, verdicts = work / f"{way}.txt", {}
     while waiting := [folder for folder in folders if folder.name not in verdicts]:
         out.unlink(missing_ok=True)
@@ -167,7 +167,7 @@ def real(models, tf22_python, tmp_path_factory) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def today(models, tmp_path_factory) -> dict[str, str]:
-    # As the registries were read (`export.checker.make_registries`): not every processor has it on by itself.
+    # As when the registries were read (`export.checker.make_registries`): the default depends on the processor.
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TF_ENABLE_ONEDNN_OPTS", "1")
         return real_verdicts(sorted(models.iterdir()), sys.executable, "contest", tmp_path_factory.mktemp("today"))
@@ -197,7 +197,9 @@ def test_the_verdict_is_that_of_the_real_one(name, models, real):
 def test_so_are_those_for_todays_tensorflow(models, today):
     found = {name: check.check(models / name, "2.19.1").accepted for name in today}
     assert found == {name: said == "ran" for name, said in today.items()}
-    assert sum(found.values()) > len(ACCEPTED), "what TensorFlow 2.2 refuses for its age runs today"
+    assert sum(found.values()) > len(ACCEPTED), (
+        "what TensorFlow 2.2 refuses because of its age must run in the current one"
+    )
 
 
 @pytest.mark.parametrize("name", REJECTED)

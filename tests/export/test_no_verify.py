@@ -1,4 +1,4 @@
-"""`export/to_savedmodel.py --no-verify`: said loudly, compared with nothing, and still what TensorFlow 2.2 accepts."""
+"""`export/to_savedmodel.py --no-verify`: it prints a warning, compares nothing, and TensorFlow 2.2 accepts the result."""
 
 import json
 import subprocess
@@ -20,7 +20,7 @@ STORAGE = ("--half", "--static", "--store", "variables")
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory) -> tuple[subprocess.CompletedProcess, Path]:
-    """The command's output, and the folder that it made."""
+    """The command's output and the folder that it made."""
     folder = tmp_path_factory.mktemp("unverified")
     save_checkpoint(folder / "model.safetensors", random_checkpoint(small("resnet18"), seed=5))
     words = ("export/to_savedmodel.py", "--ckpt", folder / "model.safetensors", "--no-verify", "--json", *STORAGE)

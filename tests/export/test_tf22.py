@@ -1,4 +1,4 @@
-"""The environment of TensorFlow 2.2.0 and the calls made in it."""
+"""The environment of TensorFlow 2.2.0 and calls in it."""
 
 import json
 import os
@@ -23,7 +23,7 @@ def script(path: Path, text: str) -> Path:
 
 @pytest.fixture
 def bare(monkeypatch, tmp_path) -> Path:
-    """A machine without any Python 3.8: nothing but the returned folder on PATH, and an empty home."""
+    """A machine without Python 3.8: only the returned folder on PATH, and an empty home."""
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.delenv(tf22_environment.PYTHON38_VARIABLE, raising=False)
@@ -159,7 +159,7 @@ def test_make_repairs_a_half_made_environment_once(bare, tmp_path):
     assert "tensorflow-cpu" in log.read_text() and str(tf22_environment.CONSTRAINTS) in log.read_text()
     assert json.loads((environment / tf22_environment.STAMP).read_text())["tensorflow"] == "2.2.0"
     tf22_environment.make(environment)
-    assert len(log.read_text().splitlines()) == 1, "a whole environment must not be installed again"
+    assert len(log.read_text().splitlines()) == 1, "a complete environment must not be installed again"
     (environment / tf22_environment.STAMP).write_text('{"constraints_sha256": "of other constraints"}')
     tf22_environment.make(environment)
     assert len(log.read_text().splitlines()) == 2

@@ -1,10 +1,10 @@
-"""Loads and runs SavedModels in whichever TensorFlow its python has; Python 3.8 syntax.
+"""Loads and runs SavedModels in the TensorFlow of the Python that runs it; Python 3.8 syntax.
 
     python tests/export/verdict_worker.py OUT.txt contest|any FOLDER...
 
-Writes one line for each as soon as it is known, so that those before one that ends the process are kept: "ran", or what
-TensorFlow did not like. "contest" calls the contest's signature as its scorer does and also holds it against its
-contract, "any" calls every signature by names with values of its own shapes.
+Writes one line per model immediately, so that a model that ends the process does not lose earlier lines: "ran", or
+TensorFlow's error. "contest" calls the contest's signature as its scorer does and also checks its outputs; "any" calls
+every signature by name with values of matching shapes.
 """
 
 import os
@@ -21,7 +21,7 @@ SIDE = 64
 
 
 def _inputs(function):
-    """Names and tensors; captured weights lie behind the inputs proper."""
+    """Names and tensors; captured weights follow the actual inputs."""
     return list(zip(function._arg_keywords, function.inputs))
 
 
@@ -59,7 +59,7 @@ def main():
     for folder in folders:
         try:
             said = {"contest": contest, "any": any_signature}[way](tf.saved_model.load(folder))
-        except Exception as error:  # TensorFlow raises of every kind
+        except Exception as error:  # TensorFlow raises many kinds of exception
             said = f"{type(error).__name__}: {str(error)[:2000]}"
         with open(out, "a", encoding="utf-8") as file:
             file.write(" ".join(said.split()) + "\n")

@@ -1,4 +1,4 @@
-"""Writes SavedModels with variables in the TensorFlow that shall run them; Python 3.8 syntax.
+"""Writes SavedModels with variables in the same TensorFlow that will run them; Python 3.8 syntax.
 
 python tests/export/write_in_tf22.py FOLDER
 """

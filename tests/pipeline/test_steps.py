@@ -1,4 +1,4 @@
-"""A pipeline's steps: side by side, skipped when done, ended together."""
+"""A pipeline's steps: run in parallel, skipped if finished, stopped together."""
 
 import json
 import time

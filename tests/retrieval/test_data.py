@@ -25,7 +25,7 @@ def image_id(number: int) -> str:
 
 
 def picture(number: int, width: int = 60, height: int = 48) -> Image.Image:
-    """Smooth, so that JPEG keeps it, and with no two rows, columns or channels alike."""
+    """Smooth, so that JPEG preserves it, and with all rows, columns and channels different."""
     rng = np.random.default_rng(number)
     small = Image.fromarray(rng.integers(0, 256, (6, 5, 3), np.uint8))
     return small.resize((width, height), Image.Resampling.BICUBIC)
@@ -346,7 +346,7 @@ def test_check_data_lists_missing_and_broken_images_and_training_then_skips_them
     train = Gldv2(root).train()
     assert len(train.ids) == 9
     assert len(list(training_batches(root, train, epoch=0, **SETTINGS | {"batch_size": 1}))) == 9
-    # An image that was fetched anew is found again, and one still broken stays listed.
+    # An image that was replaced is used again; one that is still broken stays listed.
     picture(1).save(dataset.image_path("train", ids[2]))
     assert check_data(root, workers=1)[1] == {"train": 1, "index": 0, "test": 1}
 

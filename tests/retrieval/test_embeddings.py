@@ -1,4 +1,4 @@
-"""Embeddings on disk: a round trip that keeps every bit, and every way in which a file or its parts can be wrong."""
+"""Embeddings on disk: a bit-exact round trip, and every way in which a file or its parts can be wrong."""
 
 import numpy as np
 import pytest

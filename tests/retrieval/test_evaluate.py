@@ -1,4 +1,4 @@
-"""Members' shares of an ensemble rank as the members alone do."""
+"""Members' parts of an ensemble's descriptors rank as the members do on their own."""
 
 import numpy as np
 import pytest

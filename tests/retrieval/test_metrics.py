@@ -1,4 +1,4 @@
-"""The metrics against DELF's published values, edge cases, and a slow oracle that follows the formulas word by word."""
+"""The metrics compared with DELF's published values and with slow code that follows the formulas literally; edge cases."""
 
 import random
 import statistics
@@ -89,7 +89,7 @@ def test_gap_errors():
 
 
 def oracle(predictions, solution, k):
-    """AP, P@1 … P@K and first positions from the definitions, with sets and slices instead of running sums."""
+    """AP, P@1 … P@K and first positions by definition, with sets and slices instead of running sums."""
     ap, precision, position = [], [], []
     for query, truth in solution.items():
         hits = predictions.get(query, [])[:k]

@@ -1,4 +1,4 @@
-"""The page: it parses, loads nothing, counts its marks right, escapes names, and refuses figures that are not whole."""
+"""The report: it parses, loads nothing, counts its marks correctly, escapes names, and refuses incomplete figures."""
 
 import copy
 import math
@@ -155,7 +155,7 @@ def test_chooses_best_median_and_worst_and_stays_small(tmp_path, photographs):
     assert (shown[0], shown[-1]) == ("Query q100", "Query q0")
     assert "Query q50" in shown
     assert page.count("correct") + page.count("wrong") == QUERIES_SHOWN * HITS_SHOWN
-    assert len(html.encode()) < 1_500_000  # noise, which compresses worse than any photograph
+    assert len(html.encode()) < 1_500_000  # noise, which compresses worse than photographs
     assert [page.text.count(tag) for tag in ("best\n", "median\n", "worst\n")] == [1, 1, 1]
 
 

@@ -1,4 +1,4 @@
-"""The ranking against numpy in float64, ties, and the command line from embeddings to figures."""
+"""The ranking compared with numpy in float64, ties, and the command line from embeddings to figures."""
 
 import json
 import subprocess
@@ -20,7 +20,7 @@ def embeddings(values: np.ndarray, prefix: str) -> Embeddings:
 
 @pytest.fixture(params=[0, 2**31 - 1], ids=["expanded", "direct"])
 def faiss_form(request, monkeypatch):
-    """Both of faiss's ways to a distance; left alone, it takes the expanded, inexact one for large batches only."""
+    """Both of faiss's ways to compute distances; by default it uses the expanded, inexact one only for large batches."""
     monkeypatch.setattr(faiss.cvar, "distance_compute_blas_threshold", request.param)
 
 
@@ -43,7 +43,7 @@ def test_equals_brute_force(faiss_form, n, q, dimension, k):
     assert list(ranking.hits) == hits
     assert ranking.query_ids == queries.ids
     assert ranking.distances.dtype == np.float32
-    # Only the last rounding to float32 is left: half a unit in the last place, 6e-8.
+    # Only the final rounding to float32 remains: half a unit in the last place, 6e-8.
     np.testing.assert_allclose(ranking.distances, distances, rtol=1e-7, atol=0)
 
 

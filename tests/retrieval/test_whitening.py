@@ -1,4 +1,4 @@
-"""PCA-whitening against numpy's eigenvectors, its errors, and its file as `export.ensemble` reads it."""
+"""PCA-whitening compared with numpy's eigenvectors, its errors, and its file as read by `export.ensemble`."""
 
 import subprocess
 import sys
@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def descriptors(count: int = 500, length: int = 24, seed: int = 0) -> np.ndarray:
-    """Unit-norm float32 [count, length] whose numbers depend on each other and are not centred."""
+    """Unit-norm float32 [count, length], correlated and not centred."""
     random = np.random.default_rng(seed)
     values = random.normal(size=(count, length)) * np.geomspace(1, 0.1, length) @ random.normal(size=(length, length))
     values += random.normal(size=length)
@@ -24,7 +24,7 @@ def descriptors(count: int = 500, length: int = 24, seed: int = 0) -> np.ndarray
 
 
 def oracle(values: np.ndarray, dimensions: int) -> tuple[np.ndarray, np.ndarray]:
-    """The same in float64: eigenvectors of the covariance, the greatest variances first, over their square roots."""
+    """The same in float64: eigenvectors of the covariance, largest variances first, divided by their square roots."""
     values = values.astype(np.float64)
     centred = values - values.mean(axis=0)
     variances, vectors = np.linalg.eigh(centred.T @ centred / len(values))
@@ -39,7 +39,7 @@ def test_it_is_numpys(dimensions):
     assert (mean.dtype, matrix.dtype, matrix.shape) == (np.float32, np.float32, (24, dimensions))
     assert matrix.flags.c_contiguous
     np.testing.assert_allclose(mean, expected_mean, rtol=0, atol=1e-6)
-    # An eigenvector is as good as its opposite.
+    # The sign of an eigenvector is arbitrary.
     signs = np.sign((matrix * expected).sum(axis=0))
     np.testing.assert_allclose(matrix * signs, expected, rtol=0, atol=1e-3 * np.abs(expected).max())
 

@@ -1,4 +1,4 @@
-"""What is uploaded to Kaggle: the zip, the metadata, and the notebook that makes submission.zip of them."""
+"""What is uploaded to Kaggle: the zip, the metadata, and the notebook that writes submission.zip."""
 
 import json
 import os
@@ -23,7 +23,7 @@ def committed_metadata() -> dict:
 
 @pytest.fixture
 def saved_model(tiny_saved_models, tmp_path) -> Path:
-    """The good one as another writer would have left it: two shards, an asset, a file that we do not know."""
+    """The valid model as another writer would write it: two shards, an asset, an unknown file."""
     folder = shutil.copytree(tiny_saved_models / "good", tmp_path / "model")
     variables = folder / "variables"
     (variables / "variables.data-00000-of-00001").rename(variables / "variables.data-00001-of-00002")

@@ -18,7 +18,7 @@ INDEX_SIZE, QUERIES = 104, 3
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory) -> dict[str, Path]:
-    """Tiny JPEGs of different shapes in a/b folders, one of them grey; a text file and a .png that must not count."""
+    """Tiny JPEGs of different shapes in a/b folders, one of them grey; also a text file and a .png, which must be ignored."""
     generator, folders = np.random.default_rng(3), {}
     for split, count in (("test", QUERIES), ("index", INDEX_SIZE)):
         folders[split] = tmp_path_factory.mktemp(split)
@@ -56,7 +56,7 @@ def test_predictions_are_those_of_numpy(submission, images, tf22_python, tiny_de
     for query, vector in vectors["test"].items():
         distances = np.linalg.norm(index - vector, axis=1)
         order = np.argsort(distances)
-        assert np.diff(distances[order]).min() > 2e-5, "the images must not tie, or the order says nothing"
+        assert np.diff(distances[order]).min() > 2e-5, "the distances must not tie, or the order is meaningless"
         assert scored["predictions"][query] == [index_ids[i] for i in order[:100]]
         np.testing.assert_allclose(scored["distances"][query], distances[order[:100]], rtol=0, atol=1e-5)
 

@@ -1,4 +1,4 @@
-"""Ctrl-C in training, in both frameworks: resumed, it computes the same weights to the bit on one thread."""
+"""Ctrl-C in training, in both frameworks: the resumed run computes the same weights, bit for bit on one thread."""
 
 import os
 import signal
@@ -68,7 +68,7 @@ def test_interrupted_and_resumed_is_unbroken_to_the_bit(framework, data, tmp_pat
     assert process.wait() == 0, process.stderr.read()
 
     process, seen = start(framework, data, broken), ""
-    # The progress bar says when the second epoch has begun; then Ctrl-C, as the terminal sends it.
+    # The progress bar shows that the second epoch has begun; then Ctrl-C, as a terminal sends it.
     while "6/24" not in seen and process.poll() is None:
         seen += process.stderr.read(1)
     process.send_signal(signal.SIGINT)
@@ -91,7 +91,7 @@ def test_interrupted_and_resumed_is_unbroken_to_the_bit(framework, data, tmp_pat
     expected, found = load_checkpoint(whole), load_checkpoint(broken)
     assert found.provenance == expected.provenance
     assert (found.spec.head.neck, found.spec.preprocess.channels) == ("linear_bn", "bgr")
-    assert found.weights["arc_margin.mean_cosine"] != 0, "what the loss keeps is part of the checkpoint"
+    assert found.weights["arc_margin.mean_cosine"] != 0, "the loss's state is part of the checkpoint"
     for name, value in expected.weights.items():
         assert np.array_equal(found.weights[name], value), name
     histories = [(path.with_suffix(".history.jsonl")).read_text() for path in (whole, broken)]

@@ -1,4 +1,4 @@
-"""Checkpoints: what was written is read, and nothing else is believed."""
+"""Checkpoints: what was written is read back, and anything else is refused."""
 
 import json
 import pickle
@@ -29,7 +29,7 @@ def path(tmp_path, checkpoint) -> Path:
 
 
 def _rewrite_header(path: Path, change) -> None:
-    """Changes the JSON header of a safetensors file in place of its old one, the data untouched."""
+    """Replaces the JSON header of a safetensors file; the data is unchanged."""
     data = path.read_bytes()
     (length,) = struct.unpack("<Q", data[:8])
     header = json.loads(data[8 : 8 + length])
@@ -83,7 +83,7 @@ def test_header_that_lies_about_shapes(path):
 
 
 def test_header_that_swaps_two_axes(path):
-    """The bytes fit, the spec does not."""
+    """The file is intact, but the spec does not match it."""
     _rewrite_header(path, lambda header: header["arc_margin.weight"]["shape"].reverse())
     with pytest.raises(CheckpointError, match=r"arc_margin\.weight: expected \[5, 512\], found \[512, 5\]"):
         load_checkpoint(path)
@@ -119,7 +119,7 @@ def test_truncated(path, kept):
 
 
 class Bomb:
-    """Unpickled, it leaves a trace."""
+    """If unpickled, it leaves a trace."""
 
     def __init__(self, trace: Path) -> None:
         self.trace = trace

@@ -1,4 +1,4 @@
-"""Nothing half-made is ever seen under its own name, and nothing already made is lost."""
+"""No partial file ever has its final name, and no existing file is lost."""
 
 import errno
 import os

@@ -1,4 +1,4 @@
-"""Published weights: every file format, strictly, and nothing in a file is ever executed."""
+"""Published weights: every file format is read strictly, and nothing in a file is executed."""
 
 import argparse
 import io
@@ -34,7 +34,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def write(path: Path, checkpoint: Checkpoint, *, backbone: bool = False) -> None:
-    """The checkpoint in the format that the file's name says."""
+    """The checkpoint in the format of the file's extension."""
     if path.suffix == ".pdparams":
         paddle.save(paddle_models.write_weights.state_dict(checkpoint, backbone=backbone), str(path))
         return
@@ -68,7 +68,7 @@ def test_a_backbone_has_its_published_names(tmp_path, file):
 
 
 def test_a_training_scripts_checkpoint_of_timm(tmp_path):
-    """Its tensors lie beside an optimiser, the command's arguments and a class of somebody's own."""
+    """A training checkpoint: tensors beside an optimiser, the command's arguments and a custom class."""
     model = published("timm resnest14d").model.eval()
     state = {f"module.{name}": value for name, value in model.state_dict().items()}
     state |= {"module.fc.weight": torch.zeros(1000, 2048), "module.fc.bias": torch.zeros(1000)}
@@ -86,7 +86,7 @@ def test_a_training_scripts_checkpoint_of_timm(tmp_path):
 
 @pytest.mark.parametrize("name", ["ResNet18_vd", "Res2Net50_vd_26w_4s", "ResNeSt50_fast_1s1x64d"])
 def test_paddleclas(tmp_path, name):
-    """Each of its three grammars, through the file that Paddle writes."""
+    """Each of its three naming schemes, in a file written by Paddle."""
     model = published(f"PaddleClas {name}").model
     model.eval()
     paddle.save(model.state_dict(), str(tmp_path / "pretrained.pdparams"))
@@ -100,7 +100,7 @@ def test_paddleclas(tmp_path, name):
 
 
 def test_the_same_tensors_of_another_network_are_refused(tmp_path):
-    """timm's Res2Net-50-vd and PaddleClas' differ in their poolings and in their first block, not in a single tensor."""
+    """timm's Res2Net-50-vd and PaddleClas' differ in their poolings and first block, but not in their tensors."""
     model = published("PaddleClas Res2Net50_vd_26w_4s").model
     paddle.save(model.state_dict(), str(tmp_path / "a.pdparams"))
     with pytest.raises(CheckpointError, match=r"names of another library.* Pass --model res2net50_vd_paddleclas\."):
@@ -129,7 +129,7 @@ def test_half_precision_views_and_parameters(tmp_path):
 
 
 class Bomb:
-    """Unpickled, it leaves a trace."""
+    """If unpickled, it leaves a trace."""
 
     def __init__(self, trace: Path) -> None:
         self.trace = trace
@@ -153,7 +153,7 @@ def test_a_pickle_is_never_executed(tmp_path, file):
 
 @pytest.mark.parametrize("protocol", range(2, 6))
 def test_pickled_values(protocol):
-    """What is plain is read, arrays are read, and what is neither becomes nothing that acts."""
+    """Plain values and arrays are read; everything else becomes an inert object."""
     array = np.asfortranarray(np.arange(12, dtype=">f8").reshape(3, 4))
     value = {"a": [1, 2.5, None, True, b"x", "é", -(10**20)], "b": (array, array), "c": {1, 2}, "d": Path("x")}
     found = read_pickle(io.BytesIO(pickle.dumps(value, protocol)))
@@ -164,7 +164,7 @@ def test_pickled_values(protocol):
 
 
 def test_a_pickle_of_shared_values_stays_small():
-    """Each list holds the one before it twice: a reader that copies would need 2^60 of them."""
+    """Each list contains the previous one twice: a reader that copies would need 2^60 lists."""
     value: list = []
     for _ in range(60):
         value = [value, value]
@@ -173,7 +173,7 @@ def test_a_pickle_of_shared_values_stays_small():
 
 @pytest.mark.parametrize("file", ["new.pth", "legacy.pth", "new.pdparams"])
 def test_whatever_the_bytes_are(tmp_path, file):
-    """A file with some of its bytes changed is read or refused, and never anything else."""
+    """A file with some bytes changed is either read or refused; nothing else happens."""
     state = {"layer1.0.bn1.weight": np.arange(5, dtype=np.float32), "fc.weight": np.ones((2, 3), np.float32)}
     if file.endswith(".pth"):
         tensors = {name: torch.from_numpy(value) for name, value in state.items()}
@@ -204,7 +204,7 @@ def test_a_file_that_is_cut_off(tmp_path, file, kept):
 
 
 def test_a_tensor_that_reaches_beside_its_storage(tmp_path):
-    """The sizes in the pickle are the file's word against its data."""
+    """The sizes in the pickle may contradict the file's data."""
     torch.save({"a": torch.zeros(4, 3)}, tmp_path / "a.pth")
     with zipfile.ZipFile(tmp_path / "a.pth") as archive:
         entries = {name: archive.read(name) for name in archive.namelist()}
@@ -262,7 +262,7 @@ def test_the_command(tmp_path):
     assert done.stdout.splitlines()[-1] == str(tmp_path / "ours.safetensors")
     checkpoint = load_checkpoint(tmp_path / "ours.safetensors")
     assert (checkpoint.spec.preprocess.size, checkpoint.spec.preprocess.channels) == (96, "bgr")
-    assert checkpoint.spec.preprocess.mean == (0.406, 0.456, 0.485), "the mean goes with its channel"
+    assert checkpoint.spec.preprocess.mean == (0.406, 0.456, 0.485), "the mean must follow its channel"
     done = subprocess.run(
         [*map(str, [*words, "--out", tmp_path / "b.safetensors"])],
         cwd=ROOT,

@@ -1,4 +1,4 @@
-"""The one preprocessing against Pillow, which resamples with the same filter."""
+"""The preprocessing compared with Pillow, which resamples with the same filter."""
 
 import math
 
@@ -18,7 +18,7 @@ def test_resize_equals_pillow_in_floating_point(shape):
     ]
     found = resize(image, 64)
     assert found.dtype == np.float32
-    # Measured 3e-4 of 255 at most: float32 positions, as in the graph, against Pillow's float64 ones.
+    # Measured at most 3e-4 of 255: float32 positions, as in the graph, versus Pillow's float64 ones.
     np.testing.assert_allclose(found, np.stack([np.array(plane) for plane in planes], -1), rtol=0, atol=5e-4)
 
 
@@ -50,7 +50,7 @@ def test_another_order_of_channels_is_the_same_picture():
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 500), (31, 47), (64, 64), (333, 77), (50, 3000)])
 def test_bilinear_takes_the_four_nearest(shape):
-    """By loops: half-pixel centres, clamped at the edges, whatever the image is made smaller by."""
+    """By loops: half-pixel centres, clamped at the edges, for any scale factor."""
     height, width = shape
     image = np.random.default_rng(sum(shape)).integers(0, 256, (*shape, 3), dtype=np.uint8)
     expected = np.zeros((16, 16, 3))
@@ -62,5 +62,5 @@ def test_bilinear_takes_the_four_nearest(shape):
                 for column, share in ((left, 1 - (x - left)), (left + 1, x - left)):
                     pixel = image[min(max(row, 0), height - 1), min(max(column, 0), width - 1)]
                     expected[i, j] += part * share * pixel
-    # Positions are float32, as the graph's kernel has them: 1e-4 of a pixel at 3000.
+    # Positions are float32, as in the graph's kernel: 1e-4 of a pixel at 3000.
     np.testing.assert_allclose(resize(image, 16, "bilinear"), expected, rtol=0, atol=0.05)

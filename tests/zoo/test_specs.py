@@ -1,4 +1,4 @@
-"""Specs are read strictly, and survive JSON."""
+"""Specs are read strictly, and a round trip through JSON keeps them."""
 
 import json
 import math

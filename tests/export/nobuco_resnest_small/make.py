@@ -1,6 +1,6 @@
-"""Makes what lies beside this file: a small split-attention network of random weights, by nobuco, as it leaves it.
+"""Makes the SavedModel beside this file: a small split-attention network with random weights, converted by nobuco.
 
-In an environment of its own, as nobuco lives with no newer TensorFlow; the folder must be new:
+Run it in a separate environment, because nobuco needs an older TensorFlow. The folder must be new:
 
     pip install tensorflow-cpu==2.15.1 nobuco==0.17.0 "numpy<2"
     python tests/export/nobuco_resnest_small/make.py tests/export/nobuco_resnest_small/saved_model
