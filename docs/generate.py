@@ -1,11 +1,12 @@
-"""Writes the tables of the README and of the documentation from the measured figures, so that no number is typed by hand.
+"""Writes the tables of the README and the documentation from the measured figures, so that no number is typed by hand.
 
 Examples:
     python docs/generate.py
     python docs/generate.py --demo runs/demo/figures.json --photographs runs/photographs/figures.json
 
-A table stands between the marks `<!-- NAME -->` and `<!-- /NAME -->` of a page. The sources are the zoo itself,
-parity_tests/results/parity.csv and benchmarks/results/*.json; `--demo` and `--photographs` first store a run's figures there.
+A table stands between the marks `<!-- NAME -->` and `<!-- /NAME -->` of a page. The sources are the zoo and
+the recipes' types, parity_tests/results/parity.csv and benchmarks/results/*.json. `--demo` and `--photographs` first store
+the figures of a run there.
 """
 
 import argparse
@@ -18,11 +19,12 @@ from pathlib import Path
 if not __package__:  # run as a file: the packages lie in the repository's root, not in this folder
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from benchmarks import export_cost, serving_tables
+from benchmarks import export_cost, paddle_onednn, serving_tables
 from benchmarks.results_files import read_results, write_results
 from export.normal_form.rewrites import block_count
 from parity_tests.results_table import read
 from parity_tests.small_models import FAMILIES
+from training.reference import reference
 from zoo.command import run
 from zoo.errors import DataError
 from zoo.files import new_file
@@ -265,6 +267,8 @@ def tables() -> dict[str, str]:
         "targets": serving_tables.targets_table(serving),
         "photographs": serving_tables.photos_table(serving),
         "export cost": export_cost.table(read_results("export_cost")),
+        "paddle onednn": paddle_onednn.table(read_results("paddle_onednn")["rows"]),
+        "recipe keys": reference().strip(),
         "scores": scores_table(runs),
         "seconds": seconds_table({"demo": runs["demo"]}),
     }
