@@ -21,8 +21,8 @@ from safetensors.numpy import load_file
 from export import parity
 from export.parity import probes
 from export.parity.everywhere import Arrays, run_tf22, run_today
-from export.writer.combine import NORMS, PLAIN, NumpyArrays, Serving, Whitening
-from export.writer.convert import add_store_option, as_variables
+from export.storage import Storage, add_store_option
+from export.writer.combine import NORMS, PLAIN, Combination, NumpyArrays, Whitening
 from zoo.command import log, run
 from zoo.errors import ExportError
 from zoo.files import new_folder, require_free, write_json
@@ -34,7 +34,7 @@ def ensemble(
     members: list[Path],
     weights: list[float],
     out: Path,
-    serving: Serving = PLAIN,
+    serving: Combination = PLAIN,
     *,
     variables: bool | None = None,
     overwrite: bool = False,
@@ -69,13 +69,13 @@ def ensemble(
 
 
 def _write(
-    folder: Path, members: list[Path], weights: list[float], serving: Serving, variables: bool | None
+    folder: Path, members: list[Path], weights: list[float], serving: Combination, variables: bool | None
 ) -> tuple[list[str], bool]:
     """Writes the SavedModel; returns the members' own inputs, and whether one of them takes a single size."""
-    from export.writer.member import network_from_saved_model
+    from export.writer.member import member_from_saved_model
     from export.writer.save import write_saved_model
 
-    networks = [network_from_saved_model(m, weight) for m, weight in zip(members, weights, strict=True)]
+    networks = [member_from_saved_model(m, weight) for m, weight in zip(members, weights, strict=True)]
     write_saved_model(folder, networks, serving, variables=variables)
     return [network.input for network in networks], any(network.shape[1] for network in networks)
 
@@ -84,7 +84,7 @@ def _check(
     saved_model: Path,
     name: str,
     members: Sequence[tuple[Path, str, float]],
-    serving: Serving,
+    serving: Combination,
     static: bool,
 ) -> list[parity.Row]:
     """The ensemble against its members, each called by itself: what they return is combined in numpy."""
@@ -109,7 +109,7 @@ def _check(
     return rows
 
 
-def _member(member: Path, own: str, batches: dict[str, Arrays], serving: Serving) -> Arrays:
+def _member(member: Path, own: str, batches: dict[str, Arrays], serving: Combination) -> Arrays:
     """A member's descriptors of every batch: of each of its views, called by itself, put together in numpy."""
     sides = [(view, step) for view in serving.views(own) for step in ((1, -1) if serving.flip else (1,))]
     pixels = {
@@ -168,8 +168,8 @@ def main() -> None:
     if min(arguments.scales) <= 0:
         raise ExportError(f"--scales are factors above 0, found {arguments.scales}")
     whitening = read_whitening(arguments.whitening) if arguments.whitening else None
-    serving = Serving(tuple(arguments.scales), arguments.flip, arguments.norm, whitening)
-    variables, overwrite = as_variables(arguments), arguments.overwrite
+    serving = Combination(tuple(arguments.scales), arguments.flip, arguments.norm, whitening)
+    variables, overwrite = Storage(weights=arguments.store).variables, arguments.overwrite
     rows = ensemble(arguments.members, weights, arguments.out, serving, variables=variables, overwrite=overwrite)
     for row in rows:
         log(str(row))

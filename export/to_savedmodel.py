@@ -27,10 +27,11 @@ import numpy as np
 import onnx
 
 from export import parity
+from export.normal_form.half import rounded_to_half
 from export.parity import probes
 from export.parity.everywhere import Arrays, Found, read, run_onnx, run_tf22, run_today
+from export.storage import BY_SIZE, Storage, add_storage_options
 from export.to_onnx import trained_in
-from export.writer.convert import HALF, STATIC, add_storage_options, rounded_to_half, storage_options
 from zoo.checkpoint import load_checkpoint, save_checkpoint
 from zoo.command import log, run
 from zoo.errors import ExportError
@@ -48,7 +49,7 @@ def to_savedmodel(
     framework: str | None = None,
     size: int | None = None,
     check_sizes: Sequence[int] = (),
-    options: Sequence[str] = (),
+    storage: Storage = BY_SIZE,
     verified: bool = True,
     overwrite: bool = False,
 ) -> list[parity.Row]:
@@ -60,7 +61,7 @@ def to_savedmodel(
         framework: whose exporter to use; by default the one that trained the checkpoint.
         size: side in pixels of the square that served images are resized to; by default the spec's.
         check_sizes: other sides in pixels at which the arrows of the batch signature are measured too.
-        options: of `export.writer.convert`, passed on: how the SavedModel is stored.
+        storage: how the SavedModel is stored.
         verified: measure; without, nothing is compared and no row is returned.
         overwrite: replace `out` if it holds something.
 
@@ -76,7 +77,7 @@ def to_savedmodel(
         save_checkpoint(Path(work, "model.safetensors"), checkpoint)
         spec = checkpoint.spec
         del checkpoint  # every step reads what it needs; this process waits for them with little memory
-        export = _Export(spec, framework, made, Path(work), tuple(options))
+        export = _Export(spec, framework, made, Path(work), storage)
         if verified:
             rows = export.verified(check_sizes)
             write_json(made / "parity.json", parity.to_json(rows))
@@ -99,7 +100,7 @@ class _Export:
     framework: str
     made: Path
     work: Path
-    options: tuple[str, ...]
+    storage: Storage
 
     def onnx(self) -> None:
         """Checkpoint → model.onnx → normal_form.onnx."""
@@ -112,13 +113,13 @@ class _Export:
         """normal_form.onnx → saved_model/."""
         with _step("normal form → SavedModel"):
             source, folder = self.made / "normal_form.onnx", self.made / "saved_model"
-            _run_module("export.writer", "--onnx", source, "--out", folder, *self.options)
+            _run_module("export.writer", "--onnx", source, "--out", folder, *self.storage.arguments())
 
     def verified(self, check_sizes: Sequence[int]) -> list[parity.Row]:
         """All steps, and the rows of every arrow between them."""
         spec, name = self.spec.preprocess, f"{self.spec.name} ({self.framework})"
         batches = probes.pixel_batches(spec.size)
-        if STATIC in self.options:
+        if self.storage.static:
             batches = {key: batch for key, batch in batches.items() if batch.shape[1:3] == (spec.size, spec.size)}
         others = {f"{name}, {side} px": probes.single_picture(side) for side in check_sizes}
         for other in others.values():
@@ -132,7 +133,7 @@ class _Export:
             # Spawned, not forked: a process that ran a network keeps its memory.
             with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
                 original, normal, rounded = pool.submit(
-                    _run_files, self.made, batches, spec, HALF in self.options
+                    _run_files, self.made, batches, spec, self.storage.half
                 ).result()
         self.saved_model()
         named = {key: {batch_input(spec.size, spec.resize): pixels} for key, pixels in (batches | resized).items()}
@@ -220,7 +221,7 @@ def main() -> None:
         framework=arguments.framework,
         size=arguments.size,
         check_sizes=arguments.check_sizes,
-        options=storage_options(arguments),
+        storage=Storage.given(arguments),
         verified=not arguments.no_verify,
         overwrite=arguments.overwrite,
     )

@@ -11,11 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
 
-from export import tf22
-from export.normal_form.rewrites import PART
-from export.to_onnx import INPUT, OUTPUT
+from export import onnx_runtime, tf22
+from export.normal_form.surgery import PART
+from export.to_onnx import OUTPUT
 from zoo.checkpoint import Checkpoint
 from zoo.errors import ExportError
 from zoo.preprocess import normalise
@@ -77,12 +76,9 @@ def with_outputs(model: onnx.ModelProto, layers: dict[str, list[str]]) -> onnx.M
 
 def of_onnx(model: onnx.ModelProto, layers: dict[str, list[str]], pixels: np.ndarray, spec: PreprocessSpec) -> Layers:
     """The layers' outputs in ONNX Runtime, float32 [N, C, H, W]."""
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    tapped = with_outputs(model, layers)
-    session = onnxruntime.InferenceSession(tapped.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    names = [output.name for output in session.get_outputs()]
-    values = dict(zip(names, session.run(None, {INPUT: normalise(pixels, spec)}), strict=True))
+    running = onnx_runtime.session(with_outputs(model, layers))
+    names = [output.name for output in running.get_outputs()]
+    values = dict(zip(names, onnx_runtime.run(running, normalise(pixels, spec)), strict=True))
     return _together(values, layers)
 
 

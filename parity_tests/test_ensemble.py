@@ -18,9 +18,10 @@ from export import check
 from export.embedder import batch_inputs, call_batch
 from export.ensemble import ensemble
 from export.parity import probes
-from export.writer.combine import NumpyArrays, Serving, Whitening
+from export.storage import Storage
+from export.writer.combine import Combination, NumpyArrays, Whitening
 from export.writer.convert import save_normal_form
-from export.writer.member import FUNCTION, network_from_saved_model, read_saved_model
+from export.writer.member import FUNCTION, member_from_saved_model, read_saved_model
 from export.writer.save import write_saved_model
 from parity_tests.small_models import FAMILIES, SMALL_SPECS, in_normal_form
 from retrieval.whitening import fit
@@ -55,7 +56,7 @@ def members(tmp_path_factory) -> Path:
         properties["spec"] = json.dumps(SMALL_SPECS[name].resized(size).to_dict())
         onnx.helper.set_model_props(model, properties)
         onnx.save(model, folder / f"{key}.onnx")
-        save_normal_form(folder / f"{key}.onnx", folder / key, **options)
+        save_normal_form(folder / f"{key}.onnx", folder / key, Storage(**options))
     return folder
 
 
@@ -94,8 +95,8 @@ def unit(values: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("norm", ["l2", "constant"])
 def test_scales_and_mirror_images(norm, members, tmp_path):
     weights = 1, 0.5
-    networks = [network_from_saved_model(members / "bilinear", weight) for weight in weights]
-    write_saved_model(tmp_path / "e", networks, Serving((0.75, 1.25), flip=True, norm=norm))
+    networks = [member_from_saved_model(members / "bilinear", weight) for weight in weights]
+    write_saved_model(tmp_path / "e", networks, Combination((0.75, 1.25), flip=True, norm=norm))
     assert batch_inputs(tmp_path / "e") == list(VIEWS)
     assert resizes(tmp_path / "e") == 2
     member = unit(sum(alone(members)))
@@ -160,18 +161,18 @@ def test_no_norm_leaves_each_member_times_its_weight(members, tf22_python, tmp_p
 
 def test_one_resize_a_resolution(members, tmp_path):
     """Equal sizes share one resize, scaled ones included: 64 × 0.75 is the smaller member's 48, and 48 × 0.75 is 36."""
-    networks = [network_from_saved_model(members / name) for name in ("first", "second", "smaller", "bilinear")]
+    networks = [member_from_saved_model(members / name) for name in ("first", "second", "smaller", "bilinear")]
     for scales, expected in (((1.0,), 3), ((1.0, 0.75), 5), ((1.0, 1.001), 3)):
         folder = tmp_path / f"{len(scales)}_{expected}"
-        write_saved_model(folder, networks, Serving(scales))
+        write_saved_model(folder, networks, Combination(scales))
         assert resizes(folder) == expected == len(batch_inputs(folder))
 
 
 def test_a_constant_changes_no_ranking(members, tmp_path):
     """By default the concatenation has unit norm, by one division that is the same for all images."""
-    networks = [network_from_saved_model(members / name, weight) for name, weight in (("first", 1), ("second", 0.55))]
+    networks = [member_from_saved_model(members / name, weight) for name, weight in (("first", 1), ("second", 0.55))]
     folder = tmp_path / "e"
-    write_saved_model(folder, networks, Serving())
+    write_saved_model(folder, networks, Combination())
     found = call_batch(folder, PIXELS)
     np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, rtol=0, atol=1e-6)
     parts = [weight * call_batch(members / name, PIXELS) for name, weight in (("first", 1), ("second", 0.55))]
@@ -179,11 +180,11 @@ def test_a_constant_changes_no_ranking(members, tmp_path):
 
 
 def test_a_static_member_is_served_at_its_own_size_alone(members, tmp_path):
-    with pytest.raises(ExportError, match="resnet18_small takes images of 64 px alone.*at 96. .*without --static"):
-        ensemble([members / "static"], [1.0], tmp_path / "e", Serving(scales=(1.0, 1.5)))
+    with pytest.raises(ExportError, match="resnet18_small takes only images of 64 px.*at 96. .*without --static"):
+        ensemble([members / "static"], [1.0], tmp_path / "e", Combination(scales=(1.0, 1.5)))
     assert list(tmp_path.iterdir()) == [], "a partial folder was left behind"
-    networks = [network_from_saved_model(members / name) for name in ("static", "second")]
-    write_saved_model(tmp_path / "e", networks, Serving(flip=True))
+    networks = [member_from_saved_model(members / name) for name in ("static", "second")]
+    write_saved_model(tmp_path / "e", networks, Combination(flip=True))
     views = [
         call_batch(members / "static", {"images_64": view})
         for view in (PIXELS["images_64"], PIXELS["images_64"][:, :, ::-1])
@@ -195,10 +196,10 @@ def test_a_static_member_is_served_at_its_own_size_alone(members, tmp_path):
 def test_a_whitening_of_another_length_is_refused(members, tmp_path):
     whitening = Whitening(np.zeros(LENGTH, np.float32), np.eye(LENGTH, dtype=np.float32))
     with pytest.raises(ExportError, match=f"descriptors of {LENGTH} numbers, and these have {2 * LENGTH}"):
-        ensemble([members / "first", members / "second"], [1.0, 1.0], tmp_path / "e", Serving(whitening=whitening))
+        ensemble([members / "first", members / "second"], [1.0, 1.0], tmp_path / "e", Combination(whitening=whitening))
     assert list(tmp_path.iterdir()) == [], "a partial folder was left behind"
     one = NumpyArrays.unit(np.ones((1, LENGTH), np.float32))
-    np.testing.assert_allclose(Serving(whitening=whitening).combine([one], [2.0], NumpyArrays), one, atol=1e-6)
+    np.testing.assert_allclose(Combination(whitening=whitening).combine([one], [2.0], NumpyArrays), one, atol=1e-6)
 
 
 @pytest.mark.parametrize("scales", [(0,), (1, -0.5)])
@@ -217,7 +218,7 @@ def test_weights_that_do_not_fit_are_refused(weights, members, tmp_path):
 
 
 def test_an_ensemble_is_no_member(members, tmp_path):
-    networks = [network_from_saved_model(members / name) for name in ("first", "second")]
-    write_saved_model(tmp_path / "e", networks, Serving())
+    networks = [member_from_saved_model(members / name) for name in ("first", "second")]
+    write_saved_model(tmp_path / "e", networks, Combination())
     with pytest.raises(ExportError, match="expected a member of one network.*found 2 networks"):
         ensemble([tmp_path / "e", members / "first"], [1.0, 1.0], tmp_path / "other")

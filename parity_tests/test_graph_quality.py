@@ -10,9 +10,10 @@ import numpy as np
 import onnx
 import pytest
 
+from export.storage import Storage
 from export.writer.convert import save_normal_form
 from export.writer.graph import PIXELS, SMALL, node_name, tensorflow_graph
-from export.writer.member import FUNCTION, network_from_saved_model, read_saved_model
+from export.writer.member import FUNCTION, member_from_saved_model, read_saved_model
 from parity_tests.small_models import FAMILIES, SMALL_SPECS, in_normal_form
 from zoo.specs import PreprocessSpec
 
@@ -22,7 +23,7 @@ MEMBERS = [
     *(("resnext50_32x4d", "torch"), ("res2net50", "torch"), ("seresnet50", "torch"), ("resnet18_ibn_a", "torch")),
     *(("resnet18_vd_paddleclas", "torch"), ("average_and_gem_pool", "torch"), ("neck_bn_bgr", "torch")),
 ]
-STORED = {"variables": {"variables": True}, "static": {"static": True}}
+STORED = {"variables": {"weights": "variables"}, "static": {"static": True}}
 """Options of resnet18's other SavedModels; in the tests each takes the place of a framework."""
 OPERATORS = {
     **{"Add": "AddV2", "AveragePool": "AvgPool", "Clip": "Maximum", "Concat": "ConcatV2", "Conv": "Conv2D"},
@@ -44,7 +45,7 @@ def written(tmp_path_factory) -> dict[tuple[str, str], Path]:
         made[name, framework] = folder / "saved_model"
     folder = made["resnet18", "torch"].parent
     for way, options in STORED.items():
-        save_normal_form(folder / "normal_form.onnx", folder / way, **options)
+        save_normal_form(folder / "normal_form.onnx", folder / way, Storage(**options))
     return made | {("resnet18", way): folder / way for way in STORED}
 
 
@@ -132,8 +133,8 @@ def test_a_name_that_tensorflow_does_not_take_is_cleaned():
 
 @pytest.mark.parametrize(("name", "framework"), MEMBERS)
 def test_no_weight_is_stored_twice(name, framework, written):
-    network = network_from_saved_model(written[name, framework])
-    values = [(array.dtype.str, array.shape, array.tobytes()) for array in network.network.weights.values()]
+    network = member_from_saved_model(written[name, framework])
+    values = [(array.dtype.str, array.shape, array.tobytes()) for array in network.graph.weights.values()]
     assert len(values) == len(set(values))
     model = normal(name, framework)
     kernels = {node.input[1] for node in convolutions(model)}
@@ -166,9 +167,9 @@ def test_weights_that_are_equal_are_one_node():
     network = tensorflow_graph(model, PreprocessSpec())
     assert list(network.weights) == ["a.weight", "c.weight"]
     np.testing.assert_array_equal(network.weights["a.weight"], shared.transpose(2, 3, 1, 0))
-    filters = {node.name: node.input[1] for node in network.graph.node if node.op == "Conv2D"}
+    filters = {node.name: node.input[1] for node in network.graph_def.node if node.op == "Conv2D"}
     assert filters == {"a": "a.weight", "b": "a.weight", "c": "c.weight"}
-    placeholders = {node.name for node in network.graph.node if node.op == "Placeholder"}
+    placeholders = {node.name for node in network.graph_def.node if node.op == "Placeholder"}
     assert placeholders == {PIXELS, *network.weights}
     assert all(array.size > SMALL for array in network.weights.values())
 

@@ -148,11 +148,11 @@ def refuse(*arguments, **options):
     raise SystemExit(f"a connection was asked for: {arguments}")
 socket.socket.connect = socket.create_connection = socket.getaddrinfo = refuse
 import json, onnx
-from export.writer.member import network_from_onnx
+from export.writer.member import member_from_onnx
 from zoo.specs import ModelSpec
 model = onnx.load(sys.argv[1])
 [spec] = [entry.value for entry in model.metadata_props if entry.key == "spec"]
-network_from_onnx(model, ModelSpec.from_dict(json.loads(spec)))
+member_from_onnx(model, ModelSpec.from_dict(json.loads(spec)))
 """
 
 

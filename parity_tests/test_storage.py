@@ -13,12 +13,14 @@ import pytest
 
 from export import check, tf22
 from export.embedder import call_batch
+from export.normal_form.half import rounded_to_half
 from export.parity import probes
 from export.parity.everywhere import Served, read_calls, run_onnx, write_calls
+from export.storage import Storage
 from export.writer import save as assemble
-from export.writer.convert import rounded_to_half, save_normal_form
+from export.writer.convert import save_normal_form
 from export.writer.graph import tensorflow_graph
-from export.writer.member import FUNCTION, network_from_saved_model, read_saved_model
+from export.writer.member import FUNCTION, member_from_saved_model, read_saved_model
 from parity_tests.random_weights import random_checkpoint
 from parity_tests.small_models import FAMILIES, SMALL_SPECS, in_normal_form, small
 from zoo.checkpoint import save_checkpoint
@@ -30,10 +32,10 @@ ROOT = Path(__file__).resolve().parents[1]
 NAME = FAMILIES["resnet26"]
 SPEC = SMALL_SPECS[NAME].preprocess
 WAYS = {
-    "constants": {"variables": False},
-    "variables": {"variables": True},
+    "constants": {"weights": "constants"},
+    "variables": {"weights": "variables"},
     "half": {"half": True},
-    "half_variables": {"half": True, "variables": True},
+    "half_variables": {"half": True, "weights": "variables"},
     "static": {"static": True},
 }
 """{SavedModel: options of `save_normal_form`}."""
@@ -45,7 +47,7 @@ def made(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("stored")
     onnx.save(in_normal_form(NAME, "torch"), folder / "normal_form.onnx")
     for way, options in WAYS.items():
-        save_normal_form(folder / "normal_form.onnx", folder / way, **options)
+        save_normal_form(folder / "normal_form.onnx", folder / way, Storage(**options))
     return folder
 
 
@@ -111,21 +113,21 @@ def test_all_ways_have_the_same_weights(made):
     """Weights read back from a SavedModel equal the normal form's, bit for bit."""
     expected = tensorflow_graph(onnx.load(made / "normal_form.onnx"), SPEC)
     for way in ("constants", "variables", "static"):
-        network = network_from_saved_model(made / way)
+        network = member_from_saved_model(made / way)
         assert (network.name, network.input, network.weight) == (f"{NAME}_small", batch_input(SPEC.size), 1.0)
         assert network.shape == ((None, SPEC.size, SPEC.size, 3) if way == "static" else (None, None, None, 3))
-        assert network.network.outputs == expected.outputs
-        assert network.network.weights.keys() == expected.weights.keys()
+        assert network.graph.outputs == expected.outputs
+        assert network.graph.weights.keys() == expected.weights.keys()
         for name, array in expected.weights.items():
-            found = network.network.weights[name]
+            found = network.graph.weights[name]
             assert found.dtype == array.dtype, name
             np.testing.assert_array_equal(found, array, err_msg=f"{way}: {name}")
     operators = [
-        sorted((node.name, node.op) for node in network_from_saved_model(made / way).network.graph.node)
+        sorted((node.name, node.op) for node in member_from_saved_model(made / way).graph.graph_def.node)
         for way in ("constants", "variables")
     ]
     assert operators[0] == operators[1]
-    assert operators[0] == sorted((node.name, node.op) for node in expected.graph.node)
+    assert operators[0] == sorted((node.name, node.op) for node in expected.graph_def.node)
 
 
 def test_half_precision_is_half_the_file(made):
@@ -133,7 +135,7 @@ def test_half_precision_is_half_the_file(made):
         sizes = [
             sum(path.stat().st_size for path in (made / way).rglob("*") if path.is_file()) for way in (whole, half)
         ]
-        weights = network_from_saved_model(made / whole).weight_bytes
+        weights = member_from_saved_model(made / whole).weight_bytes
         assert weights > 0.5 * sizes[0], "the network is too small for a comparison"
         # 1 % of the weights are biases, which stay float32; each weight needs an additional Cast node.
         assert 0.45 * weights < sizes[0] - sizes[1] < 0.5 * weights
@@ -152,7 +154,7 @@ def test_half_precision_is_the_rounded_normal_form_exactly(made, today, in_tf22)
             np.testing.assert_array_equal(values[tensor.name], original)
     expected = tensorflow_graph(rounded, SPEC).weights
     for way in ("half", "half_variables"):
-        found = network_from_saved_model(made / way).network.weights
+        found = member_from_saved_model(made / way).graph.weights
         assert len(found) == len(expected)
         for name, array in expected.items():
             stored = found[f"{name}/float16" if array.ndim == 4 else name]
@@ -215,13 +217,13 @@ def test_constants_that_do_not_fit_are_refused(made, tmp_path, monkeypatch):
 
 
 def test_large_networks_are_stored_as_variables_by_default(made, tmp_path, monkeypatch):
-    size = network_from_saved_model(made / "constants").weight_bytes
+    size = member_from_saved_model(made / "constants").weight_bytes
     for limit, variables in ((size, False), (size - 1, True)):
         monkeypatch.setattr(assemble, "MOST_CONSTANT_BYTES", limit)
         save_normal_form(made / "normal_form.onnx", tmp_path / str(limit))
         assert has_variables(tmp_path / str(limit)) == variables
     monkeypatch.setattr(assemble, "MOST_CONSTANT_BYTES", 0)
-    save_normal_form(made / "normal_form.onnx", tmp_path / "asked", variables=False)
+    save_normal_form(made / "normal_form.onnx", tmp_path / "asked", Storage(weights="constants"))
     assert not has_variables(tmp_path / "asked")
 
 
@@ -232,7 +234,7 @@ def test_missing_variables_are_said(made, tmp_path):
         path = folder / missing
         shutil.rmtree(path) if path.is_dir() else path.unlink()
         with pytest.raises(ExportError, match="do not hold the weights that .*Copy the whole folder"):
-            network_from_saved_model(folder)
+            member_from_saved_model(folder)
 
 
 def test_a_file_that_is_cut_off_is_said(made, tmp_path):
@@ -240,10 +242,10 @@ def test_a_file_that_is_cut_off_is_said(made, tmp_path):
     for kept in (0, 1, 2, 3, 100, len(whole) // 2, len(whole) - 1):
         (tmp_path / "saved_model.pb").write_bytes(whole[:kept])
         with pytest.raises(ExportError, match="is not a SavedModel.*to_savedmodel.py"):
-            network_from_saved_model(tmp_path)
+            member_from_saved_model(tmp_path)
     (tmp_path / "saved_model.pb").unlink()
     with pytest.raises(ExportError, match="holds no saved_model.pb.*to_savedmodel.py"):
-        network_from_saved_model(tmp_path)
+        member_from_saved_model(tmp_path)
 
 
 ALL_STEPS = """

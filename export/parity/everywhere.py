@@ -8,10 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
 
-from export import tf22
-from export.to_onnx import INPUT
+from export import onnx_runtime, tf22
 from zoo.command import log
 from zoo.preprocess import normalise
 from zoo.signature import BATCH_SIGNATURE, CONTEST_SIGNATURE, DESCRIPTOR
@@ -75,10 +73,8 @@ def _together(served: Served) -> Arrays:
 
 def run_onnx(model: onnx.ModelProto, batches: Arrays, spec: PreprocessSpec) -> Arrays:
     """Descriptors float32 [N, D] of batches of resized pixels in ONNX Runtime."""
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # Paddle's files hold values that nothing reads; a warning for each says no more
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    return {name: session.run(None, {INPUT: normalise(batch, spec)})[0] for name, batch in batches.items()}
+    running = onnx_runtime.session(model)
+    return {name: onnx_runtime.run(running, normalise(batch, spec))[0] for name, batch in batches.items()}
 
 
 def run_today(saved_model: Path, batches: Mapping[str, Arrays], images: Arrays) -> Served:

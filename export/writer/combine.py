@@ -51,7 +51,7 @@ class Whitening:
 
 
 @dataclass(frozen=True)
-class Serving:
+class Combination:
     """How descriptors are made from what the networks return.
 
     Attributes:
@@ -102,5 +102,5 @@ class Serving:
         return arrays.unit(arrays.matmul(centred, arrays.constant(self.whitening.matrix)))
 
 
-PLAIN = Serving()
+PLAIN = Combination()
 """One view, unit norm by a constant."""

@@ -1,4 +1,4 @@
-"""A normal form → a SavedModel with the contest's signature, which TensorFlow 2.2 loads and runs.
+"""Normal form → SavedModel with the contest's signature, which TensorFlow 2.2 loads and runs.
 
 Example:
     python -m export.writer --onnx resnest/normal_form.onnx --out saved_model
@@ -8,90 +8,49 @@ import argparse
 import json
 from pathlib import Path
 
-import numpy as np
 import onnx
 
+from export.normal_form.half import rounded_to_half
+from export.storage import BY_SIZE, Storage, add_storage_options
 from export.writer.combine import PLAIN
 from zoo.errors import ExportError
 from zoo.files import new_folder
 from zoo.specs import ModelSpec
 
-STATIC, HALF = "--static", "--half"
 
-
-def save_normal_form(
-    path: Path, folder: Path, *, static: bool = False, half: bool = False, variables: bool | None = None
-) -> None:
-    """Converts one normal form to a SavedModel of its own; its metadata says how images are prepared.
+def save_normal_form(path: Path, folder: Path, storage: Storage = BY_SIZE) -> None:
+    """Converts one normal form to a SavedModel; its metadata says how images are prepared.
 
     Args:
         path: the normal form.
         folder: the SavedModel to make.
-        static: the batch signature takes images of the spec's size alone.
-        half: round the convolutions' weights to float16 and store these.
-        variables: store weights as variables or as constants; by default whichever suits their size.
+        storage: how its weights are stored, and whether it takes images of one size only.
 
     Raises:
-        ExportError: the file has no metadata of ours, or an operator that a normal form does not have.
+        ExportError: the file has no metadata of the project, or an operator that a normal form does not have.
         OutputError: `folder` holds something.
     """
-    from export.writer.member import in_half_precision, network_from_onnx
+    from export.writer.member import in_half_precision, member_from_onnx
     from export.writer.save import write_saved_model
 
     model = onnx.load(path)
+    spec = spec_of(model, path)
+    member = member_from_onnx(rounded_to_half(model) if storage.half else model, spec, static=storage.static)
+    with new_folder(folder) as made:
+        saved = in_half_precision(member) if storage.half else member
+        write_saved_model(made, [saved], PLAIN, variables=storage.variables)
+
+
+def spec_of(model: onnx.ModelProto, path: Path) -> ModelSpec:
+    """The spec in a normal form's metadata.
+
+    Raises:
+        ExportError: there is none.
+    """
     properties = {entry.key: entry.value for entry in model.metadata_props}
     if "spec" not in properties:
         raise ExportError(f"{path} has no spec in its metadata; `python export/to_savedmodel.py` makes one that has")
-    spec = ModelSpec.from_dict(json.loads(properties["spec"]))
-    network = network_from_onnx(rounded_to_half(model) if half else model, spec, static=static)
-    with new_folder(folder) as made:
-        write_saved_model(made, [in_half_precision(network) if half else network], PLAIN, variables=variables)
-
-
-def rounded_to_half(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy whose convolutions' weights are what float16 would keep of them: 11 bits.
-
-    Raises:
-        ExportError: a weight is beyond float16's largest number, 65504.
-    """
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    kernels = {node.input[1] for node in copy.graph.node if node.op_type == "Conv"}
-    for tensor in copy.graph.initializer:
-        if tensor.name in kernels:
-            with np.errstate(over="ignore"):
-                half = onnx.numpy_helper.to_array(tensor).astype(np.float16)
-            if not np.isfinite(half).all():
-                raise ExportError(f"{tensor.name!r} has weights beyond float16; store it as float32")
-            tensor.CopyFrom(onnx.numpy_helper.from_array(half.astype(np.float32), tensor.name))
-    return copy
-
-
-def add_storage_options(parser: argparse.ArgumentParser) -> None:
-    """The options that say how a SavedModel stores its network."""
-    parser.add_argument(STATIC, action="store_true", help="batches have images of the spec's size alone")
-    parser.add_argument(HALF, action="store_true", help="store the convolutions' weights as float16: half the file")
-    add_store_option(parser)
-
-
-def add_store_option(parser: argparse.ArgumentParser) -> None:
-    """The option that says where a SavedModel has its weights."""
-    parser.add_argument(
-        "--store",
-        choices=("constants", "variables"),
-        help="weights as constants are faster in today's TensorFlow, as variables they take less memory; default: by size",
-    )
-
-
-def as_variables(arguments: argparse.Namespace) -> bool | None:
-    """What `write_saved_model` is told of `--store`."""
-    return None if arguments.store is None else arguments.store == "variables"
-
-
-def storage_options(arguments: argparse.Namespace) -> list[str]:
-    """The options of `add_storage_options` as they were given, to be passed on."""
-    given = [option for option in (STATIC, HALF) if getattr(arguments, option.strip("-"))]
-    return [*given, "--store", arguments.store] if arguments.store else given
+    return ModelSpec.from_dict(json.loads(properties["spec"]))
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -106,6 +65,5 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     """Command line: nothing is measured here; `export.to_savedmodel` does it."""
     arguments = parse_arguments()
-    variables = as_variables(arguments)
-    save_normal_form(arguments.onnx, arguments.out, static=arguments.static, half=arguments.half, variables=variables)
+    save_normal_form(arguments.onnx, arguments.out, Storage.given(arguments))
     print(arguments.out)

@@ -17,14 +17,11 @@ from typing import Any
 import numpy as np
 import onnx
 
-from export.quiet_tensorflow import quiet_stderr
+from export.quiet_tensorflow import import_tensorflow
 from zoo.errors import ExportError
 from zoo.specs import PreprocessSpec
 
-with quiet_stderr():
-    import tensorflow as tf
-
-    tf.config.list_logical_devices()  # it complains of a GPU that is not there when it first looks for one
+tf = import_tensorflow()
 
 PIXELS = "pixels"
 """The graph's input: float32 [N, H, W, 3], RGB, 0 to 255."""
@@ -40,12 +37,12 @@ class NetworkGraph:
     """A network as a TensorFlow graph and, apart from it, its weights.
 
     Attributes:
-        graph: a GraphDef with the placeholder `PIXELS` and one placeholder for each weight.
+        graph_def: a GraphDef with the placeholder `PIXELS` and one placeholder per weight.
         outputs: names of the tensors that are its outputs, in the ONNX file's order.
         weights: the arrays that belong into the placeholders, by node name.
     """
 
-    graph: Any
+    graph_def: Any
     outputs: list[str]
     weights: dict[str, np.ndarray]
 

@@ -11,15 +11,15 @@ from typing import Any
 import numpy as np
 import onnx
 
-from export.quiet_tensorflow import quiet_stderr
+from export.quiet_tensorflow import import_tensorflow, quiet_stderr
 from export.saved_model_file import PB, parse_saved_model
 from export.writer.graph import DYNAMIC, PIXELS, SMALL, NetworkGraph, tensorflow_graph
 from zoo.errors import ExportError
 from zoo.signature import BATCH_SIGNATURE, batch_input
 from zoo.specs import ModelSpec
 
+tf = import_tensorflow()
 with quiet_stderr():
-    import tensorflow as tf
     from tensorflow.python.framework.function_def_to_graph import function_def_to_graph_def
 
 FUNCTION = "network_"
@@ -31,34 +31,34 @@ VARIABLES = "networks"
 
 
 @dataclass(frozen=True)
-class Network:
+class Member:
     """One member as TensorFlow sees it.
 
     Attributes:
         name: of its model, for the names of functions.
-        network: from resized pixels float32 [N, H, W, 3], RGB, 0 to 255, to descriptors float32 [N, D].
+        graph: from resized pixels float32 [N, H, W, 3], RGB, 0 to 255, to descriptors float32 [N, D].
         input: name of its images in the batch signature: the square that they are resized to, and how.
         weight: what its descriptor is multiplied by before it is concatenated.
     """
 
     name: str
-    network: NetworkGraph
+    graph: NetworkGraph
     input: str
     weight: float = 1.0
 
     @property
     def shape(self) -> tuple[int | None, ...]:
         """[N, H, W, 3] of its pixels; None where any size will do."""
-        pixels = next(node for node in self.network.graph.node if node.name == PIXELS)
+        pixels = next(node for node in self.graph.graph_def.node if node.name == PIXELS)
         return tuple(None if dim.size < 0 else dim.size for dim in pixels.attr["shape"].shape.dim)
 
     @property
     def weight_bytes(self) -> int:
         """What its weights take in a file."""
-        return sum(array.nbytes for array in self.network.weights.values())
+        return sum(array.nbytes for array in self.graph.weights.values())
 
 
-def network_from_onnx(model: onnx.ModelProto, spec: ModelSpec, *, static: bool = False) -> Network:
+def member_from_onnx(model: onnx.ModelProto, spec: ModelSpec, *, static: bool = False) -> Member:
     """A normal form as a member.
 
     Args:
@@ -71,10 +71,10 @@ def network_from_onnx(model: onnx.ModelProto, spec: ModelSpec, *, static: bool =
     """
     size = spec.preprocess.size
     graph = tensorflow_graph(model, spec.preprocess, (None, size, size, 3) if static else DYNAMIC)
-    return Network(spec.name, graph, batch_input(size, spec.preprocess.resize))
+    return Member(spec.name, graph, batch_input(size, spec.preprocess.resize))
 
 
-def network_from_saved_model(folder: str | os.PathLike, weight: float = 1.0) -> Network:
+def member_from_saved_model(folder: str | os.PathLike, weight: float = 1.0) -> Member:
     """A member that `export/writer/convert.py` wrote before; nothing of it is run.
 
     Raises:
@@ -96,7 +96,7 @@ def network_from_saved_model(folder: str | os.PathLike, weight: float = 1.0) -> 
     outputs = [flat[function.ret[output.name]].partition(":")[0] for output in function.signature.output_arg]
     outputs = [name if ":" in name else f"{name}:0" for name in (identities.get(name, name) for name in outputs)]
     name = function.signature.name.partition(FUNCTION)[2].rpartition("_")[0]
-    return Network(name, NetworkGraph(graph, outputs, _take_weights(graph, folder)), inputs[0], weight)
+    return Member(name, NetworkGraph(graph, outputs, _take_weights(graph, folder)), inputs[0], weight)
 
 
 def read_saved_model(folder: str | os.PathLike) -> Any:
@@ -152,20 +152,21 @@ def _placeholder(name: str, array: np.ndarray) -> Any:
     return node
 
 
-def in_half_precision(network: Network) -> Network:
-    """The same network with float16 for those weights whose every value float16 has; computed in float32 as before.
+def in_half_precision(member: Member) -> Member:
+    """The same member with float16 for those weights whose every value float16 has; it still computes in float32.
 
-    Where these are widened again TensorFlow has a Cast, each time the network runs.
+    A Cast widens each of these weights whenever the network runs.
     """
-    graph, weights = tf.compat.v1.GraphDef(versions=network.network.graph.versions), dict(network.network.weights)
-    for node in network.network.graph.node:
+    graph_def = tf.compat.v1.GraphDef(versions=member.graph.graph_def.versions)
+    weights = dict(member.graph.weights)
+    for node in member.graph.graph_def.node:
         array = weights.get(node.name)
         if array is None or array.ndim != 4 or not np.array_equal(array, array.astype(np.float16)):
-            graph.node.append(node)
+            graph_def.node.append(node)
             continue
         stored = _placeholder(f"{node.name}/float16", weights.pop(node.name).astype(np.float16))
         weights[stored.name] = array.astype(np.float16)
-        widened = graph.node.add(name=node.name, op="Cast", input=[stored.name])
+        widened = graph_def.node.add(name=node.name, op="Cast", input=[stored.name])
         widened.attr["SrcT"].type, widened.attr["DstT"].type = stored.attr["dtype"].type, node.attr["dtype"].type
-        graph.node.append(stored)
-    return replace(network, network=NetworkGraph(graph, network.network.outputs, weights))
+        graph_def.node.append(stored)
+    return replace(member, graph=NetworkGraph(graph_def, member.graph.outputs, weights))

@@ -13,16 +13,15 @@ from typing import Any
 
 import numpy as np
 
-from export.quiet_tensorflow import quiet_stderr
-from export.writer.combine import Serving
+from export.quiet_tensorflow import import_tensorflow, quiet_stderr
+from export.writer.combine import Combination
 from export.writer.graph import PIXELS, NetworkGraph
-from export.writer.member import FUNCTION, VARIABLES, Network, read_saved_model
+from export.writer.member import FUNCTION, VARIABLES, Member, read_saved_model
 from zoo.constants import SQUARED_NORM_EPSILON
 from zoo.errors import ExportError
 from zoo.signature import BATCH_SIGNATURE, CONTEST_INPUT, CONTEST_SIGNATURE, DESCRIPTOR, read_batch_input
 
-with quiet_stderr():
-    import tensorflow as tf
+tf = import_tensorflow()
 
 MOST_CONSTANT_BYTES = 128 * 2**20
 """Weights beyond this become variables by default. Constants are a fifth faster in today's TensorFlow (which keeps them in
@@ -32,29 +31,29 @@ _LARGEST_FILE = 2**31 - 2**26
 
 
 def write_saved_model(
-    folder: Path, networks: Sequence[Network], serving: Serving, *, variables: bool | None = None
+    folder: Path, members: Sequence[Member], combination: Combination, *, variables: bool | None = None
 ) -> None:
     """Writes one SavedModel of one or more members; `folder` must be empty or new.
 
     Args:
         folder: where saved_model.pb and, with variables, variables/ are written.
-        networks: the members, in the order of the concatenation.
-        serving: what is done around them.
+        members: in the order of the concatenation.
+        combination: what is done around them.
         variables: store the weights as variables, not as constants; by default only where constants do not fit.
 
     Raises:
         ExportError: constants that do not fit, or a member of one static size that is to be served at several scales.
     """
-    size = sum(network.weight_bytes for network in networks)
+    size = sum(member.weight_bytes for member in members)
     variables = size > MOST_CONSTANT_BYTES if variables is None else variables
     if not variables and size > _LARGEST_FILE:
         raise ExportError(f"{size:,} bytes of weights do not fit into one graph as constants; store them as variables")
-    for network in networks:
-        _require_sizes(network, serving)
-    functions = [_Function(network, variables=variables) for network in networks]
+    for member in members:
+        _require_sizes(member, combination)
+    functions = [_Function(member, variables=variables) for member in members]
     served = tf.Module()
     setattr(served, VARIABLES, [function.variables for function in functions])
-    inputs = sorted({name for network in networks for name in serving.views(network.input)})
+    inputs = sorted({name for member in members for name in combination.views(member.input)})
 
     @tf.function(input_signature=[tf.TensorSpec([None, None, 3], tf.uint8, name=CONTEST_INPUT)])
     def embed_image(image: Any) -> dict:
@@ -66,24 +65,29 @@ def write_saved_model(
         return {DESCRIPTOR: descriptors(images)}
 
     def descriptors(resized: dict) -> Any:
-        members = [
-            serving.member(
-                [f for name in serving.views(n.input) for f in function.views(resized[name], serving)], _Graph
+        parts = [
+            combination.member(
+                [
+                    view
+                    for name in combination.views(member.input)
+                    for view in function.views(resized[name], combination)
+                ],
+                _Graph,
             )
-            for n, function in zip(networks, functions, strict=True)
+            for member, function in zip(members, functions, strict=True)
         ]
-        return serving.combine(members, [network.weight for network in networks], _Graph)
+        return combination.combine(parts, [member.weight for member in members], _Graph)
 
-    batches = {name: _batch_spec(name, networks) for name in inputs}
+    batches = {name: _batch_spec(name, members) for name in inputs}
     served.embed_image, served.embed_resized = embed_image, embed_resized.get_concrete_function(**batches)
     signatures = {CONTEST_SIGNATURE: served.embed_image, BATCH_SIGNATURE: served.embed_resized}
     _save(served, folder, signatures, functions)
 
 
-def write_taps(folder: Path, network: NetworkGraph, names: Sequence[str], signature: str) -> None:
+def write_taps(folder: Path, graph: NetworkGraph, names: Sequence[str], signature: str) -> None:
     """Writes a SavedModel of one signature with all of a graph's outputs under `names`, for looking inside a network."""
     served = tf.Module()
-    function = _Function(Network("taps", network, ""), variables=False)
+    function = _Function(Member("taps", graph, ""), variables=False)
 
     @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.float32, name=PIXELS)])
     def taps(pixels: Any) -> dict:
@@ -96,16 +100,16 @@ def write_taps(folder: Path, network: NetworkGraph, names: Sequence[str], signat
 class _Function:
     """A network as a function in TensorFlow; its weights are variables, or placeholders that `_fill` replaces."""
 
-    def __init__(self, network: Network, *, variables: bool) -> None:
-        body = network.network
+    def __init__(self, member: Member, *, variables: bool) -> None:
+        body = member.graph
         self.constants = {} if variables else body.weights
         self.variables = {
             name: tf.Variable(array, trainable=False, name=name)
             for name, array in (body.weights.items() if variables else ())
         }
         given = {PIXELS, *self.variables}
-        graph = tf.compat.v1.GraphDef(versions=body.graph.versions)
-        graph.node.extend(node for node in body.graph.node if node.name not in given)
+        graph = tf.compat.v1.GraphDef(versions=body.graph_def.versions)
+        graph.node.extend(node for node in body.graph_def.node if node.name not in given)
 
         def call(pixels: Any) -> Any:
             values = {f"{PIXELS}:0": pixels}
@@ -115,14 +119,14 @@ class _Function:
                 )
             return tf.graph_util.import_graph_def(graph, values, body.outputs, name="")
 
-        call.__name__ = FUNCTION + "".join(c if c.isalnum() else "_" for c in network.name)
+        call.__name__ = FUNCTION + "".join(c if c.isalnum() else "_" for c in member.name)
         self.concrete = tf.function(
-            call, input_signature=[tf.TensorSpec(network.shape, tf.float32, name=PIXELS)]
+            call, input_signature=[tf.TensorSpec(member.shape, tf.float32, name=PIXELS)]
         ).get_concrete_function()
 
-    def views(self, images: Any, serving: Serving) -> list:
+    def views(self, images: Any, combination: Combination) -> list:
         """Descriptors of images [N, H, W, 3] and, where asked for, of their mirror images."""
-        if not serving.flip:
+        if not combination.flip:
             return [self.concrete(images)[0]]
         # In one call: a function that is called twice has its weights in memory twice.
         both = self.concrete(tf.concat([images, tf.reverse(images, axis=[2])], axis=0))[0]
@@ -144,19 +148,19 @@ class _Graph:
         return tf.math.l2_normalize(values, axis=1, epsilon=SQUARED_NORM_EPSILON)
 
 
-def _require_sizes(network: Network, serving: Serving) -> None:
-    for view in serving.views(network.input):
+def _require_sizes(member: Member, combination: Combination) -> None:
+    for view in combination.views(member.input):
         size, _ = read_batch_input(view)
-        if network.shape[1] not in (None, size):
+        if member.shape[1] not in (None, size):
             raise ExportError(
-                f"{network.name} takes images of {network.shape[1]} px alone and cannot be served at {size}. "
+                f"{member.name} takes only images of {member.shape[1]} px and cannot be served at {size}. "
                 "Export it again without --static."
             )
 
 
-def _batch_spec(name: str, networks: Sequence[Network]) -> Any:
+def _batch_spec(name: str, members: Sequence[Member]) -> Any:
     """A batch input's shape: any height and width, but where all members that read it know one size only."""
-    shapes = {network.shape for network in networks if network.input == name}
+    shapes = {member.shape for member in members if member.input == name}
     return tf.TensorSpec(shapes.pop() if len(shapes) == 1 else [None, None, None, 3], tf.float32, name=name)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from export import check
-from export.writer.member import network_from_saved_model
+from export.writer.member import member_from_saved_model
 from parity_tests.random_weights import random_checkpoint
 from parity_tests.small_models import small
 from zoo.checkpoint import save_checkpoint
@@ -49,9 +49,9 @@ def test_the_checker_accepts_what_it_made(done):
 
 
 def test_it_is_stored_as_was_asked(done):
-    network = network_from_saved_model(done[1] / "saved_model")
+    network = member_from_saved_model(done[1] / "saved_model")
     assert network.shape == (None, 64, 64, 3)
-    assert {array.dtype for array in network.network.weights.values() if array.ndim == 4} == {np.dtype(np.float16)}
+    assert {array.dtype for array in network.graph.weights.values() if array.ndim == 4} == {np.dtype(np.float16)}
     assert (
         done[1] / "saved_model" / "variables" / "variables.data-00000-of-00001"
     ).stat().st_size > 0.9 * network.weight_bytes

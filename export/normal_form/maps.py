@@ -1,0 +1,94 @@
+"""Normalisation, pooling, powers and padding of maps."""
+
+import numpy as np
+import onnx_graphsurgeon as gs
+
+from export.normal_form.surgery import append, producer, replace
+
+
+def instance_norm_by_means(graph: gs.Graph) -> None:
+    """Instance normalisation written out: TensorFlow has no operator for it. (x - mean) / √(variance + ε) · scale + shift."""
+    for node in [node for node in graph.nodes if node.op == "InstanceNormalization"]:
+        features, *values = node.inputs
+        scale, shift = (
+            gs.Constant(f"{node.name}/{part}", value.values.reshape(1, -1, 1, 1))
+            for part, value in zip(("scale", "shift"), values, strict=True)
+        )
+        epsilon = gs.Constant(f"{node.name}/epsilon", np.array(node.attrs["epsilon"], np.float32))
+        mean = {"axes": [2, 3], "keepdims": 1}
+        like = node.outputs[0]
+        centred = append(graph, "Sub", [features, append(graph, "ReduceMean", [features], like, mean)], like)
+        squares = append(graph, "Mul", [centred, centred], like)
+        variance = append(graph, "ReduceMean", [squares], like, mean)
+        deviation = append(graph, "Sqrt", [append(graph, "Add", [variance, epsilon], like)], like)
+        factor = append(graph, "Div", [scale, deviation], like)
+        scaled = append(graph, "Mul", [centred, factor], like)
+        replace(graph, node.outputs[0], append(graph, "Add", [scaled, shift], like))
+
+
+def explicit_average_pooling(graph: gs.Graph) -> None:
+    """Average pooling says its padding in a way that keeps dynamic sizes exact.
+
+    2×2 with stride 2 whose odd edges average over what exists is SAME_UPPER with padding not counted. Pooling that counts
+    its padding is a Pad by zeros and a pooling without padding; where padding does not count, it is divided by the same
+    pooling of ones, as no padding of TensorFlow's begins one before an even map.
+    """
+    for node in [node for node in graph.nodes if node.op == "AveragePool"]:
+        pads, counted = node.attrs.get("pads", [0, 0, 0, 0]), node.attrs.get("count_include_pad", 0)
+        if any(pads) and not node.attrs.get("ceil_mode", 0):
+            features, output = node.inputs[0], node.outputs[0]
+            averaged = _padded_average(graph, node, features, pads)
+            if not counted:
+                one, zero = (gs.Constant(f"{node.name}/{value}", np.array(value, np.float32)) for value in (1, 0))
+                mean = append(graph, "ReduceMean", [features], like=output, attrs={"axes": [1], "keepdims": 1})
+                ones = append(graph, "Add", [append(graph, "Mul", [mean, zero], like=output), one], like=output)
+                averaged = append(graph, "Div", [averaged, _padded_average(graph, node, ones, pads)], like=output)
+            replace(graph, output, averaged)
+            node.outputs.clear()
+        elif node.attrs.get("ceil_mode", 0) and node.attrs["kernel_shape"] == node.attrs["strides"] and not any(pads):
+            node.attrs.pop("pads", None)
+            node.attrs.update(auto_pad="SAME_UPPER", ceil_mode=0, count_include_pad=0)
+
+
+def _padded_average(graph: gs.Graph, node: gs.Node, features: gs.Variable, pads: list[int]) -> gs.Variable:
+    """A node's average pooling of other features behind zeros that count."""
+    amounts = gs.Constant(f"{features.name}/pads", np.array([0, 0, *pads[:2], 0, 0, *pads[2:]], np.int64))
+    padded = append(graph, "Pad", [features, amounts], like=node.outputs[0], attrs={"mode": "constant"})
+    attributes = {"kernel_shape": node.attrs["kernel_shape"], "strides": node.attrs["strides"], "pads": [0, 0, 0, 0]}
+    return append(graph, "AveragePool", [padded], like=node.outputs[0], attrs=attributes)
+
+
+def mean_by_rows(graph: gs.Graph) -> None:
+    """The mean of a map becomes the mean of the means of its rows.
+
+    TensorFlow 2.2 adds a map up in one long sum, whose rounding has one sign where the map is flat: at 56 × 56 equal pixels
+    it is 30 times that of two short sums, and split attention carries it on.
+    """
+    for node in [node for node in graph.nodes if node.op == "ReduceMean" and sorted(node.attrs["axes"]) == [2, 3]]:
+        node.inputs[0] = append(
+            graph, "ReduceMean", node.inputs[:1], like=node.outputs[0], attrs={"axes": [3], "keepdims": 1}
+        )
+        if node.attrs.get("keepdims", 1):
+            node.attrs["axes"] = [2]
+
+
+def powers_by_logarithm(graph: gs.Graph) -> None:
+    """GeM's learned power of a map becomes exp(p · log x): TensorFlow takes 20 times as long for a power as for both.
+
+    Its base is clipped from below, so the logarithm exists. A power of a pooled value is left as it is.
+    """
+    for node in [node for node in graph.nodes if node.op == "Pow" and producer(node.inputs[0], "Clip")]:
+        logarithm = append(graph, "Log", node.inputs[:1], like=node.outputs[0])
+        product = append(graph, "Mul", [logarithm, node.inputs[1]], like=node.outputs[0])
+        replace(graph, node.outputs[0], append(graph, "Exp", [product], like=node.outputs[0]))
+
+
+def same_padding(graph: gs.Graph) -> None:
+    """A stride-1 convolution whose padding keeps its size says so: SAME, no Pad of its own in TensorFlow."""
+    for node in graph.nodes:
+        if node.op != "Conv" or node.attrs.get("strides", [1, 1]) != [1, 1] or "pads" not in node.attrs:
+            continue
+        kernel = node.inputs[1].values.shape[2:]
+        if list(node.attrs["pads"]) == [size // 2 for size in kernel] * 2 and any(node.attrs["pads"]):
+            del node.attrs["pads"]
+            node.attrs["auto_pad"] = "SAME_UPPER"

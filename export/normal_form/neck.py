@@ -1,0 +1,56 @@
+"""The neck as a 1×1 convolution."""
+
+import numpy as np
+import onnx_graphsurgeon as gs
+
+from export.normal_form.surgery import append, producer, replace
+
+
+def neck_as_convolution(graph: gs.Graph) -> None:
+    """The neck's linear layer becomes a 1×1 convolution on the pooled 1×1 map, BatchNorm and bias on either side in it.
+
+    TensorFlow then has the same operator for it as for everything before it, and no Reshape.
+    """
+    for node in [node for node in graph.nodes if node.op in ("MatMul", "Gemm")]:
+        weight = node.inputs[1].values if node.op == "Gemm" and node.attrs.get("transB") else node.inputs[1].values.T
+        bias = node.inputs[2].values if len(node.inputs) > 2 else np.zeros(len(weight), np.float32)
+        pooled, last = node.inputs[0], node
+        if norm := producer(pooled, "BatchNormalization"):
+            scale, shift = _affine(norm)
+            weight, bias, pooled = weight * scale, bias + weight @ shift, norm.inputs[0]
+        while (reader := last.outputs[0].outputs[0] if len(last.outputs[0].outputs) == 1 else None) is not None:
+            if reader.op == "BatchNormalization":
+                scale, shift = _affine(reader)
+                weight, bias = weight * scale[:, None], bias * scale + shift
+            elif reader.op == "Add" and isinstance(reader.inputs[1], gs.Constant):
+                bias = bias + reader.inputs[1].values
+            else:
+                break
+            last = reader
+        _keep_map(pooled)
+        kernel, shift = (
+            gs.Constant(f"{node.name}/{part}", np.ascontiguousarray(value, np.float32))
+            for part, value in (("weight", weight[:, :, None, None]), ("bias", bias))
+        )
+        attributes = {"kernel_shape": [1, 1], "strides": [1, 1], "dilations": [1, 1], "group": 1, "pads": [0, 0, 0, 0]}
+        embedding = append(graph, "Conv", [pooled, kernel, shift], like=node.outputs[0], attrs=attributes)
+        axes = gs.Constant(f"{node.name}/axes", np.array([2, 3], np.int64))
+        replace(graph, last.outputs[0], append(graph, "Squeeze", [embedding, axes], like=embedding))
+
+
+def _affine(norm: gs.Node) -> tuple[np.ndarray, np.ndarray]:
+    """Scale and shift float64 of a BatchNormalization node."""
+    weight, bias, mean, variance = (value.values.astype(np.float64) for value in norm.inputs[1:5])
+    scale = weight / np.sqrt(variance + norm.attrs.get("epsilon", 1e-5))
+    return scale, bias - mean * scale
+
+
+def _keep_map(pooled: gs.Variable) -> None:
+    """Makes the poolings before a neck keep their two dimensions of size 1."""
+    pooled.shape, node = None, pooled.inputs[0]
+    if node.op in ("ReduceMean", "ReduceMax"):
+        node.attrs["keepdims"] = 1
+        return
+    for tensor in node.inputs:
+        if isinstance(tensor, gs.Variable):
+            _keep_map(tensor)

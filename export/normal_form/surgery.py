@@ -1,0 +1,67 @@
+"""What the rewrites do to a graph: add nodes, copy convolutions, rename and reconnect tensors."""
+
+import itertools
+
+import numpy as np
+import onnx_graphsurgeon as gs
+
+PART = "/part{}"
+"""Behind the name of a tensor that now comes in parts along its channels; `find_divergence` puts them together again."""
+
+
+def append(graph: gs.Graph, op: str, inputs: list, like: gs.Tensor, attrs: dict | None = None) -> gs.Variable:
+    """A new node of one float32 output, named after a tensor that it works beside."""
+    name, taken = f"{like.name}/{op.lower()}", {node.name for node in graph.nodes}
+    # Counted within the file, so that the same file comes out whatever was rewritten before.
+    name = next(n for n in itertools.chain([name], (f"{name}{i}" for i in itertools.count(2))) if n not in taken)
+    output = gs.Variable(name, np.float32)
+    graph.nodes.append(gs.Node(op, name, attrs or {}, list(inputs), [output]))
+    return output
+
+
+def convolution(
+    graph: gs.Graph, like: gs.Node, part: str, tensor: gs.Tensor, weight: np.ndarray, bias: np.ndarray | None = None
+) -> gs.Variable:
+    """A copy of a convolution with other weights and one group."""
+    name = f"{like.name}/{part}"
+    values = [gs.Constant(f"{name}/weight", np.ascontiguousarray(weight))]
+    if bias is not None:
+        values.append(gs.Constant(f"{name}/bias", np.ascontiguousarray(bias)))
+    output = gs.Variable(name, np.float32)
+    graph.nodes.append(gs.Node("Conv", name, {**like.attrs, "group": 1}, [tensor, *values], [output]))
+    return output
+
+
+def constant(node: gs.Node, part: str, values: np.ndarray) -> gs.Constant:
+    return gs.Constant(f"{node.name}/{part}", values)
+
+
+def dense(weight: np.ndarray, groups: int) -> np.ndarray:
+    """Weights [out, in / groups, K, K] of a grouped convolution → [out, in, K, K], zero between the groups."""
+    out, each = weight.shape[:2]
+    dense = np.zeros((out, each * groups, *weight.shape[2:]), weight.dtype)
+    for group, rows in enumerate(np.split(np.arange(out), groups)):
+        dense[rows, group * each : (group + 1) * each] = weight[rows]
+    return dense
+
+
+def producer(tensor: gs.Tensor, op: str) -> gs.Node | None:
+    return tensor.inputs[0] if tensor.inputs and tensor.inputs[0].op == op else None
+
+
+def name_parts(tensor: gs.Variable, parts: list[gs.Variable]) -> None:
+    for index, part in enumerate(parts):
+        part.name = tensor.name + PART.format(index)
+
+
+def replace(graph: gs.Graph, old: gs.Variable, new: gs.Variable) -> None:
+    """Whoever read `old` reads `new`, which has the same values and takes its name."""
+    rewire(graph, old, new)
+    old.name, new.name = f"{old.name}/before", old.name
+
+
+def rewire(graph: gs.Graph, old: gs.Variable, new: gs.Variable) -> None:
+    """Whoever read `old` reads `new`."""
+    for reader in list(old.outputs):
+        reader.inputs = [new if tensor is old else tensor for tensor in reader.inputs]
+    graph.outputs = [new if tensor is old else tensor for tensor in graph.outputs]
