@@ -21,7 +21,7 @@ if not __package__:  # run as a file: the packages lie in the repository's root,
 
 from benchmarks import export_cost, paddle_onednn, serving_tables
 from benchmarks.results_files import read_results, write_results
-from export.normal_form.rewrites import block_count
+from export.normal_form.grouped import block_count
 from parity_tests.results_table import read
 from parity_tests.small_models import FAMILIES
 from training.reference import reference

@@ -113,6 +113,20 @@ def _read(folder: Path, path: Path) -> SavedGraph:
     return SavedGraph(folder, model.meta_graphs[0], sum(file.stat().st_size for file in files))
 
 
+def read_saved_model(folder: str | os.PathLike) -> Any:
+    """The SavedModel message of a folder.
+
+    Raises:
+        ExportError: the folder holds no saved_model.pb, or one that is cut off or something else.
+    """
+    path = Path(folder, PB)
+    if not path.is_file():
+        raise ExportError(
+            f"{folder} is not a SavedModel: it holds no {PB}. Make one with `python export/to_savedmodel.py`."
+        )
+    return parse_saved_model(path)
+
+
 def parse_saved_model(path: Path) -> Any:
     """The SavedModel message of a saved_model.pb, with its one graph.
 

@@ -121,7 +121,7 @@ class _Export:
         batches = probes.pixel_batches(spec.size)
         if self.storage.static:
             batches = {key: batch for key, batch in batches.items() if batch.shape[1:3] == (spec.size, spec.size)}
-        others = {f"{name}, {side} px": probes.single_picture(side) for side in check_sizes}
+        others = {side: probes.single_picture(side) for side in check_sizes}
         for other in others.values():
             batches |= other
         images, resized = probes.images(spec.size), probes.resized_images(spec)
@@ -147,9 +147,9 @@ class _Export:
         unrounded = normal if rounded else None
         arrows = Found(sources, original, rounded or normal, served, in_tf22, unrounded).arrows(self.framework)
         rows = [parity.measure(arrow, name, *sides) for arrow, sides in arrows.items()]
-        for label, other in others.items():
+        for size, other in others.items():
             rows += [
-                parity.measure(arrow, label, *({key: side[key] for key in other} for side in sides))
+                parity.measure(arrow, name, *({key: side[key] for key in other} for side in sides), size=size)
                 for arrow, sides in arrows.items()
                 if other.keys() <= sides[0].keys()  # not of the arrow that images alone go along
             ]

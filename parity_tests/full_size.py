@@ -32,10 +32,7 @@ def measure(model: str, framework: str) -> list[dict]:
         save_checkpoint(checkpoint, random_checkpoint(get_spec(model), seed=1, framework=framework))
         rows = to_savedmodel(checkpoint, Path(folder, "out"), size=SIZE, check_sizes=CHECK_SIZES)
         saved_model = Path(folder, "out", "saved_model")
-        # A row of another size says so behind the model's name.
-        sides = [int(row.model.partition(", ")[2].removesuffix(" px") or SIZE) for row in rows]
-        rows_and_sides = zip(rows, sides, strict=True)
-        return [csv_row(row, model, "full size", framework, side, saved_model) for row, side in rows_and_sides]
+        return [csv_row(row, model, "full size", framework, row.size or SIZE, saved_model) for row in rows]
 
 
 def main() -> None:

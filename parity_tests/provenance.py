@@ -19,11 +19,18 @@ EXPORTED = (
         for side in ("torch", "paddle")
         for name in ("arc_margin", "checkpoint", "embedder", "layers", "margins", "res2net", "resnest", "resnet")
     ),
-    *("export/to_onnx.py", "export/onnx_names.py", "export/normal_form/*.py", "export/writer/*.py"),
+    *("export/to_onnx.py", "export/onnx_names.py", "export/normal_form/*.py"),
+    *(f"export/writer/{name}.py" for name in ("graph", "member", "combine", "save")),
 )
 """What decides an exported model's descriptors and speed: the networks, both exporters, the normal form and the writer."""
 
-PARITY = (*EXPORTED, "export/parity/*.py", "parity_tests/random_weights.py", "parity_tests/small_models.py")
+PARITY = (
+    *EXPORTED,
+    "export/parity/probes.py",
+    "export/parity/everywhere.py",
+    "parity_tests/random_weights.py",
+    "parity_tests/small_models.py",
+)
 """What decides a row of parity.csv."""
 
 

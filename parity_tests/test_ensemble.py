@@ -18,10 +18,11 @@ from export import check
 from export.embedder import batch_inputs, call_batch
 from export.ensemble import ensemble
 from export.parity import probes
+from export.saved_model_file import read_saved_model
 from export.storage import Storage
 from export.writer.combine import Combination, NumpyArrays, Whitening
 from export.writer.convert import save_normal_form
-from export.writer.member import FUNCTION, member_from_saved_model, read_saved_model
+from export.writer.member import FUNCTION, member_from_saved_model
 from export.writer.save import write_saved_model
 from parity_tests.small_models import FAMILIES, SMALL_SPECS, in_normal_form
 from retrieval.whitening import fit

@@ -10,10 +10,11 @@ import numpy as np
 import onnx
 import pytest
 
+from export.saved_model_file import read_saved_model
 from export.storage import Storage
 from export.writer.convert import save_normal_form
 from export.writer.graph import PIXELS, SMALL, node_name, tensorflow_graph
-from export.writer.member import FUNCTION, member_from_saved_model, read_saved_model
+from export.writer.member import FUNCTION, member_from_saved_model
 from parity_tests.small_models import FAMILIES, SMALL_SPECS, in_normal_form
 from zoo.specs import PreprocessSpec
 

@@ -16,11 +16,12 @@ from export.embedder import call_batch
 from export.normal_form.half import rounded_to_half
 from export.parity import probes
 from export.parity.everywhere import Served, read_calls, run_onnx, write_calls
+from export.saved_model_file import read_saved_model
 from export.storage import Storage
 from export.writer import save as assemble
 from export.writer.convert import save_normal_form
 from export.writer.graph import tensorflow_graph
-from export.writer.member import FUNCTION, member_from_saved_model, read_saved_model
+from export.writer.member import FUNCTION, member_from_saved_model
 from parity_tests.random_weights import random_checkpoint
 from parity_tests.small_models import FAMILIES, SMALL_SPECS, in_normal_form, small
 from zoo.checkpoint import save_checkpoint

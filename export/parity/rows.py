@@ -11,13 +11,23 @@ from zoo.tolerances import TOLERANCES, Difference, compare
 
 @dataclass(frozen=True)
 class Row:
-    """One arrow of one model: the worst difference over all its inputs."""
+    """One arrow of one model: the worst difference over all its inputs.
+
+    Attributes:
+        arrow: its name in `zoo.tolerances.TOLERANCES`.
+        model: the model's name, with the framework that it was exported from if there is one.
+        size: side in pixels of the images, or None for several sizes around the model's own.
+        max_abs: largest absolute difference of any entry of a unit-norm descriptor.
+        cosine: smallest cosine of any descriptor.
+        tolerance: the largest `max_abs` allowed.
+    """
 
     arrow: str
     model: str
     max_abs: float
     cosine: float
     tolerance: float
+    size: int | None = None
 
     @property
     def passed(self) -> bool:
@@ -26,11 +36,24 @@ class Row:
 
     def __str__(self) -> str:
         mark = "✓" if self.passed else "✗"
-        return f"{mark} {self.arrow:26} {self.model:28} max abs {self.max_abs:.1e} (≤ {self.tolerance:.0e})  cosine {self.cosine:.9f}"
+        model = self.model + (f", {self.size} px" if self.size else "")
+        figures = f"max abs {self.max_abs:.1e} (≤ {self.tolerance:.0e})  cosine {self.cosine:.9f}"
+        return f"{mark} {self.arrow:26} {model:28} {figures}"
 
 
-def measure(arrow: str, model: str, expected: Mapping[str, np.ndarray], found: Mapping[str, np.ndarray]) -> Row:
+def measure(
+    arrow: str,
+    model: str,
+    expected: Mapping[str, np.ndarray],
+    found: Mapping[str, np.ndarray],
+    *,
+    size: int | None = None,
+) -> Row:
     """The worst difference between two sides that got the same inputs.
+
+    Args:
+        arrow, model, size: see `Row`.
+        expected, found: descriptors float32 [N, D] or [D] by the inputs' names.
 
     Raises:
         ParityError: the two sides do not hold the same inputs, or none.
@@ -38,9 +61,9 @@ def measure(arrow: str, model: str, expected: Mapping[str, np.ndarray], found: M
     if expected.keys() != found.keys() or not expected:
         raise ParityError(f"{arrow} of {model}: one side has {sorted(expected)}, the other {sorted(found)}")
     differences = [compare(expected[name], found[name]) for name in expected]
-    # NaN must win: max() and min() of Python would drop it where it does not stand first.
+    # NaN must win: Python's max() and min() would drop it unless it stands first.
     worst = np.max([d.max_abs for d in differences]), np.min([d.cosine for d in differences])
-    return Row(arrow, model, float(worst[0]), float(worst[1]), TOLERANCES[arrow].max_abs)
+    return Row(arrow, model, float(worst[0]), float(worst[1]), TOLERANCES[arrow].max_abs, size)
 
 
 def require(rows: Iterable[Row]) -> None:

@@ -6,6 +6,7 @@ Example:
 
 import argparse
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import onnx
@@ -13,13 +14,14 @@ import onnx
 from export.normal_form.half import rounded_to_half
 from export.storage import BY_SIZE, Storage, add_storage_options
 from export.writer.combine import PLAIN
-from zoo.errors import ExportError
+from zoo.errors import ExportError, SpecError
 from zoo.files import new_folder
+from zoo.manifest import Manifest, Source, versions, write_manifest
 from zoo.specs import ModelSpec
 
 
 def save_normal_form(path: Path, folder: Path, storage: Storage = BY_SIZE) -> None:
-    """Converts one normal form to a SavedModel; its metadata says how images are prepared.
+    """Converts one normal form to a SavedModel with a manifest; its metadata says how images are prepared.
 
     Args:
         path: the normal form.
@@ -34,23 +36,34 @@ def save_normal_form(path: Path, folder: Path, storage: Storage = BY_SIZE) -> No
     from export.writer.save import write_saved_model
 
     model = onnx.load(path)
-    spec = spec_of(model, path)
-    member = member_from_onnx(rounded_to_half(model) if storage.half else model, spec, static=storage.static)
+    source = source_of(model, path, storage)
+    member = member_from_onnx(rounded_to_half(model) if storage.half else model, source.spec, static=storage.static)
     with new_folder(folder) as made:
         saved = in_half_precision(member) if storage.half else member
         write_saved_model(made, [saved], PLAIN, variables=storage.variables)
+        write_manifest(made, Manifest([source], versions=versions("landmark-zoo", "tensorflow")))
 
 
-def spec_of(model: onnx.ModelProto, path: Path) -> ModelSpec:
-    """The spec in a normal form's metadata.
+def source_of(model: onnx.ModelProto, path: Path, storage: Storage, converter: str = "writer") -> Source:
+    """What a normal form's metadata says of it.
 
     Raises:
-        ExportError: there is none.
+        ExportError: it has no metadata of the project.
     """
     properties = {entry.key: entry.value for entry in model.metadata_props}
-    if "spec" not in properties:
-        raise ExportError(f"{path} has no spec in its metadata; `python export/to_savedmodel.py` makes one that has")
-    return ModelSpec.from_dict(json.loads(properties["spec"]))
+    try:
+        return Source(
+            spec=ModelSpec.from_dict(json.loads(properties["spec"])),
+            checkpoint_sha256=properties["checkpoint_sha256"],
+            exported_from=properties["exported_from"],
+            versions=json.loads(properties["versions"]),
+            storage=asdict(storage),
+            converter=converter,
+        )
+    except (KeyError, ValueError, SpecError) as error:
+        raise ExportError(
+            f"{path} has no spec in its metadata, or a damaged one ({error}); `python export/to_savedmodel.py` makes one"
+        ) from error
 
 
 def parse_arguments() -> argparse.Namespace:

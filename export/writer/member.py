@@ -12,10 +12,11 @@ import numpy as np
 import onnx
 
 from export.quiet_tensorflow import import_tensorflow, quiet_stderr
-from export.saved_model_file import PB, parse_saved_model
+from export.saved_model_file import read_saved_model
 from export.writer.graph import DYNAMIC, PIXELS, SMALL, NetworkGraph, tensorflow_graph
 from zoo.errors import ExportError
-from zoo.signature import BATCH_SIGNATURE, batch_input
+from zoo.manifest import require_manifest
+from zoo.signature import batch_input
 from zoo.specs import ModelSpec
 
 tf = import_tensorflow()
@@ -75,42 +76,26 @@ def member_from_onnx(model: onnx.ModelProto, spec: ModelSpec, *, static: bool = 
 
 
 def member_from_saved_model(folder: str | os.PathLike, weight: float = 1.0) -> Member:
-    """A member that `export/writer/convert.py` wrote before; nothing of it is run.
+    """A member out of a SavedModel that `export.writer` wrote; nothing in it is run.
 
     Raises:
-        ExportError: not a SavedModel, or not one of ours with a single network.
+        ExportError: not a SavedModel, or not one of a single network with a manifest.
     """
     meta = read_saved_model(folder).meta_graphs[0]
-    signature = meta.signature_def.get(BATCH_SIGNATURE)
-    inputs = sorted(signature.inputs) if signature else []
     functions = [f for f in meta.graph_def.library.function if FUNCTION in f.signature.name]
-    if len(inputs) != 1 or len(functions) != 1:
+    if len(functions) != 1:
         raise ExportError(
-            f"{folder}: expected a member of one network and the signature {BATCH_SIGNATURE!r}, found "
-            f"{len(functions)} networks and inputs {inputs}. Members are made with `python export/to_savedmodel.py`."
+            f"{folder}: expected a member of one network, found {len(functions)} networks. "
+            "Members are made with `python export/to_savedmodel.py`."
         )
-    [function] = functions
+    [function], [source] = functions, require_manifest(folder).sources
     graph, flat = function_def_to_graph_def(function)
     # A function's outputs are Identity nodes; the network's are what these read.
     identities = {node.name: node.input[0] for node in graph.node if node.op == "Identity"}
     outputs = [flat[function.ret[output.name]].partition(":")[0] for output in function.signature.output_arg]
     outputs = [name if ":" in name else f"{name}:0" for name in (identities.get(name, name) for name in outputs)]
-    name = function.signature.name.partition(FUNCTION)[2].rpartition("_")[0]
-    return Member(name, NetworkGraph(graph, outputs, _take_weights(graph, folder)), inputs[0], weight)
-
-
-def read_saved_model(folder: str | os.PathLike) -> Any:
-    """The SavedModel message of a folder.
-
-    Raises:
-        ExportError: the folder holds no saved_model.pb, or one that is cut off or something else.
-    """
-    path = Path(folder, PB)
-    if not path.is_file():
-        raise ExportError(
-            f"{folder} is not a SavedModel: it holds no {PB}. Make one with `python export/to_savedmodel.py`."
-        )
-    return parse_saved_model(path)
+    own = batch_input(source.spec.preprocess.size, source.spec.preprocess.resize)
+    return Member(source.spec.name, NetworkGraph(graph, outputs, _take_weights(graph, folder)), own, weight)
 
 
 def _take_weights(graph: Any, folder: str | os.PathLike) -> dict[str, np.ndarray]:

@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 
 from export.quiet_tensorflow import import_tensorflow, quiet_stderr
+from export.saved_model_file import read_saved_model
 from export.writer.combine import Combination
 from export.writer.graph import PIXELS, NetworkGraph
-from export.writer.member import FUNCTION, VARIABLES, Member, read_saved_model
+from export.writer.member import FUNCTION, VARIABLES, Member
 from zoo.constants import SQUARED_NORM_EPSILON
 from zoo.errors import ExportError
 from zoo.signature import BATCH_SIGNATURE, CONTEST_INPUT, CONTEST_SIGNATURE, DESCRIPTOR, read_batch_input

@@ -1,0 +1,175 @@
+"""Where a SavedModel comes from: `assets.extra/landmark_zoo.json`, the place that TensorFlow leaves to users' own files.
+
+It travels with the model into an ensemble and into submission.zip: which checkpoints, specs, versions and options made it, and
+which parity rows were measured.
+"""
+
+import dataclasses
+import hashlib
+import importlib.metadata
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from zoo.errors import ExportError, SpecError
+from zoo.files import write_json
+from zoo.specs import ModelSpec
+from zoo.strict import read_fields
+from zoo.tolerances import TOLERANCES, Difference
+
+PLACE = Path("assets.extra", "landmark_zoo.json")
+FORMAT = "landmark-zoo-manifest-1"
+_EXPORT = "Make one with `python export/to_savedmodel.py` or `python -m export.ensemble`."
+
+
+@dataclass(frozen=True)
+class ParityRow:
+    """A measured arrow, as `export.parity.Row` stores it."""
+
+    arrow: str
+    model: str
+    max_abs: float
+    cosine: float
+    tolerance: float
+    size: int | None = None
+
+    @property
+    def passed(self) -> bool:
+        """Whether the row is within the tolerance table as it is now; an unknown arrow is not."""
+        tolerance = TOLERANCES.get(self.arrow)
+        return tolerance is not None and Difference(self.max_abs, self.cosine).within(tolerance)
+
+
+@dataclass(frozen=True)
+class Check:
+    """Whether a TensorFlow takes the SavedModel.
+
+    Attributes:
+        tensorflow: its version.
+        how: "run" if it was loaded and called there, "registry" if `export/check.py` read it.
+        accepted: the verdict.
+    """
+
+    tensorflow: str
+    how: str
+    accepted: bool
+
+
+@dataclass(frozen=True)
+class Source:
+    """One network of a SavedModel.
+
+    Attributes:
+        spec: the model.
+        checkpoint_sha256: fingerprint of its checkpoint (`zoo.checkpoint.fingerprint`).
+        exported_from: the framework whose exporter was used.
+        versions: of the packages that exported it.
+        storage: the options that it is stored with.
+        converter: what made the SavedModel from the normal form.
+        weight: its factor in an ensemble.
+        parity: the rows that were measured when it was exported; None if nothing was.
+        check: the verdict when it was exported; None if there was none.
+    """
+
+    spec: ModelSpec
+    checkpoint_sha256: str
+    exported_from: str
+    versions: dict[str, str]
+    storage: dict[str, Any]
+    converter: str = "writer"
+    weight: float = 1.0
+    parity: list[ParityRow] | None = None
+    check: Check | None = None
+
+
+@dataclass(frozen=True)
+class Combined:
+    """What an ensemble does around its networks (`export.writer.combine.Combination`)."""
+
+    scales: list[float] = field(default_factory=lambda: [1.0])
+    flip: bool = False
+    norm: str = "constant"
+    whitening_sha256: str | None = None
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A SavedModel's provenance.
+
+    Attributes:
+        sources: its networks, in the order of their descriptors.
+        combined: what is done around them; None for a single model.
+        parity, check: of the SavedModel as a whole; None if nothing was measured.
+        versions: of landmark-zoo and TensorFlow, which wrote it.
+    """
+
+    sources: list[Source]
+    combined: Combined | None = None
+    parity: list[ParityRow] | None = None
+    check: Check | None = None
+    versions: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """A model's name, or what an ensemble consists of."""
+        return " + ".join(source.spec.name for source in self.sources)
+
+
+def write_manifest(saved_model: str | os.PathLike, manifest: Manifest) -> None:
+    """Writes a SavedModel's manifest atomically, replacing the one it has."""
+    write_json(Path(saved_model, PLACE), {"format": FORMAT, **dataclasses.asdict(manifest)})
+
+
+def read_manifest(saved_model: str | os.PathLike) -> Manifest | None:
+    """A SavedModel's manifest, or None if it has none: another converter made it.
+
+    Raises:
+        ExportError: the file is damaged.
+    """
+    path = Path(saved_model, PLACE)
+    if not path.is_file():
+        return None
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(values, dict) or values.pop("format", None) != FORMAT:
+            raise SpecError(f"expected the format {FORMAT!r}")
+        return read_fields(Manifest, values, "manifest")
+    except (OSError, ValueError, RecursionError, SpecError) as error:
+        raise ExportError(f"{path} is not a readable manifest: {error}. {_EXPORT}") from error
+
+
+def require_manifest(saved_model: str | os.PathLike) -> Manifest:
+    """A SavedModel's manifest.
+
+    Raises:
+        ExportError: it has none, or a damaged one.
+    """
+    manifest = read_manifest(saved_model)
+    if manifest is None:
+        raise ExportError(f"{saved_model} has no {PLACE}, which says what it was made from. {_EXPORT}")
+    return manifest
+
+
+def parity_rows(rows: Iterable[Any]) -> list[ParityRow]:
+    """Measured rows (`export.parity.Row`) as a manifest stores them."""
+    return [ParityRow(r.arrow, r.model, r.max_abs, r.cosine, r.tolerance, r.size) for r in rows]
+
+
+def versions(*packages: str) -> dict[str, str]:
+    """The installed versions of packages; "unknown" for one that runs from a checkout without being installed."""
+    found = {}
+    for package in packages:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            found[package] = "unknown"
+    return found
+
+
+def file_sha256(path: str | os.PathLike) -> str:
+    """Hexadecimal sha256 of a file."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
