@@ -1,11 +1,11 @@
-"""The whole line, from photographs to a packed submission: train, export, check, concatenate, search, score, report.
+"""The full pipeline, from photographs to a packed submission: train, export, check, concatenate, search, score, report.
 
 Examples:
     python -m pipeline --out runs/demo
     python -m pipeline --data DATA --recipe recipes/demo.yaml --out runs/mine
 
-Without --data it renders a small set of landmarks. Every step is a process of its own that hands a file to the next, so
-Paddle, PyTorch and TensorFlow never meet. Interrupted, the same command goes on where it stopped.
+Without --data it renders a small set of landmarks. Each step is a separate process that reads and writes files, so Paddle,
+PyTorch and TensorFlow never share one. If interrupted, run the same command again to resume.
 """
 
 import argparse
@@ -47,11 +47,11 @@ class Member:
 
 
 def run_pipeline(recipe_path: Path, data: Path | None, out: Path, kaggle_owner: str) -> Path:
-    """Runs every step that is not done yet; returns the report's path.
+    """Runs every step that is not finished; returns the report's path.
 
     Raises:
-        OutputError: `out` holds something else than an earlier run with the same recipe and data.
-        ZooError: whatever a step refuses.
+        OutputError: `out` is not empty and not an earlier run with the same recipe and data.
+        ZooError: a step failed.
     """
     recipe = read_recipe(recipe_path)
     _claim(out, recipe, data)
@@ -69,7 +69,7 @@ def run_pipeline(recipe_path: Path, data: Path | None, out: Path, kaggle_owner: 
             + ("--model", m.model, "--seed", m.seed, "--out", checkpoint)
             for m, checkpoint in zip(members, checkpoints, strict=True)
         ]
-        # Paddle's CPU convolutions use one core, so each training gets one, and as many run at once as there are cores.
+        # Paddle's CPU convolutions use one core, so each training gets one, and one training per core runs at a time.
         steps.run("training", training, checkpoints, at_once=CORES)
         exports = [out / "exports" / member.name for member in members]
         commands = [
@@ -121,7 +121,7 @@ def run_pipeline(recipe_path: Path, data: Path | None, out: Path, kaggle_owner: 
 
 
 def _claim(out: Path, recipe: Recipe, data: Path | None) -> None:
-    """Marks `out` as this run's, so that steps already done there can be believed."""
+    """Marks `out` as this run's, so that its finished steps can be reused."""
     identity = {"recipe": recipe.digest, "data": str(data) if data else "demo"}
     mark = out / "run.json"
     if mark.is_file():
@@ -136,7 +136,7 @@ def _claim(out: Path, recipe: Recipe, data: Path | None) -> None:
 
 
 def _untrained(steps: Steps, recipe: Recipe, dataset: Gldv2, members: list[Member]) -> float:
-    """mAP@100 of the ensemble of the same networks before their first step, each embedded by its own framework."""
+    """mAP@100 of the ensemble of the same networks before their first training step, each run by its own framework."""
     folder = steps.folder / "untrained"
     commands, made = [], []
     for member in members:
@@ -157,7 +157,7 @@ def _untrained(steps: Steps, recipe: Recipe, dataset: Gldv2, members: list[Membe
 
 
 def _sizes(checkpoints: list[Path], exports: list[Path], ensemble: Path, upload: Path) -> dict[str, int]:
-    """Bytes of what a user keeps."""
+    """Sizes in bytes of the files that a user keeps."""
 
     def below(folder: Path) -> int:
         return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
@@ -187,13 +187,15 @@ def _summarise(figures: dict) -> None:
 def parse_arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, help="a data set in the Google Landmarks v2 layout; default: render one")
+    parser.add_argument(
+        "--data", type=Path, help="a data set in the Google Landmarks v2 layout; default: render a small one"
+    )
     root = Path(__file__).resolve().parents[1]
     parser.add_argument(
         "--recipe", type=Path, default=root / "recipes" / "demo.yaml", help="models and training schedule"
     )
     parser.add_argument("--out", type=Path, required=True, help="folder of this run")
-    parser.add_argument("--owner", default="landmark-zoo", help="Kaggle user that the packed submission names")
+    parser.add_argument("--owner", default="landmark-zoo", help="Kaggle user name in the packed submission")
     return parser.parse_args()
 
 

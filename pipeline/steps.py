@@ -1,4 +1,4 @@
-"""Runs a pipeline's steps as processes: several at once, skipped when done, timed, their memory watched."""
+"""Runs a pipeline's steps as processes: in parallel, skipped if finished, with their time and memory measured."""
 
 import json
 import os
@@ -25,11 +25,11 @@ Command = Sequence[object]
 
 
 class StepError(ZooError):
-    """A step's process failed; its own error stands above."""
+    """A step's process failed; its own error was printed before."""
 
 
 class Steps:
-    """The steps of one run. Their seconds are kept in `folder`, so that a resumed run still knows all of them."""
+    """The steps of one run. Their seconds are stored in `folder`, so a resumed run reports all of them."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -50,17 +50,17 @@ class Steps:
         self._sampler.join()
 
     def run(self, name: str, commands: Sequence[Command], made: Sequence[Path], at_once: int = 1) -> None:
-        """Runs the commands whose output is not there yet.
+        """Runs the commands whose output does not exist yet.
 
         Args:
             name: of the step.
             commands: each a module and its options.
-            made: what each command makes, whole or not at all.
-            at_once: how many run side by side; they share the cores evenly.
+            made: what each command makes, atomically.
+            at_once: how many run in parallel; they share the cores evenly.
 
         Raises:
             StepError: a command failed; the others were ended.
-            KeyboardInterrupt: Ctrl-C; every process got it too and has saved what it can.
+            KeyboardInterrupt: Ctrl-C; every process received it too and saved its state.
         """
         waiting = [command for command, path in zip(commands, made, strict=True) if not path.exists()]
         if not waiting:
@@ -73,7 +73,7 @@ class Steps:
         environment |= {"TQDM_MININTERVAL": "1"}
         with ThreadPoolExecutor(at_once) as pool:
             try:
-                # Each of the bars that run side by side gets a line of its own.
+                # Each parallel progress bar gets its own line.
                 places = [environment | {"TQDM_POSITION": str(number % at_once)} for number in range(len(waiting))]
                 statuses = pool.map(self._process, waiting, places)
                 for status, command in zip(statuses, waiting, strict=True):
@@ -98,7 +98,7 @@ class Steps:
         return process.wait()
 
     def _stop(self) -> None:
-        """Asks every running step to save and end."""
+        """Asks every running step to save its state and end."""
         self._done.set()
         for process in self._processes:
             if process.poll() is None:
@@ -111,6 +111,6 @@ class Steps:
             for process in (own, *own.children(recursive=True)):
                 try:
                     total += process.memory_info().rss
-                except psutil.NoSuchProcess:  # it ended between being listed and being asked
+                except psutil.NoSuchProcess:  # it ended in the meantime
                     continue
             self.peak_rss_mib = max(self.peak_rss_mib, round(total / 2**20, 1))

@@ -1,4 +1,4 @@
-"""Descriptors on disk: what one model made of one set of images, with their ids and where they come from."""
+"""Descriptors on disk: one model's output for one set of images, with ids and provenance."""
 
 import json
 import os
@@ -20,7 +20,7 @@ TENSOR = "descriptors"
 
 @dataclass(frozen=True, eq=False)
 class Embeddings:
-    """One descriptor an image.
+    """One descriptor per image.
 
     On disk it is one safetensors file: the tensor `descriptors`, and in the header's metadata the ids and the source as
     JSON. Nothing in it is executed when it is read.
@@ -31,7 +31,7 @@ class Embeddings:
         source: where they come from, as JSON values: model, framework, image size.
 
     Raises:
-        DataError: on construction, when one of these does not hold.
+        DataError: on construction, if one of these conditions is violated.
     """
 
     ids: tuple[str, ...]
@@ -42,10 +42,10 @@ class Embeddings:
         _validate(self.ids, self.descriptors)
 
     def save(self, path: str | os.PathLike) -> None:
-        """Writes the file, whole or not at all.
+        """Writes the file atomically.
 
         Raises:
-            DataError: the source holds something that JSON cannot.
+            DataError: the source contains something that JSON cannot represent.
             OutputError: the disk is full or the folder cannot be written.
         """
         try:
@@ -55,7 +55,7 @@ class Embeddings:
         metadata = {"format": FORMAT, "ids": json.dumps(self.ids), "source": source}
         with new_file(path) as partial:
             try:
-                # safetensors writes the buffer as it lies in memory, so a transposed or sliced view is copied first.
+                # safetensors writes the raw buffer, so a transposed or sliced view is copied first.
                 save_file({TENSOR: np.ascontiguousarray(self.descriptors)}, partial, metadata)
             except SafetensorError as error:
                 raise OutputError(
@@ -67,7 +67,7 @@ class Embeddings:
         """Reads what `save` wrote.
 
         Raises:
-            DataError: the file is missing or damaged, is no embeddings file, or its ids and descriptors do not fit.
+            DataError: the file is missing, damaged or not an embeddings file, or its ids and descriptors do not match.
         """
         try:
             with safe_open(path, framework="numpy") as file:
@@ -85,12 +85,12 @@ class Embeddings:
 
 
 def concatenate(members: Sequence[Embeddings]) -> Embeddings:
-    """Puts the descriptors of several models side by side, [n, D1 + D2 + …], as they are: not weighted, not normalised.
+    """Concatenates the descriptors of several models, [n, D1 + D2 + …], without weights or normalisation.
 
     The source of the result is `{"members": [source, …]}`.
 
     Raises:
-        DataError: there is no member, or the members do not hold the same ids in the same order.
+        DataError: there are no members, or they do not have the same ids in the same order.
     """
     if not members:
         raise DataError("there are no embeddings to concatenate; expected at least one.")

@@ -1,4 +1,4 @@
-"""An ensemble's ranking, and the score of it and of each member."""
+"""An ensemble's ranking, its score, and the score of each member."""
 
 from collections.abc import Mapping, Sequence
 
@@ -12,12 +12,12 @@ from retrieval.search import Ranking, search
 def evaluate(
     index: Embeddings, queries: Embeddings, truth: Mapping[str, Sequence[str]], members: Sequence[str]
 ) -> tuple[Ranking, dict]:
-    """Searches with an ensemble's descriptors, and with each member's share of them.
+    """Searches with an ensemble's descriptors and with each member's part of them.
 
-    A member's share is its own unit-norm descriptor times a constant, so it ranks as the member alone does.
+    A member's part is its own unit-norm descriptor times a constant, so it ranks as the member does.
 
     Args:
-        index, queries: descriptors [n, D]; D is the members' sizes together, all the same.
+        index, queries: descriptors [n, D]; D is the sum of the members' sizes, which are equal.
         truth: query id → ids of its relevant index images.
         members: their names, in the order of concatenation.
 

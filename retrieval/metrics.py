@@ -1,8 +1,8 @@
 """The contest's metrics and the reading of its solution and prediction files.
 
 The definitions are DELF's (tensorflow/models, research/delf, datasets/google_landmarks_dataset: metrics.py and
-dataset_file_io.py), with which the organisers score. Where DELF divides by zero or raises a bare `KeyError`, a
-`DataError` says what is wrong.
+dataset_file_io.py), with which the organisers score. If DELF would divide by zero or raise a bare `KeyError`, a
+`DataError` explains the problem.
 """
 
 import csv
@@ -21,7 +21,7 @@ LONGEST_CELL = 1 << 26  # a landmark's images fill one cell; the csv module stop
 
 
 class Recognition(NamedTuple):
-    """The one landmark that a recognition submission names for an image, and how sure it is (any scale)."""
+    """A recognition submission's landmark for an image, and its confidence on any scale."""
 
     landmark: int
     score: float
@@ -29,20 +29,20 @@ class Recognition(NamedTuple):
 
 @dataclass(frozen=True)
 class Predictions(Generic[T]):
-    """What was predicted for each query of the public and of the private part."""
+    """The predictions for each query of the public and the private part."""
 
     public: dict[str, T] = field(default_factory=dict)
     private: dict[str, T] = field(default_factory=dict)
 
     @property
     def everything(self) -> dict[str, T]:
-        """Both parts as one mapping."""
+        """Both parts merged."""
         return self.public | self.private
 
 
 @dataclass(frozen=True)
 class Solution(Predictions[T]):
-    """What is right for each query of the public and of the private part, and the queries that are not scored."""
+    """The ground truth for each query of the public and the private part, and the queries that are not scored."""
 
     ignored: list[str] = field(default_factory=list)
 
@@ -56,7 +56,7 @@ class RetrievalPredictions(Predictions[tuple[str, ...]]):
 
 
 class RecognitionSolution(Solution[tuple[int, ...]]):
-    """Query id → landmark ids; empty where the image shows no landmark."""
+    """Query id → landmark ids; empty if the image shows no landmark."""
 
 
 class RecognitionPredictions(Predictions[Recognition]):
@@ -66,7 +66,7 @@ class RecognitionPredictions(Predictions[Recognition]):
 def mean_average_precision(
     predictions: Mapping[str, Sequence[str]], solution: Mapping[str, Collection[str]], k: int = 100
 ) -> float:
-    """mAP@K: the mean of `average_precision` over all queries of the solution; one without a prediction counts 0.
+    """mAP@K: the mean of `average_precision` over all queries of the solution; one without a prediction counts as 0.
 
     Raises:
         DataError: the solution is empty or has a query without relevant images, or a predicted query is not in it.
@@ -89,7 +89,7 @@ def mean_precisions(
 ) -> np.ndarray:
     """Mean precision at each rank, float64 [K]; element 0 is P@1.
 
-    Past the end of a short list the precision goes on as (right hits so far / rank).
+    Beyond the end of a short list the precision continues as (right hits so far / rank).
 
     Raises:
         DataError: as `mean_average_precision`.
@@ -104,7 +104,7 @@ def mean_precisions(
 def mean_median_position(
     predictions: Mapping[str, Sequence[str]], solution: Mapping[str, Collection[str]], k: int = 100
 ) -> tuple[float, float]:
-    """Mean and median over all queries of the first right hit's rank (from 1), which is K + 1 where there is none.
+    """Mean and median over all queries of the first right hit's rank (from 1), which is K + 1 if there is none.
 
     Raises:
         DataError: as `mean_average_precision`.
@@ -121,14 +121,14 @@ def mean_median_position(
 def global_average_precision(
     predictions: Mapping[str, Recognition], solution: Mapping[str, Collection[int]], *, ignore_empty: bool = False
 ) -> float:
-    """GAP, also µAP: average precision over all predictions together, surest first.
+    """GAP, also µAP: average precision over all predictions, sorted by confidence.
 
     Ties are broken by query id, then by landmark, both ascending. The divisor is the number of queries that show a
     landmark.
 
     Args:
         predictions: query id → `Recognition`, or any (landmark, score) pair.
-        solution: query id → its landmarks; empty where the image shows none.
+        solution: query id → its landmarks; empty if the image shows none.
         ignore_empty: leave predictions for images without a landmark out, instead of counting them as wrong.
 
     Raises:
@@ -166,7 +166,7 @@ def read_retrieval_solution(path: str | os.PathLike) -> RetrievalSolution:
 
 
 def read_recognition_solution(path: str | os.PathLike) -> RecognitionSolution:
-    """Reads `id,landmarks,Usage`; an empty landmarks cell is an image without a landmark.
+    """Reads `id,landmarks,Usage`; an empty landmarks cell means an image without a landmark.
 
     Raises:
         DataError: the file is missing, has another header, repeats an id or has another Usage, or a landmark is not a
@@ -189,7 +189,7 @@ def read_retrieval_predictions(path: str | os.PathLike, solution: Solution) -> R
 
 
 def read_recognition_predictions(path: str | os.PathLike, solution: Solution) -> RecognitionPredictions:
-    """Reads `id,landmarks`, where a row holds a landmark and its score; otherwise as `read_retrieval_predictions`.
+    """Reads `id,landmarks`, with a landmark and its score per row; otherwise as `read_retrieval_predictions`.
 
     Raises:
         DataError: as `read_retrieval_predictions`, or a row has not exactly two parts or its score is no number.
@@ -206,7 +206,7 @@ def read_recognition_predictions(path: str | os.PathLike, solution: Solution) ->
 
 
 def _right(hits: Sequence[str], relevant: Collection[str], k: int) -> np.ndarray:
-    """Which of the ranks 1 … K hold a relevant image for the first time, bool [K]."""
+    """Whether each of the ranks 1 … K is the first occurrence of a relevant image, bool [K]."""
     right = np.zeros(k, dtype=bool)
     wanted = set(relevant)
     for rank, hit in enumerate(hits[:k]):

@@ -51,10 +51,10 @@ class Ranking:
 
 
 def search(index: Embeddings, queries: Embeddings, k: int = CONTEST_K) -> Ranking:
-    """Ranks the whole index for each query and keeps the min(k, n) nearest; equal distances keep the index's order.
+    """Ranks the index for each query and keeps the min(k, n) nearest; equal distances keep the index's order.
 
-    faiss (exact, float32) picks candidates; for large batches by ‖x‖² + ‖y‖² - 2x·y, which loses digits where x and y
-    are close. So it is asked for more than k, and their distances are computed again in float64 as ‖x - y‖.
+    faiss (exact, float32) selects candidates, for large batches by ‖x‖² + ‖y‖² - 2x·y, which loses digits if x and y are
+    close. So it selects more than k, and their distances are computed again in float64 as ‖x - y‖.
 
     Raises:
         DataError: one of the two is empty, their descriptors differ in size, or a distance overflows float32.
@@ -79,7 +79,7 @@ def search(index: Embeddings, queries: Embeddings, k: int = CONTEST_K) -> Rankin
         chosen = candidates[row]
         within = squared[row, k - 1] + slack[row]
         if len(chosen) < n and squared[row, -1] <= within:
-            # Images beyond the candidates could be as near as the k-th: look at all that are.
+            # Images beyond the candidates could be as near as the k-th: take all that could be.
             chosen = flat.range_search(query[None], float(np.nextafter(within, np.float32(np.inf))))[2]
         order, distances[row] = _nearest(index.descriptors, query, chosen, k)
         hits.append(tuple(index.ids[place] for place in order))
@@ -87,7 +87,7 @@ def search(index: Embeddings, queries: Embeddings, k: int = CONTEST_K) -> Rankin
 
 
 def _rounding_error(index: np.ndarray, queries: np.ndarray) -> np.ndarray:
-    """Twice the error to expect in faiss's squared distances, float32 [q]: √D roundings of the largest term."""
+    """Twice the expected error of faiss's squared distances, float32 [q]: √D roundings of the largest term."""
     with np.errstate(over="ignore"):
         largest = np.einsum("qd,qd->q", queries, queries) + np.einsum("nd,nd->n", index, index).max()
         if not np.isfinite(2 * largest).all():  # ‖x - y‖² is at most 2(‖x‖² + ‖y‖²)
@@ -115,7 +115,7 @@ def write_predictions(path: str | os.PathLike, ranking: Ranking) -> None:
 
 
 def score(predictions: RetrievalPredictions, solution: RetrievalSolution) -> dict[str, float | None]:
-    """The contest's figures by name; those of a part without queries are None.
+    """The contest's metrics by name; those of a part without queries are None.
 
     Raises:
         DataError: the solution scores no query at all.
@@ -144,7 +144,7 @@ def main() -> None:
     )
     arguments = parser.parse_args()
 
-    # A wrong solution should be known before the search, which can take long.
+    # Report a wrong solution before the search, which can take long.
     solution = read_retrieval_solution(Gldv2(arguments.data).solution_path)
     index, queries = Embeddings.load(arguments.index), Embeddings.load(arguments.queries)
     log(f"searching {len(index.ids)} index images for {len(queries.ids)} queries")

@@ -4,7 +4,7 @@ Example:
     python -m retrieval.whitening --embeddings index.safetensors --dimensions 512 --out whitening.safetensors
 
 Fitted by faiss on a set's descriptors, as in Jégou and Chum, "Negative evidences and co-occurrences in image retrieval: the
-benefit of PCA and whitening" (ECCV 2012): the mean is taken away, the directions of most variance are kept, and each is divided by
+benefit of PCA and whitening" (ECCV 2012): the mean is subtracted, the directions of largest variance are kept, and each is divided by
 the square root of its variance.
 """
 
@@ -29,7 +29,7 @@ def fit(descriptors: np.ndarray, dimensions: int) -> tuple[np.ndarray, np.ndarra
         dimensions: K, at most D.
 
     Raises:
-        DataError: fewer descriptors than numbers in each, or more dimensions than those.
+        DataError: fewer descriptors than their length, or more dimensions than their length.
     """
     count, length = descriptors.shape
     if count < length or not 0 < dimensions <= length:
@@ -40,7 +40,7 @@ def fit(descriptors: np.ndarray, dimensions: int) -> tuple[np.ndarray, np.ndarra
     pca = faiss.PCAMatrix(length, dimensions, -0.5)
     pca.train(np.ascontiguousarray(descriptors, np.float32))
     matrix = faiss.vector_to_array(pca.A).reshape(dimensions, length).T
-    # faiss adds squares up and does not divide by how many: variances are those sums over as many as it looked at.
+    # faiss sums squares without dividing by their number: divide by the number of descriptors that it used.
     seen = min(count, pca.max_points_per_d * length)
     return faiss.vector_to_array(pca.mean), np.ascontiguousarray(matrix * np.float32(np.sqrt(seen)))
 
@@ -48,8 +48,10 @@ def fit(descriptors: np.ndarray, dimensions: int) -> tuple[np.ndarray, np.ndarra
 def parse_arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--embeddings", required=True, type=Path, help="of `export.embed`, from the ensemble to whiten")
-    parser.add_argument("--dimensions", required=True, type=int, help="numbers in a whitened descriptor")
+    parser.add_argument(
+        "--embeddings", required=True, type=Path, help="embeddings by `export.embed` from the ensemble to whiten"
+    )
+    parser.add_argument("--dimensions", required=True, type=int, help="length of a whitened descriptor")
     parser.add_argument("--out", required=True, type=Path, help="the whitening to write (.safetensors)")
     return parser.parse_args()
 

@@ -1,8 +1,8 @@
 """Packs a SavedModel into the folder that becomes a Kaggle data set, and refuses what the contest would refuse.
 
-Kaggle's client skips sub-folders, so a SavedModel uploaded as it is loses its `variables/`. Everything here is
-therefore a flat file: the SavedModel is one `submission.zip`, and `submission-files.json` lists what is in it, so that
-the notebook can make the same zip again where Kaggle has unpacked it.
+Kaggle's client skips sub-folders, so a plain SavedModel would lose its `variables/`. Therefore everything here is a flat
+file: the SavedModel is one `submission.zip`, and `submission-files.json` lists its content, so that the notebook can make
+the same zip again if Kaggle has unpacked it.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-# Run as a script, Python looks for imports in this folder and not in the repository's root, where zoo/ is.
+# Run as a script, Python searches this folder for imports, not the repository's root, where zoo/ is.
 sys.path.insert(0, str(HERE.parent))
 
 from zoo.command import log, run  # noqa: E402
@@ -32,7 +32,7 @@ NOTEBOOK = "landmark-zoo-submission.ipynb"
 README = "README.md"
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)
-"""The zip format's first moment; one fixed time makes the zip's bytes depend on nothing but the SavedModel."""
+"""The zip format's earliest time; with a fixed time the zip's bytes depend only on the SavedModel."""
 
 
 def pack(
@@ -61,7 +61,7 @@ def pack(
 
     Raises:
         SubmissionError: the SavedModel or the metadata would be refused.
-        OutputError: `out` holds something already, or is a folder that must not be replaced.
+        OutputError: `out` is not empty, or is a folder that must not be replaced.
     """
     saved_model, out = saved_model.resolve(), out.resolve()
     metadata = json.loads((HERE / METADATA).read_text(encoding="utf-8"))
@@ -77,7 +77,7 @@ def pack(
             )
         _fill(out, saved_model, metadata, include)
     else:
-        # --overwrite removes what `out` held: never the model, and never this repository.
+        # --overwrite removes the content of `out`, which must not be the model or this repository.
         if any(path.is_relative_to(out) for path in (HERE, saved_model)) or out.is_relative_to(saved_model):
             raise OutputError(f"{out} holds {saved_model} or this repository, or lies in it. Choose another --out.")
         with new_folder(out, overwrite=overwrite) as partial:
@@ -86,12 +86,12 @@ def pack(
 
 
 def check_saved_model(folder: Path) -> None:
-    """Raises `SubmissionError` unless the scorer could call the SavedModel: read from its file, nothing is run.
+    """Raises `SubmissionError` unless the scorer could call the SavedModel. The file is only read, not executed.
 
-    The scorer calls `serving_default` positionally, which TensorFlow allows only where there is exactly one input.
+    The scorer calls `serving_default` positionally, which TensorFlow allows only if there is exactly one input.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    # Here and not at the top: TensorFlow takes seconds to import, and --help and the other checks need none of it.
+    # Not at the top: TensorFlow takes seconds to import, and --help and the other checks do not need it.
     from google.protobuf.message import DecodeError
     from tensorflow.core.framework import types_pb2
     from tensorflow.core.protobuf import saved_model_pb2
@@ -126,16 +126,16 @@ def check_saved_model(folder: Path) -> None:
 
     image, descriptor = described(inputs[CONTEST_INPUT]), described(outputs[DESCRIPTOR])
     require(image == "DT_UINT8 [-1, -1, 3]", f"input {CONTEST_INPUT!r} DT_UINT8 [-1, -1, 3]", image)
-    # An imported graph may leave the output's rank unknown, which the scorer does not mind.
+    # The output's rank may be unknown in an imported graph, which the scorer accepts.
     one_vector = re.fullmatch(r"DT_FLOAT (\[-?\d+\]|unknown rank)", descriptor)
     require(one_vector is not None, f"output {DESCRIPTOR!r} DT_FLOAT [D]", descriptor)
 
 
 def check_metadata(metadata: dict, folder: Path) -> None:
-    """Raises `SubmissionError` where Kaggle's client would refuse the data set's metadata.
+    """Raises `SubmissionError` if Kaggle's client would refuse the data set's metadata.
 
     Rules of `dataset_create_new` in github.com/Kaggle/kaggle-api (src/kaggle/api/kaggle_api_extended.py); resources
-    are looked for in `folder`.
+    are expected in `folder`.
     """
 
     def require(holds: object, expected: str, found: object) -> None:
@@ -160,9 +160,9 @@ def check_metadata(metadata: dict, folder: Path) -> None:
 
 
 def write_zip(saved_model: Path, path: Path) -> dict[str, dict]:
-    """Zips every file of `saved_model`, `saved_model.pb` at the root, with the same bytes each time.
+    """Zips every file of `saved_model`, `saved_model.pb` at the root, deterministically.
 
-    Stored without compression: trained weights hardly shrink, and compressed bytes differ between zlib versions.
+    Stored without compression: trained weights hardly compress, and compressed bytes differ between zlib versions.
 
     Returns:
         {name in the zip: {"bytes": int, "sha256": hex}}, sorted by name.

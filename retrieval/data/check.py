@@ -1,4 +1,4 @@
-"""Decodes every image that a data set's tables name and writes down those that cannot be used."""
+"""Decodes every image in a data set's tables and lists those that cannot be used."""
 
 import argparse
 import csv
@@ -20,10 +20,10 @@ SHOWN_PER_SPLIT = 10
 
 
 def check_data(root: Path, *, workers: int) -> tuple[Path, dict[str, int]]:
-    """Writes `<root>/unreadable.csv` (split, id, reason), replacing an older one when it is whole.
+    """Writes `<root>/unreadable.csv` (split, id, reason), replacing an older one atomically.
 
-    The training images are those that training uses: with `train_clean.csv`, the others are not looked at. A split
-    whose table is absent is passed over.
+    Only training images that training uses are checked: with `train_clean.csv`, the others are not. A split without a table
+    is skipped.
 
     Returns:
         The path written, and the number of unreadable images of each split that was checked.
@@ -88,7 +88,7 @@ def main() -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="root of the data set")
-    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="decoding threads (default: one a core)")
+    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="decoding threads (default: one per core)")
     arguments = parser.parse_args()
     path, counts = check_data(arguments.data, workers=max(1, arguments.workers))
     if counts.get("test"):

@@ -2,12 +2,12 @@
 
 Layout: `<root>/<split>/a/b/c/<id>.jpg`, where split is train, index or test, id is 16 hexadecimal digits and a, b, c
 are its first three; the tables (`train.csv`, `train_clean.csv`, `index.csv`, `test.csv`,
-`retrieval_solution_v2.1.csv`) lie in the root. Source: https://github.com/cvdfoundation/google-landmark.
+`retrieval_solution_v2.1.csv`) are in the root. Source: https://github.com/cvdfoundation/google-landmark.
 
-Nobody publishes a list of GLDv2's damaged images, so `retrieval.data.check` writes one for the copy at hand:
-`<root>/unreadable.csv`. What stands there is left out of `train()` and `index_ids()`. Queries are never left out, since
-mAP@100 is a mean over all of them: whoever embeds may skip `unreadable("test")`, and the metric then counts those
-queries as 0. The relevant images of a query stay as they are too, so damage can only lower a score.
+No list of GLDv2's damaged images is published, so `retrieval.data.check` writes one for a local copy:
+`<root>/unreadable.csv`. Images listed there are left out of `train()` and `index_ids()`. Queries are never left out, because
+mAP@100 is a mean over all of them: if unreadable queries are not embedded, the metric counts them as 0. The relevant images
+of a query are unchanged too, so damaged images can only lower a score.
 """
 
 import csv
@@ -40,8 +40,8 @@ class TrainSet:
     Attributes:
         ids: n image ids, in the order of the table.
         labels: int64 [n], the class index of each image.
-        landmark_ids: landmark id of each class index, ascending. It depends on the table alone and not on
-            `unreadable.csv`, so that a checkpoint's classes keep their meaning after `retrieval.data.check` has run.
+        landmark_ids: landmark id of each class index, ascending. It depends only on the table, not on
+            `unreadable.csv`, so a checkpoint's classes keep their meaning after `retrieval.data.check` has run.
     """
 
     ids: tuple[str, ...]
@@ -67,7 +67,7 @@ class Gldv2:
             raise DataError(f"{self.root} is not a folder; expected the root of a data set. {_HOW_TO_GET_DATA}")
 
     def train(self) -> TrainSet:
-        """The images of `train_clean.csv` where it exists, else of `train.csv`, without the unreadable ones."""
+        """The images of `train_clean.csv` if it exists, otherwise of `train.csv`, without the unreadable ones."""
         ids, landmarks = self._train_rows
         landmark_ids, labels = np.unique(np.asarray(landmarks, np.int64), return_inverse=True)
         bad = self.unreadable("train")
@@ -87,7 +87,7 @@ class Gldv2:
         return self.named_ids("test")
 
     def named_ids(self, split: str) -> tuple[str, ...]:
-        """Every id that the split's table names, readable or not."""
+        """Every id in the split's table, readable or not."""
         if split == "train":
             return self._train_rows[0]
         path = self.table_path(split)
@@ -98,16 +98,16 @@ class Gldv2:
         return tuple(ids)
 
     def readable_ids(self, split: str) -> tuple[str, ...]:
-        """Every id that the split's table names but those known to be unreadable: what can be embedded."""
+        """Every id in the split's table except those known to be unreadable: what can be embedded."""
         bad = self.unreadable(split)
         return tuple(image_id for image_id in self.named_ids(split) if image_id not in bad)
 
     def unreadable(self, split: str) -> frozenset[str]:
-        """The ids that `retrieval.data.check` found missing or damaged; empty when it has not run."""
+        """The ids that `retrieval.data.check` found missing or damaged; empty if it has not run."""
         return self._unreadable.get(split, frozenset())
 
     def table_path(self, split: str) -> Path:
-        """The table that names the split's images."""
+        """The table of the split's images."""
         clean = self.root / "train_clean.csv"
         return clean if split == "train" and clean.exists() else self.root / f"{split}.csv"
 

@@ -9,7 +9,7 @@ from zoo.errors import DataError
 
 
 class UnreadableImageError(DataError):
-    """An image file that is missing or cannot be decoded whole; `reason` says why without naming the file."""
+    """An image file that is missing or cannot be decoded completely; `reason` does not include the path."""
 
     def __init__(self, path: Path, reason: str):
         self.reason = reason
@@ -25,7 +25,7 @@ def read_image(path: Path) -> np.ndarray:
     Raises:
         UnreadableImageError: the file is missing, cut short, not an image, or too large to be decoded safely.
     """
-    # Another library may have switched this on; half a photograph over grey would then pass for a whole one.
+    # If another library has enabled this, a truncated image filled with grey would be accepted.
     ImageFile.LOAD_TRUNCATED_IMAGES = False
     try:
         with Image.open(path) as image:
@@ -34,5 +34,5 @@ def read_image(path: Path) -> np.ndarray:
         raise UnreadableImageError(path, "no such file") from None
     except Image.UnidentifiedImageError:
         raise UnreadableImageError(path, "not an image") from None
-    except Exception as error:  # PIL's decoders meet broken bytes with nearly every built-in exception
+    except Exception as error:  # PIL's decoders raise nearly every built-in exception for broken bytes
         raise UnreadableImageError(path, str(error) or type(error).__name__) from error

@@ -19,7 +19,9 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="new or empty folder")
     parser.add_argument("--seed", type=int, default=0, help="another seed gives other landmarks (default: 0)")
-    parser.add_argument("--overwrite", action="store_true", help="replace what DIR holds, once the new set is whole")
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace the content of DIR once the new set is complete"
+    )
     arguments = parser.parse_args()
     with new_folder(arguments.out, overwrite=arguments.overwrite) as folder:
         write_demo_data(folder, seed=arguments.seed)

@@ -16,13 +16,13 @@ from retrieval.demo.photos import photograph
 LICENCE = "https://creativecommons.org/publicdomain/zero/1.0/"
 TRAIN_LANDMARK_IDS = 1000
 INDEX_LANDMARK_IDS = 50000
-"""First landmark ids of the two spaces: an index landmark has another id than the same building in training."""
+"""First landmark ids of the two id spaces: a building has different ids in the index and in training."""
 JPEG_QUALITY = (55, 95)
 
 
 @dataclass(frozen=True)
 class DemoSize:
-    """How much is drawn: by default 512 training images, 280 of the index and 80 queries.
+    """How many images are drawn: by default 512 for training, 280 for the index and 80 queries.
 
     Attributes:
         train_landmarks: landmarks with training images, `train_images` of each.

@@ -1,7 +1,7 @@
 """The demo's landmarks: sixteen kinds of building, each with its own proportions, windows and colours.
 
-Two landmarks of one kind differ as two real ones do, in shape and detail; the palettes are few and shared, so that
-colour alone does not tell landmarks apart.
+Two landmarks of the same kind differ in shape and detail, as real ones do. The few palettes are shared, so landmarks cannot be
+identified by colour only.
 """
 
 from collections.abc import Callable

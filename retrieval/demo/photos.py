@@ -197,7 +197,7 @@ def _camera(image: Image.Image, rng: np.random.Generator) -> Image.Image:
     gain, gamma = rng.uniform(0.88, 1.12) * rng.normal(1, 0.025, 3), rng.uniform(0.85, 1.2)
     curves = np.minimum(np.arange(256) / 255 * gain[:, None], 1) ** gamma * 255
     pixels = np.asarray(image.point(curves.round().astype(int).ravel().tolist()), np.int16)
-    # Uniform noise: Gaussian numbers would take longer than all the rest of the photograph.
+    # Uniform noise: Gaussian noise would take longer than the rest of the photograph.
     half = int(rng.integers(2, 12))
     noise = rng.integers(-half, half + 1, pixels.shape, np.int8)
     return Image.fromarray(np.clip(pixels + noise, 0, 255).astype(np.uint8))

@@ -1,4 +1,4 @@
-"""One self-contained HTML page with the results of a run: no script, no font, no image is loaded from anywhere."""
+"""One self-contained HTML page with the results of a run: it loads no script, font or image."""
 
 import base64
 import io
@@ -49,7 +49,7 @@ class QueryRow:
 
 @dataclass(frozen=True)
 class Report:
-    """What the page shows.
+    """The content of the page.
 
     Attributes:
         title: the heading.
@@ -57,8 +57,8 @@ class Report:
             "parity": [{"arrow": str, "model": str, "max_abs": float, "cosine": float, "tolerance": float}],
             "seconds": {step: float}, "peak_rss_mib": float, "sizes": {name: bytes},
             "data": {"train": int, "classes": int, "index": int, "queries": int}}; none of the tables may be empty.
-        curves: model name → one dict a logged training step, with the keys of `POINT_KEYS`; the learning rate is the
-            one of that step and the accuracy goes from 0 to 1.
+        curves: model name → one dict per logged training step, with the keys of `POINT_KEYS`; the learning rate is that
+            of the step, and the accuracy is from 0 to 1.
         queries: any number above 0; the page shows `QUERIES_SHOWN` of them, from the best to the worst.
     """
 
@@ -94,7 +94,7 @@ class Chart:
 
 
 def write_report(path: str | os.PathLike, report: Report) -> None:
-    """Writes the page, whole or not at all.
+    """Writes the page atomically.
 
     Raises:
         DataError: a figure is missing or not finite, a table is empty, or an image cannot be read.
@@ -214,7 +214,7 @@ def _bytes(value: float) -> str:
 
 
 def _scientific(value: float, digits: int = 1) -> str:
-    """Such as 2.4 × 10⁻⁷; 0, infinity and NaN as they are."""
+    """For example 2.4 × 10⁻⁷; 0, infinity and NaN are unchanged."""
     if not value or not math.isfinite(value):
         return f"{value:g}"
     mantissa, exponent = f"{value:.{digits}e}".split("e")
@@ -252,7 +252,7 @@ def _validate(report: Report) -> None:
 
 
 def _table(parent: dict, key: str, where: str, keys: Sequence[str] = ()) -> dict | list:
-    """`parent[key]`, which must hold something, and all of `keys`."""
+    """`parent[key]`, which must not be empty and must have all of `keys`."""
     _require(parent, (key,), where)
     if not parent[key]:
         raise _incomplete(f"{where}[{key!r}] is empty")

@@ -1,4 +1,4 @@
-"""What the report shows of each query."""
+"""The report's rows of queries."""
 
 from collections.abc import Mapping, Sequence
 
@@ -9,7 +9,7 @@ from retrieval.viewer.report import Hit, QueryRow
 
 
 def query_rows(data: Gldv2, ranking: Ranking, truth: Mapping[str, Sequence[str]]) -> list[QueryRow]:
-    """What the report shows of each scored query."""
+    """The report's row of each scored query."""
     rows = []
     for query, hits, distances in zip(ranking.query_ids, ranking.hits, ranking.distances, strict=True):
         if query not in truth:
