@@ -2,83 +2,108 @@
 
 import errno
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from zoo.errors import CheckpointError
+from zoo.errors import CheckpointError, ZooError
 from zoo.files import new_file
 
 PICKLED_SUFFIXES = {".pth", ".pt", ".pdparams", ".pdopt", ".pkl", ".ckpt", ".bin", ".tar"}
-_IO_ERROR = "I/O error"
-"""How safetensors' message starts when the operating system refused to write, for example because the disk is full."""
+_PICKLED = (
+    "It looks like a framework's pickled file, which can execute code when it is loaded, so it was not opened. "
+    "`python -m zoo.import_weights` converts published weights to a checkpoint without executing them."
+)
+_DAMAGED = "It may be cut off or another kind of file: copy it again, or make it again with the command that made it."
 
 
-def write_tensors(path: str | os.PathLike, tensors: Mapping[str, np.ndarray], header: Mapping[str, str]) -> None:
+def write_tensors(
+    path: str | os.PathLike, tensors: Mapping[str, np.ndarray], header: Mapping[str, str] | None = None
+) -> None:
     """Writes a safetensors file atomically.
 
     Args:
         path: the file to write.
         tensors: arrays by name; views are copied, because safetensors writes a buffer as it lies in memory.
-        header: strings; together they must stay far below 100 MB, the format's limit.
+        header: strings by name. The format limits the header to 100 MB, so what grows with the data belongs in a tensor.
 
     Raises:
         OutputError: the disk is full or the folder cannot be written.
     """
     with new_file(path) as partial:
         try:
-            save_file({name: np.ascontiguousarray(value) for name, value in tensors.items()}, partial, dict(header))
+            save_file(
+                {name: np.ascontiguousarray(value) for name, value in tensors.items()}, partial, dict(header or {})
+            )
         except SafetensorError as error:
-            if _IO_ERROR.lower() in str(error).lower() or "os error" in str(error).lower():
-                raise OSError(_error_number(str(error)), str(error)) from error
-            raise
+            number = _system_error(error)
+            if number is None:
+                raise
+            raise OSError(number, os.strerror(number)) from error
 
 
-def read_tensors(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Every tensor and the header of a safetensors file.
+def read_tensors(
+    path: str | os.PathLike,
+    names: Iterable[str] | None = None,
+    *,
+    error: type[ZooError] = CheckpointError,
+    advice: str = _DAMAGED,
+) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Tensors and the header of a safetensors file.
 
-    Raises:
-        CheckpointError: the file is missing, pickled, cut off, or its header contradicts its data.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise CheckpointError(f"{path} does not exist; expected a safetensors file")
-    try:
-        with safe_open(path, framework="numpy") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
-    except (OSError, SafetensorError, ValueError, TypeError, KeyError) as error:
-        raise CheckpointError(f"{path} is not a readable safetensors file: {error}. {_advice(path)}") from error
-
-
-def read_header(path: str | os.PathLike) -> dict[str, str]:
-    """The header of a safetensors file; the tensors are not read.
+    Args:
+        path: the file.
+        names: the tensors to read; the others are skipped. By default every tensor is read.
+        error: the class of the exception to raise.
+        advice: the last sentence of its message: what to do about the file.
 
     Raises:
-        CheckpointError: as `read_tensors`.
+        error: the file is missing, pickled, cut off, or its header contradicts its data; or a tensor is missing.
     """
+    with _opened(path, error, advice) as file:
+        found = list(file.keys())
+        wanted = found if names is None else list(names)
+        if missing := [name for name in wanted if name not in found]:
+            raise error(f"{path} has no tensor {missing[0]!r}; it has {', '.join(found[:5]) or 'none'}. {advice}")
+        return {name: file.get_tensor(name) for name in wanted}, file.metadata() or {}
+
+
+def read_header(
+    path: str | os.PathLike, *, error: type[ZooError] = CheckpointError, advice: str = _DAMAGED
+) -> dict[str, str]:
+    """The header of a safetensors file; no tensor is read. Arguments and exceptions are those of `read_tensors`."""
+    with _opened(path, error, advice) as file:
+        return file.metadata() or {}
+
+
+@contextmanager
+def _opened(path: str | os.PathLike, error: type[ZooError], advice: str) -> Iterator[Any]:
     path = Path(path)
     if not path.is_file():
-        raise CheckpointError(f"{path} does not exist; expected a safetensors file")
+        raise error(f"{path} does not exist; expected a safetensors file")
     try:
         with safe_open(path, framework="numpy") as file:
-            return file.metadata() or {}
-    except (OSError, SafetensorError, ValueError) as error:
-        raise CheckpointError(f"{path} is not a readable safetensors file: {error}. {_advice(path)}") from error
+            yield file
+    except (
+        OSError,
+        SafetensorError,
+        ValueError,
+        TypeError,
+        KeyError,
+        AttributeError,
+    ) as cause:  # the last: numpy lacks the dtype
+        advice = _PICKLED if path.suffix.lower() in PICKLED_SUFFIXES else advice
+        raise error(f"{path} is not a readable safetensors file: {cause}. {advice}") from cause
 
 
-def _error_number(message: str) -> int:
-    """safetensors keeps the operating system's error only as text: "… (os error 28)"."""
-    digits = message.rpartition("os error ")[2].rstrip(") ")
-    return int(digits) if digits.isdecimal() else errno.EIO
-
-
-def _advice(path: Path) -> str:
-    if path.suffix.lower() in PICKLED_SUFFIXES:
-        return (
-            "It looks like a framework's pickled file, which can execute code when it is loaded, so it was not opened. "
-            "`python -m zoo.import_weights` converts published weights to a checkpoint without executing them."
-        )
-    return "It may be cut off or another kind of file: copy it again, or make it again with the command that made it."
+def _system_error(error: SafetensorError) -> int | None:
+    """The operating system's error number, which safetensors keeps only as text: "I/O error: … (os error 28)"."""
+    if number := re.search(r"\(os error (\d+)\)", str(error)):
+        return int(number[1])
+    return errno.EIO if "i/o error" in str(error).lower() else None
