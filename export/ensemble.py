@@ -20,7 +20,7 @@ from safetensors.numpy import load_file
 
 from export import parity
 from export.parity import probes
-from export.parity.everywhere import Arrays, run_tf22, run_today
+from export.parity.everywhere import Arrays, run_current, run_tf22
 from export.storage import Storage, add_store_option
 from export.writer.combine import NORMS, PLAIN, Combination, NumpyArrays, Whitening
 from zoo.command import log, run
@@ -100,7 +100,7 @@ def _check(
     alone = {member: _member(member, own, batches, serving) for member, own in {(m, own) for m, own, _ in members}}
     parts, weights = [alone[member] for member, *_ in members], [weight for *_, weight in members]
     together = {key: serving.combine([part[key] for part in parts], weights, NumpyArrays) for key in batches}
-    served_batches, served_images = run_today(saved_model, batches, images)
+    served_batches, served_images = run_current(saved_model, batches, images)
     found = served_batches | served_images
     expected = together | {key: together[f"resized {key}"][0] for key in images}
     rows = [parity.measure("members → ensemble", name, expected, found)]
@@ -117,7 +117,7 @@ def _member(member: Path, own: str, batches: dict[str, Arrays], serving: Combina
         for view, step in sides
         for key, inputs in batches.items()
     }
-    found = run_today(member, pixels, {})[0]
+    found = run_current(member, pixels, {})[0]
     return {
         key: serving.member([found[f"{view} {step} {key}"] for view, step in sides], NumpyArrays) for key in batches
     }

@@ -4,6 +4,8 @@ import argparse
 from dataclasses import dataclass
 from typing import Literal, Self
 
+CONVERTERS = ("writer", "onnx2tf")
+"""What can make a SavedModel from a normal form; the first is the default."""
 PLACES = ("constants", "variables")
 
 

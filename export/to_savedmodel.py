@@ -10,6 +10,7 @@ is measured on every arrow; a SavedModel that is outside the tolerance table is 
 import argparse
 import json
 import multiprocessing
+import os
 import subprocess
 import sys
 import tempfile
@@ -26,34 +27,36 @@ if not __package__:  # run as a file: the packages lie beside this folder, not i
 import numpy as np
 import onnx
 
-from export import parity
+from export import parity, tf22
 from export.normal_form.half import rounded_to_half
 from export.parity import probes
-from export.parity.everywhere import Arrays, Found, read, run_onnx, run_tf22, run_today
-from export.storage import BY_SIZE, Storage, add_storage_options
+from export.parity.everywhere import Arrays, Found, read, run_current, run_onnx, run_tf22
+from export.storage import BY_SIZE, CONVERTERS, Storage, add_storage_options
 from export.to_onnx import trained_in
 from zoo.checkpoint import load_checkpoint, save_checkpoint
 from zoo.command import log, run
+from zoo.constants import FRAMEWORKS
 from zoo.errors import ExportError
-from zoo.files import new_folder, require_free, write_json
+from zoo.files import new_folder, require_elsewhere, require_free, write_json
+from zoo.manifest import Check, parity_rows, require_manifest, write_manifest
+from zoo.processes import module_command, module_environment
 from zoo.signature import batch_input
 from zoo.specs import ModelSpec, PreprocessSpec
 
-FRAMEWORKS = ("torch", "paddle")
-
 
 def to_savedmodel(
-    ckpt: Path,
-    out: Path,
+    ckpt: str | os.PathLike,
+    out: str | os.PathLike,
     *,
     framework: str | None = None,
     size: int | None = None,
     check_sizes: Sequence[int] = (),
     storage: Storage = BY_SIZE,
+    converter: str = CONVERTERS[0],
     verified: bool = True,
     overwrite: bool = False,
 ) -> list[parity.Row]:
-    """Exports a checkpoint and measures every arrow; `out` appears only when all of them are within tolerance.
+    """Exports a checkpoint and measures every arrow; `out` appears only if all of them are within tolerance.
 
     Args:
         ckpt: a checkpoint from either framework.
@@ -62,13 +65,16 @@ def to_savedmodel(
         size: side in pixels of the square that served images are resized to; by default the spec's.
         check_sizes: other sides in pixels at which the arrows of the batch signature are measured too.
         storage: how the SavedModel is stored.
+        converter: what turns the normal form into a SavedModel, one of `CONVERTERS`.
         verified: measure; without, nothing is compared and no row is returned.
         overwrite: replace `out` if it holds something.
 
     Raises:
         CheckpointError, ExportError, OutputError, ParityError: see there.
     """
+    ckpt, out = Path(ckpt).absolute(), Path(out).absolute()
     require_free(out, overwrite=overwrite)
+    require_elsewhere(out, [ckpt])
     checkpoint = load_checkpoint(ckpt)
     if size:
         checkpoint = replace(checkpoint, spec=checkpoint.spec.resized(size))
@@ -77,18 +83,20 @@ def to_savedmodel(
         save_checkpoint(Path(work, "model.safetensors"), checkpoint)
         spec = checkpoint.spec
         del checkpoint  # every step reads what it needs; this process waits for them with little memory
-        export = _Export(spec, framework, made, Path(work), storage)
-        if verified:
-            rows = export.verified(check_sizes)
-            write_json(made / "parity.json", parity.to_json(rows))
-            parity.require(rows)
-        else:
-            log(
-                "NOT VERIFIED: --no-verify. Nothing was compared with the framework, and TensorFlow 2.2 has not seen it."
-            )
-            rows = []
+        export = _Export(spec, framework, made, Path(work), storage, converter)
+        if not verified:
+            log("NOT VERIFIED (--no-verify): nothing was compared with the framework or run in TensorFlow 2.2.")
             export.onnx()
             export.saved_model()
+            return []
+        rows, checked = export.export_and_measure(check_sizes)
+        write_json(made / "parity.json", parity.to_json(rows))
+        parity.require(rows)
+        manifest = require_manifest(made / "saved_model")
+        stored = parity_rows(rows)
+        [source] = manifest.sources
+        source = replace(source, parity=stored, check=checked)
+        write_manifest(made / "saved_model", replace(manifest, sources=[source], parity=stored, check=checked))
     return rows
 
 
@@ -101,22 +109,25 @@ class _Export:
     made: Path
     work: Path
     storage: Storage
+    converter: str
 
     def onnx(self) -> None:
         """Checkpoint → model.onnx → normal_form.onnx."""
-        ckpt, made = self.work / "model.safetensors", self.made
+        model, normal = self.made / "model.onnx", self.made / "normal_form.onnx"
         with _step(f"{self.framework} → ONNX → normal form"):
-            _run_module("export.to_onnx", "--ckpt", ckpt, "--framework", self.framework, "--out", made / "model.onnx")
-            _run_module("export.normal_form", "--onnx", made / "model.onnx", "--out", made / "normal_form.onnx")
+            options = ("--ckpt", self.work / "model.safetensors", "--framework", self.framework, "--out", model)
+            _run_module("export.to_onnx", *options, made=model)
+            _run_module("export.normal_form", "--onnx", model, "--out", normal, made=normal)
 
     def saved_model(self) -> None:
         """normal_form.onnx → saved_model/."""
-        with _step("normal form → SavedModel"):
+        with _step(f"normal form → SavedModel ({self.converter})"):
             source, folder = self.made / "normal_form.onnx", self.made / "saved_model"
-            _run_module("export.writer", "--onnx", source, "--out", folder, *self.storage.arguments())
+            options = ("--converter", self.converter, *self.storage.arguments())
+            _run_module("export.writer", "--onnx", source, "--out", folder, *options, made=folder / "saved_model.pb")
 
-    def verified(self, check_sizes: Sequence[int]) -> list[parity.Row]:
-        """All steps, and the rows of every arrow between them."""
+    def export_and_measure(self, check_sizes: Sequence[int]) -> tuple[list[parity.Row], Check]:
+        """All steps, the rows of every arrow between them, and TensorFlow 2.2's verdict."""
         spec, name = self.spec.preprocess, f"{self.spec.name} ({self.framework})"
         batches = probes.pixel_batches(spec.size)
         if self.storage.static:
@@ -137,13 +148,15 @@ class _Export:
                 ).result()
         self.saved_model()
         named = {key: {batch_input(spec.size, spec.resize): pixels} for key, pixels in (batches | resized).items()}
-        with _step("SavedModel in today's TensorFlow"):
-            served = run_today(self.made / "saved_model", named, images)
+        with _step("SavedModel in the current TensorFlow"):
+            served = run_current(self.made / "saved_model", named, images)
         with _step("SavedModel in TensorFlow 2.2"):
             in_tf22 = run_tf22(self.made / "saved_model", named, images)
+        checked = Check(tf22.TENSORFLOW, "run", accepted=True)
         if in_tf22 is None:
             with _step("static check against TensorFlow 2.2's registry instead"):
                 _run_module("export.check", self.made / "saved_model")
+            checked = replace(checked, how="registry")
         unrounded = normal if rounded else None
         arrows = Found(sources, original, rounded or normal, served, in_tf22, unrounded).arrows(self.framework)
         rows = [parity.measure(arrow, name, *sides) for arrow, sides in arrows.items()]
@@ -153,7 +166,7 @@ class _Export:
                 for arrow, sides in arrows.items()
                 if other.keys() <= sides[0].keys()  # not of the arrow that images alone go along
             ]
-        return rows
+        return rows, checked
 
     def _descriptors(self, framework: str) -> Arrays:
         ckpt, pixels, out = (self.work / name for name in ("model.safetensors", "pixels.npz", f"{framework}.npz"))
@@ -168,14 +181,16 @@ def _run_files(made: Path, batches: Arrays, spec: PreprocessSpec, half: bool) ->
     return run_onnx(onnx.load(made / "model.onnx"), batches, spec), run_onnx(normal, batches, spec), rounded
 
 
-def _run_module(module: str, *options: object) -> None:
-    """Runs a module of ours in a process of its own."""
-    command = [sys.executable, "-m", module, *map(str, options)]
-    done = subprocess.run(command, cwd=Path(__file__).resolve().parents[1], capture_output=True, text=True, check=False)
+def _run_module(module: str, *options: object, made: Path | None = None) -> None:
+    """Runs one of the project's modules in a process of its own; `made` is what it must have made."""
+    command = module_command(module, *options)
+    done = subprocess.run(command, env=module_environment(), capture_output=True, text=True, check=False)
     if done.returncode:
         raise ExportError(
             f"{module} failed with status {done.returncode}:\n{(done.stdout + done.stderr)[-2000:].strip()}"
         )
+    if made and not made.exists():
+        raise ExportError(f"{module} ended without an error and did not write {made}. Please report this.")
 
 
 @contextmanager
@@ -200,11 +215,17 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--check-sizes", type=int, nargs="+", default=[], help="sides in pixels to measure parity at as well"
     )
+    parser.add_argument(
+        "--converter",
+        choices=CONVERTERS,
+        default=CONVERTERS[0],
+        help="what makes the SavedModel: the project's own writer, or onnx2tf; default: %(default)s",
+    )
     add_storage_options(parser)
     parser.add_argument(
         "--no-verify",
         action="store_true",
-        help="compare nothing and do not ask TensorFlow 2.2: faster, and nobody knows whether it is right",
+        help="skip all comparisons and TensorFlow 2.2; submission/pack.py refuses the result",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace the folder if it holds something")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON before the path")
@@ -222,6 +243,7 @@ def main() -> None:
         size=arguments.size,
         check_sizes=arguments.check_sizes,
         storage=Storage.given(arguments),
+        converter=arguments.converter,
         verified=not arguments.no_verify,
         overwrite=arguments.overwrite,
     )

@@ -5,7 +5,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -124,6 +124,14 @@ def require_free(path: str | os.PathLike, *, overwrite: bool = False) -> None:
         )
     if path.exists() and not path.is_dir():
         raise OutputError(f"{path} is a file; expected an empty or a new folder. Choose another one.")
+
+
+def require_elsewhere(out: str | os.PathLike, inputs: Iterable[str | os.PathLike]) -> None:
+    """Raises `OutputError` if replacing `out` would delete one of a command's own inputs."""
+    out = Path(out).resolve()
+    for given in map(Path, inputs):
+        if given.resolve() == out or given.resolve().is_relative_to(out):
+            raise OutputError(f"{out} holds the input {given}, which would be replaced. Choose another --out.")
 
 
 def write_json(path: str | os.PathLike, value: object) -> None:

@@ -77,7 +77,7 @@ def run_onnx(model: onnx.ModelProto, batches: Arrays, spec: PreprocessSpec) -> A
     return {name: onnx_runtime.run(running, normalise(batch, spec))[0] for name, batch in batches.items()}
 
 
-def run_today(saved_model: Path, batches: Mapping[str, Arrays], images: Arrays) -> Served:
+def run_current(saved_model: Path, batches: Mapping[str, Arrays], images: Arrays) -> Served:
     """Descriptors from today's TensorFlow, each signature in a process of its own: that halves the memory at a time."""
     with tempfile.TemporaryDirectory() as work:
         for call in write_calls(saved_model, batches, images, Path(work)):

@@ -1,5 +1,6 @@
 """A real TensorFlow 2.2.0, in an environment and a process of its own."""
 
+from export.tf22.environment import TENSORFLOW
 from export.tf22.runner import (
     PYTHON_VARIABLE,
     Call,
@@ -9,4 +10,4 @@ from export.tf22.runner import (
     score,
 )
 
-__all__ = ["PYTHON_VARIABLE", "Call", "find_python", "require_python", "run_calls", "score"]
+__all__ = ["PYTHON_VARIABLE", "TENSORFLOW", "Call", "find_python", "require_python", "run_calls", "score"]

@@ -12,7 +12,7 @@ from pathlib import Path
 import onnx
 
 from export.normal_form.half import rounded_to_half
-from export.storage import BY_SIZE, Storage, add_storage_options
+from export.storage import BY_SIZE, CONVERTERS, Storage, add_storage_options
 from export.writer.combine import PLAIN
 from zoo.errors import ExportError, SpecError
 from zoo.files import new_folder
@@ -71,6 +71,12 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--onnx", required=True, type=Path, help="a normal form; its metadata has the spec")
     parser.add_argument("--out", required=True, type=Path, help="folder to make")
+    parser.add_argument(
+        "--converter",
+        choices=CONVERTERS,
+        default=CONVERTERS[0],
+        help="what makes the SavedModel; default: %(default)s",
+    )
     add_storage_options(parser)
     return parser.parse_args()
 
@@ -78,5 +84,8 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     """Command line: nothing is measured here; `export.to_savedmodel` does it."""
     arguments = parse_arguments()
-    save_normal_form(arguments.onnx, arguments.out, Storage.given(arguments))
+    convert = save_normal_form
+    if arguments.converter == "onnx2tf":
+        from export.onnx2tf import save_with_onnx2tf as convert
+    convert(arguments.onnx, arguments.out, Storage.given(arguments))
     print(arguments.out)
