@@ -1,7 +1,7 @@
-"""Names in an ONNX file that a person can read in a viewer, in one grammar for both frameworks.
+"""Readable names in ONNX files, in the same grammar for both frameworks.
 
-A node is called after the module that it computes, in the grammar of checkpoints, and its operator:
-`backbone.layer1.0.conv2.fc1/Conv`. Its output is called the same, and its weights `backbone.layer1.0.conv2.fc1.weight`.
+A node is named after the module that it computes, as in checkpoints, and its operator:
+`backbone.layer1.0.conv2.fc1/Conv`. Its output has the same name, and its weights are `backbone.layer1.0.conv2.fc1.weight`.
 """
 
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ _ROLES = {
     "MatMul": ("weight",),
     "Gemm": ("weight", "bias"),
 }
-"""What an operator's constants are, in the order of its inputs behind the first."""
+"""The names of an operator's constant inputs, in order, without the first input."""
 
 
 def rename(model: onnx.ModelProto, parameters: Mapping[str, str]) -> None:
@@ -23,7 +23,7 @@ def rename(model: onnx.ModelProto, parameters: Mapping[str, str]) -> None:
 
     Args:
         model: an exporter's file; its Constant nodes become initialisers, which a viewer shows where they are used.
-        parameters: canonical names of the file's weights, where the file has others and its nodes have no names of modules.
+        parameters: canonical names of the file's weights, if the file uses others and its nodes are not named after modules.
     """
     graph = model.graph
     _constants_as_initialisers(graph)
@@ -49,7 +49,7 @@ def rename(model: onnx.ModelProto, parameters: Mapping[str, str]) -> None:
         graph.initializer.remove(tensor)  # Paddle's exporter leaves constants that nothing reads
     for tensor in graph.initializer:
         tensor.name = tensors[tensor.name]
-    del graph.value_info[:]  # shapes of tensors by their old names; whoever needs them infers them
+    del graph.value_info[:]  # shapes by the tensors' old names; they can be inferred again
 
 
 def _constants_as_initialisers(graph: onnx.GraphProto) -> None:
@@ -66,7 +66,7 @@ def _constants_as_initialisers(graph: onnx.GraphProto) -> None:
 
 
 def _module(node: onnx.NodeProto, parameters: Mapping[str, str], modules: Mapping[str, str]) -> str:
-    """The module that a node belongs to: its own scope, that of its weights, or that of what it reads."""
+    """The module of a node: its own scope, that of its weights, or that of its inputs."""
     if node.name.startswith("/"):  # torch: /backbone/layer1/layer1.0/conv1/Conv
         path: list[str] = []
         for part in node.name.split("/")[1:-1]:
@@ -85,7 +85,7 @@ def _constant_name(node: onnx.NodeProto, position: int, module: str, name: str) 
 
 
 def _free(name: str, taken: set[str]) -> str:
-    """The name, with a number behind it where it is taken."""
+    """The name, with a number appended if it is already used."""
     number, free = 1, name
     while free in taken:
         number += 1

@@ -1,4 +1,4 @@
-"""Checkpoint → ONNX by each framework's own exporter, nothing clever.
+"""Checkpoint → ONNX by each framework's own exporter.
 
 Example:
     python -m export.to_onnx --ckpt runs/demo/checkpoints/resnest14_narrow_paddle.safetensors --out model.onnx
@@ -22,7 +22,7 @@ from zoo.errors import ExportError
 from zoo.files import new_file
 
 OPSET = 13
-"""Both exporters and onnx2tf know it, and it is the first whose Softmax takes an axis of its own."""
+"""The first opset whose Softmax works on a single axis; both exporters and onnx2tf support it."""
 INPUT, OUTPUT = "images", "descriptor"
 """float32 [N, 3, H, W], normalised (`zoo.preprocess`), and float32 [N, D], unit norm; N, H and W are dynamic."""
 
@@ -63,10 +63,10 @@ def export_onnx(checkpoint: Checkpoint, framework: str) -> onnx.ModelProto:
 
 
 def trained_in(checkpoint: Checkpoint) -> str:
-    """The framework that a checkpoint says it was trained in.
+    """The framework in a checkpoint's provenance.
 
     Raises:
-        ExportError: it does not say; the caller has to choose one.
+        ExportError: the provenance has none; the caller must choose one.
     """
     framework = checkpoint.provenance.get("framework")
     if framework not in _EXPORTERS:
@@ -85,7 +85,7 @@ def _export_torch(checkpoint: Checkpoint, path: Path) -> dict[str, str]:
     size = checkpoint.spec.preprocess.size
     dynamic = {INPUT: {0: "N", 2: "H", 3: "W"}, OUTPUT: {0: "N"}}
     with warnings.catch_warnings():
-        # The newer exporter needs static shapes to come out this plain; the older one announces its own retirement.
+        # The newer exporter is as simple only with static shapes. The older one warns that it is deprecated.
         warnings.simplefilter("ignore", DeprecationWarning)
         torch.onnx.export(
             build(checkpoint),
@@ -118,7 +118,7 @@ def _export_paddle(checkpoint: Checkpoint, path: Path) -> dict[str, str]:
         str(program.with_suffix(".pdiparams")),
         str(path),
         opset_version=OPSET,
-        # Its default installs missing modules from the network while it runs; the normal form does that work.
+        # By default it installs missing packages from the network at run time; the normal form optimises instead.
         optimize_tool="None",
     )
     return {tensor.name: name for name, tensor in canonical_tensors(network).items()}
@@ -129,7 +129,7 @@ _PACKAGES = {
     "torch": ("landmark-zoo", "torch", "onnx"),
     "paddle": ("landmark-zoo", "paddlepaddle", "paddle2onnx", "onnx"),
 }
-"""Whose versions an ONNX file carries."""
+"""The packages whose versions are stored in an ONNX file."""
 
 
 def _rename_output(model: onnx.ModelProto) -> None:

@@ -8,12 +8,12 @@ from zoo.errors import ExportError
 
 
 def split_attention_without_reshape(graph: gs.Graph) -> None:
-    """The softmax over a split attention's radix, computed on maps alone.
+    """Computes the softmax over a split attention's radix on feature maps only.
 
-    Which logit weighs which split is found by sending the channel numbers through the reshapes and transposes, so any
-    exporter's way of writing them is understood. A radix of 2 is the sigmoid of the logits' difference, which the last
+    To find which logit weighs which split, the channel numbers are sent through the reshapes and transposes, so any exporter's
+    form of them is handled. A radix of 2 is the sigmoid of the logits' difference, which the last
     1×1 convolution computes itself: a·σ(d) + b·(1 - σ(d)) = b + σ(d)·(a - b). Above 2, each logit map comes from its own
-    convolution, and the softmax is written out, the greatest logit subtracted.
+    convolution, and the softmax is written out after subtracting the largest logit.
     """
     for softmax in [node for node in graph.nodes if node.op == "Softmax"]:
         logits_convolution, logits = _logits(softmax)
@@ -66,7 +66,7 @@ def _weighted_sum(graph: gs.Graph, logits: list[gs.Variable], splits: list[gs.Va
 
 
 def _logits(softmax: gs.Node) -> tuple[gs.Node, np.ndarray]:
-    """The convolution behind a softmax, and which of its channels stands where in the softmax's input."""
+    """The convolution before a softmax, and the position of each of its channels in the softmax's input."""
     path, node = [], softmax.inputs[0].inputs[0]
     while node.op in ("Reshape", "Transpose"):
         path.append(node)
@@ -88,7 +88,7 @@ def _move(node: gs.Node, indices: np.ndarray) -> np.ndarray:
 
 
 def _follow(weights: gs.Variable, indices: np.ndarray) -> list[tuple[gs.Node, np.ndarray]]:
-    """Every Mul that the softmax's weights reach, with the channel that weighs each of its channels."""
+    """Every Mul that reads the softmax's weights, with the logit channel that weighs each of its channels."""
     products = []
     for node in weights.outputs:
         if node.op in ("Reshape", "Transpose"):
@@ -114,7 +114,7 @@ def _comes_from(tensor: gs.Tensor, node: gs.Node) -> bool:
 
 
 def _sum_of(terms: list[gs.Variable]) -> gs.Variable:
-    """The tensor in which all terms have been added up."""
+    """The tensor that is the sum of all terms."""
     total = terms[0]
     for term in terms[1:]:
         add = next((node for node in total.outputs if node.op == "Add" and any(i is term for i in node.inputs)), None)

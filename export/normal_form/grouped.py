@@ -6,15 +6,16 @@ import onnx_graphsurgeon as gs
 from export.normal_form.surgery import append, constant, convolution, dense, name_parts, producer, rewire
 
 BLOCK_CHANNELS, MOST_BLOCKS = 32, 16
-"""A convolution of many groups becomes blocks no narrower and no more than this: within 20 % of the fastest of all forms on
-every layer of ResNeXt in TensorFlow 2.2 and in today's (`benchmarks/grouped_convolutions.py`)."""
+"""Least channels per block and most blocks of a convolution with many groups: within 20 % of the fastest form on every layer
+of ResNeXt, in TensorFlow 2.2 and in the current TensorFlow (`benchmarks/grouped_convolutions.py`)."""
 
 
 def split_grouped_convolutions(graph: gs.Graph) -> None:
-    """A grouped convolution becomes dense ones; TensorFlow 2.2 has no other on CPUs.
+    """Replaces grouped convolutions by dense ones, because TensorFlow 2.2 has no grouped ones on CPUs.
 
-    A few wide groups become one convolution each; of many narrow ones several share one, with zeros between them. Where the convolution before it feeds the groups alone, that one is split too, so that no Split is left; where the
-    groups are told apart again behind it, as by split attention, they are never put together.
+    A few wide groups become one convolution each; of many narrow ones, several share one, with zeros between them. If only the
+    groups read the convolution before, that one is split too, so no Split is needed. If the groups are separated again
+    afterwards, as by split attention, they are never concatenated.
     """
     for node in [node for node in graph.nodes if node.op == "Conv" and node.attrs.get("group", 1) > 1]:
         groups = node.attrs["group"]
@@ -38,7 +39,7 @@ def split_grouped_convolutions(graph: gs.Graph) -> None:
 def _blocks(node: gs.Node) -> int:
     """How many dense convolutions a grouped one becomes."""
     groups, (outputs, inputs) = node.attrs["group"], node.inputs[1].values.shape[:2]
-    # Whoever tells the outputs apart again needs whole blocks.
+    # A Split that separates the outputs again needs whole blocks.
     relu = node.outputs[0].outputs[0] if node.outputs[0].outputs[0].op == "Relu" else node
     split = relu.outputs[0].outputs[0]
     return block_count(groups, max(inputs, outputs // groups), len(split.outputs) if split.op == "Split" else 1)
@@ -63,7 +64,7 @@ def _split_input(graph: gs.Graph, node: gs.Node, count: int) -> list[gs.Variable
 
 
 def _split_producer(graph: gs.Graph, tensor: gs.Variable, count: int) -> list[gs.Variable]:
-    """A tensor as `count` outputs of the convolution that makes it, ReLUs included; empty where others read it too."""
+    """A tensor as `count` outputs of the convolution that computes it, including ReLUs; empty if others read it too."""
     relu = producer(tensor, "Relu")
     convolved = relu.inputs[0] if relu else tensor
     before = producer(convolved, "Conv")
@@ -81,9 +82,9 @@ def _split_producer(graph: gs.Graph, tensor: gs.Variable, count: int) -> list[gs
 
 
 def split_convolutions_instead_of_maps(graph: gs.Graph) -> None:
-    """A Split into equal parts behind a convolution becomes one convolution a part: Res2Net's hierarchy, IBN-a's halves.
+    """Replaces a Split into equal parts after a convolution by one convolution per part: Res2Net's hierarchy, IBN-a's halves.
 
-    No map is copied then, and BatchNorm behind IBN-a's half can be folded.
+    Then no map is copied, and the BatchNorm after IBN-a's half can be folded.
     """
     for node in [node for node in graph.nodes if node.op == "Split" and node.attrs.get("axis", 0) == 1]:
         if len(set(node.inputs[1].values)) > 1:
@@ -96,7 +97,7 @@ def split_convolutions_instead_of_maps(graph: gs.Graph) -> None:
 
 
 def _replace_group_outputs(graph: gs.Graph, node: gs.Node, outputs: list[gs.Variable]) -> None:
-    """Hands each group's output to whoever read it: a Relu moves into the groups, and a Split behind takes whole ones."""
+    """Connects each group's output to its readers: a Relu moves into the groups, and a following Split takes whole groups."""
     whole = node.outputs[0]
     if len(whole.outputs) == 1 and whole.outputs[0].op == "Relu":
         relu = whole.outputs[0]

@@ -1,4 +1,4 @@
-"""Rounds a normal form's convolution weights to what float16 keeps of them."""
+"""Rounds a normal form's convolution weights to float16's precision."""
 
 import numpy as np
 import onnx
@@ -7,7 +7,7 @@ from zoo.errors import ExportError
 
 
 def rounded_to_half(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy whose convolutions' weights are what float16 would keep of them: 11 bits.
+    """A copy whose convolution weights are rounded to float16's 11 bits.
 
     Raises:
         ExportError: a weight is beyond float16's largest number, 65504.

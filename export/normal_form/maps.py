@@ -7,7 +7,7 @@ from export.normal_form.surgery import append, producer, replace
 
 
 def instance_norm_by_means(graph: gs.Graph) -> None:
-    """Instance normalisation written out: TensorFlow has no operator for it. (x - mean) / √(variance + ε) · scale + shift."""
+    """Writes instance normalisation, (x - mean) / √(variance + ε) · scale + shift, with means: TensorFlow has no operator for it."""
     for node in [node for node in graph.nodes if node.op == "InstanceNormalization"]:
         features, *values = node.inputs
         scale, shift = (
@@ -27,11 +27,11 @@ def instance_norm_by_means(graph: gs.Graph) -> None:
 
 
 def explicit_average_pooling(graph: gs.Graph) -> None:
-    """Average pooling says its padding in a way that keeps dynamic sizes exact.
+    """Makes average pooling's padding explicit, so that it is correct for any input size.
 
-    2×2 with stride 2 whose odd edges average over what exists is SAME_UPPER with padding not counted. Pooling that counts
-    its padding is a Pad by zeros and a pooling without padding; where padding does not count, it is divided by the same
-    pooling of ones, as no padding of TensorFlow's begins one before an even map.
+    2×2 pooling with stride 2 that averages odd edges over existing pixels is SAME_UPPER with padding not counted. Pooling that
+    counts its padding becomes a Pad with zeros and a pooling without padding. If padding is not counted, the result is divided
+    by the same pooling of ones, because TensorFlow's padding never starts one pixel before an even map.
     """
     for node in [node for node in graph.nodes if node.op == "AveragePool"]:
         pads, counted = node.attrs.get("pads", [0, 0, 0, 0]), node.attrs.get("count_include_pad", 0)
@@ -51,7 +51,7 @@ def explicit_average_pooling(graph: gs.Graph) -> None:
 
 
 def _padded_average(graph: gs.Graph, node: gs.Node, features: gs.Variable, pads: list[int]) -> gs.Variable:
-    """A node's average pooling of other features behind zeros that count."""
+    """A node's average pooling applied to other features, padded with zeros that are counted."""
     amounts = gs.Constant(f"{features.name}/pads", np.array([0, 0, *pads[:2], 0, 0, *pads[2:]], np.int64))
     padded = append(graph, "Pad", [features, amounts], like=node.outputs[0], attrs={"mode": "constant"})
     attributes = {"kernel_shape": node.attrs["kernel_shape"], "strides": node.attrs["strides"], "pads": [0, 0, 0, 0]}
@@ -59,10 +59,10 @@ def _padded_average(graph: gs.Graph, node: gs.Node, features: gs.Variable, pads:
 
 
 def mean_by_rows(graph: gs.Graph) -> None:
-    """The mean of a map becomes the mean of the means of its rows.
+    """Replaces the mean of a map by the mean of its rows' means.
 
-    TensorFlow 2.2 adds a map up in one long sum, whose rounding has one sign where the map is flat: at 56 × 56 equal pixels
-    it is 30 times that of two short sums, and split attention carries it on.
+    TensorFlow 2.2 computes one long sum over a map, whose rounding errors all have the same sign if the map is flat: for 56 × 56
+    equal pixels the error is 30 times that of two short sums, and split attention propagates it.
     """
     for node in [node for node in graph.nodes if node.op == "ReduceMean" and sorted(node.attrs["axes"]) == [2, 3]]:
         node.inputs[0] = append(
@@ -73,9 +73,9 @@ def mean_by_rows(graph: gs.Graph) -> None:
 
 
 def powers_by_logarithm(graph: gs.Graph) -> None:
-    """GeM's learned power of a map becomes exp(p · log x): TensorFlow takes 20 times as long for a power as for both.
+    """Replaces GeM's learned power of a map by exp(p · log x): in TensorFlow a power takes 20 times as long as both.
 
-    Its base is clipped from below, so the logarithm exists. A power of a pooled value is left as it is.
+    Its base is clipped from below, so the logarithm exists. A power of a pooled value is unchanged.
     """
     for node in [node for node in graph.nodes if node.op == "Pow" and producer(node.inputs[0], "Clip")]:
         logarithm = append(graph, "Log", node.inputs[:1], like=node.outputs[0])
@@ -84,7 +84,7 @@ def powers_by_logarithm(graph: gs.Graph) -> None:
 
 
 def same_padding(graph: gs.Graph) -> None:
-    """A stride-1 convolution whose padding keeps its size says so: SAME, no Pad of its own in TensorFlow."""
+    """Rewrites size-preserving padding of stride-1 convolutions as SAME, which needs no Pad in TensorFlow."""
     for node in graph.nodes:
         if node.op != "Conv" or node.attrs.get("strides", [1, 1]) != [1, 1] or "pads" not in node.attrs:
             continue

@@ -7,9 +7,9 @@ from export.normal_form.surgery import append, producer, replace
 
 
 def neck_as_convolution(graph: gs.Graph) -> None:
-    """The neck's linear layer becomes a 1×1 convolution on the pooled 1×1 map, BatchNorm and bias on either side in it.
+    """Replaces the neck's linear layer, with bias and BatchNorm on either side, by a 1×1 convolution on the pooled 1×1 map.
 
-    TensorFlow then has the same operator for it as for everything before it, and no Reshape.
+    It then uses the same operator as the rest of the network, without a Reshape.
     """
     for node in [node for node in graph.nodes if node.op in ("MatMul", "Gemm")]:
         weight = node.inputs[1].values if node.op == "Gemm" and node.attrs.get("transB") else node.inputs[1].values.T
@@ -39,14 +39,14 @@ def neck_as_convolution(graph: gs.Graph) -> None:
 
 
 def _affine(norm: gs.Node) -> tuple[np.ndarray, np.ndarray]:
-    """Scale and shift float64 of a BatchNormalization node."""
+    """A BatchNormalization node's scale and shift in float64."""
     weight, bias, mean, variance = (value.values.astype(np.float64) for value in norm.inputs[1:5])
     scale = weight / np.sqrt(variance + norm.attrs.get("epsilon", 1e-5))
     return scale, bias - mean * scale
 
 
 def _keep_map(pooled: gs.Variable) -> None:
-    """Makes the poolings before a neck keep their two dimensions of size 1."""
+    """Makes the poolings before a neck keep their two spatial dimensions of size 1."""
     pooled.shape, node = None, pooled.inputs[0]
     if node.op in ("ReduceMean", "ReduceMax"):
         node.attrs["keepdims"] = 1

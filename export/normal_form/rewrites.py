@@ -1,9 +1,9 @@
 """ONNX → ONNX: the form that TensorFlow 2.2 has operators for, at dynamic sizes.
 
-Published converters bring no ResNeSt to TensorFlow 2.2: it has no grouped convolution on CPUs, and reshapes, average
-pooling with odd edges and dynamic sizes are lost on the way. So the file is rewritten first, one small rewrite a
-function, the same for both frameworks. onnxsim does what it does well (constants, BatchNorm into convolutions); the
-rest is here. ONNX Runtime proves every rewrite equal to the file before it, at odd sizes, before TensorFlow starts.
+No published converter supports ResNeSt in TensorFlow 2.2: it has no grouped convolution on CPUs, and reshapes, average
+pooling with odd edges and dynamic sizes get lost. So the file is rewritten first, one rewrite per function, the same for
+both frameworks. onnxsim folds constants and BatchNorm; the other rewrites are in this package. After each rewrite ONNX Runtime
+compares the file with the original, at odd sizes, before TensorFlow starts.
 """
 
 from collections.abc import Callable
@@ -31,7 +31,7 @@ from zoo.specs import PreprocessSpec
 from zoo.tolerances import TOLERANCES, compare
 
 PROOF_SIZES = ((2, 64, 64), (1, 97, 131), (1, 33, 65))
-"""(batch, height, width) at which every rewrite is proven; both odd edges and a batch above one are among them."""
+"""(batch, height, width) at which every rewrite is proven, with odd edges and a batch above one."""
 
 
 def normal_form(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -59,13 +59,13 @@ def normal_form(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def simplify(model: onnx.ModelProto) -> onnx.ModelProto:
-    """onnxsim: constants computed, BatchNorm folded into the convolution before it, what does nothing removed."""
+    """onnxsim: computes constants, folds BatchNorm into the convolution before it, removes operators without effect."""
     simplified, _ = onnxsim.simplify(model)
     return simplified
 
 
 def _on_graph(rewrite: Callable[[gs.Graph], None], model: onnx.ModelProto) -> onnx.ModelProto:
-    # A constant may be a node or a value; folded, it is always a value.
+    # A constant may be a node or a value; after folding it is always a value.
     graph = gs.import_onnx(model).fold_constants().cleanup()
     rewrite(graph)
     return onnx.shape_inference.infer_shapes(gs.export_onnx(graph.cleanup().toposort()))
@@ -105,7 +105,7 @@ FORBIDDEN = {
     *("Slice", "Expand", "Resize", "Cast", "Flatten", "Gemm", "InstanceNormalization"),
 }
 
-# The second simplification folds the BatchNorm of IBN-a's half; the pooling comes after it, as it undoes a Pad.
+# The second simplification folds the BatchNorm of IBN-a's half. Pooling comes later, because simplifying undoes its Pad.
 REWRITES = (
     simplify,
     neck_as_convolution,

@@ -1,4 +1,4 @@
-"""What the rewrites do to a graph: add nodes, copy convolutions, rename and reconnect tensors."""
+"""Edits of a graph: add nodes, copy convolutions, rename and reconnect tensors."""
 
 import itertools
 
@@ -6,13 +6,13 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 PART = "/part{}"
-"""Behind the name of a tensor that now comes in parts along its channels; `find_divergence` puts them together again."""
+"""Suffix of a tensor's parts, if it was split along its channels; `find_divergence` joins them again."""
 
 
 def append(graph: gs.Graph, op: str, inputs: list, like: gs.Tensor, attrs: dict | None = None) -> gs.Variable:
-    """A new node of one float32 output, named after a tensor that it works beside."""
+    """Adds a node with one float32 output, named after a related tensor."""
     name, taken = f"{like.name}/{op.lower()}", {node.name for node in graph.nodes}
-    # Counted within the file, so that the same file comes out whatever was rewritten before.
+    # Counted per file, so that the result does not depend on files rewritten before.
     name = next(n for n in itertools.chain([name], (f"{name}{i}" for i in itertools.count(2))) if n not in taken)
     output = gs.Variable(name, np.float32)
     graph.nodes.append(gs.Node(op, name, attrs or {}, list(inputs), [output]))
@@ -22,7 +22,7 @@ def append(graph: gs.Graph, op: str, inputs: list, like: gs.Tensor, attrs: dict 
 def convolution(
     graph: gs.Graph, like: gs.Node, part: str, tensor: gs.Tensor, weight: np.ndarray, bias: np.ndarray | None = None
 ) -> gs.Variable:
-    """A copy of a convolution with other weights and one group."""
+    """A copy of a convolution with different weights and one group."""
     name = f"{like.name}/{part}"
     values = [gs.Constant(f"{name}/weight", np.ascontiguousarray(weight))]
     if bias is not None:
@@ -55,13 +55,13 @@ def name_parts(tensor: gs.Variable, parts: list[gs.Variable]) -> None:
 
 
 def replace(graph: gs.Graph, old: gs.Variable, new: gs.Variable) -> None:
-    """Whoever read `old` reads `new`, which has the same values and takes its name."""
+    """Connects the readers of `old` to `new`, which has the same values and takes over its name."""
     rewire(graph, old, new)
     old.name, new.name = f"{old.name}/before", old.name
 
 
 def rewire(graph: gs.Graph, old: gs.Variable, new: gs.Variable) -> None:
-    """Whoever read `old` reads `new`."""
+    """Connects the readers of `old` to `new`."""
     for reader in list(old.outputs):
         reader.inputs = [new if tensor is old else tensor for tensor in reader.inputs]
     graph.outputs = [new if tensor is old else tensor for tensor in graph.outputs]

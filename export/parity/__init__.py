@@ -1,4 +1,4 @@
-"""Measures one export everywhere that it runs, and compares."""
+"""Runs one export in every backend and compares the results."""
 
 from export.parity.rows import Row, measure, require, to_json
 

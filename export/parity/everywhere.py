@@ -1,4 +1,4 @@
-"""Runs one export everywhere it exists, and names the arrows between: what `to_savedmodel` and the test matrix both measure."""
+"""Runs one export in every backend and pairs the results: what `to_savedmodel` and the test matrix both measure."""
 
 import sys
 import tempfile
@@ -22,15 +22,15 @@ Served = tuple[Arrays, Arrays]
 
 @dataclass(frozen=True)
 class Found:
-    """Descriptors of the same probes from everywhere.
+    """Descriptors of the same probes from every backend.
 
     Attributes:
         sources: of batches, from each framework.
         onnx: of batches, from the framework's own ONNX file.
         normal_form: of batches, from the file that was converted.
-        served: from today's TensorFlow; its batches hold the images as Python resizes them as well, under their names.
-        in_tf22: the same from TensorFlow 2.2, or None where there is none.
-        unrounded: of batches, from the normal form before its weights were rounded to float16; None where they were not.
+        served: from the current TensorFlow; its batches also contain the images as resized by Python, under the same names.
+        in_tf22: the same from TensorFlow 2.2, or None if it is not installed.
+        unrounded: of batches, from the normal form before its weights were rounded to float16; None if they were not rounded.
     """
 
     sources: dict[str, Arrays]
@@ -41,7 +41,7 @@ class Found:
     unrounded: Arrays | None = None
 
     def arrows(self, framework: str) -> dict[str, tuple[Arrays, Arrays]]:
-        """Both sides of every arrow (`zoo.tolerances`) of an export from `framework`, in the order of the line."""
+        """Both sides of every step (`zoo.tolerances`) of an export from `framework`, in order."""
         source = self.sources[framework]
         batches, images = self.served
         python_images = {name: batches[name][0] for name in images}
@@ -57,7 +57,7 @@ class Found:
         if self.in_tf22:
             arrows["savedmodel → tf 2.2"] = _together(self.served), _together(self.in_tf22)
             if self.unrounded is None:
-                # From end to end as well: errors of one sign would add up over arrows that each hold.
+                # End to end as well: errors of the same sign could add up over steps that are each within tolerance.
                 arrows[f"{framework} → tf 2.2"] = source, _only(self.in_tf22[0], source)
         return arrows
 
@@ -78,7 +78,7 @@ def run_onnx(model: onnx.ModelProto, batches: Arrays, spec: PreprocessSpec) -> A
 
 
 def run_current(saved_model: Path, batches: Mapping[str, Arrays], images: Arrays) -> Served:
-    """Descriptors from today's TensorFlow, each signature in a process of its own: that halves the memory at a time."""
+    """Descriptors from the current TensorFlow, with one process per signature, which halves the peak memory."""
     with tempfile.TemporaryDirectory() as work:
         for call in write_calls(saved_model, batches, images, Path(work)):
             tf22.run_calls([call], python=Path(sys.executable))
@@ -86,7 +86,7 @@ def run_current(saved_model: Path, batches: Mapping[str, Arrays], images: Arrays
 
 
 def run_tf22(saved_model: Path, batches: Mapping[str, Arrays], images: Arrays) -> Served | None:
-    """Descriptors from a real TensorFlow 2.2.0; None, said loudly, where there is none."""
+    """Descriptors from a real TensorFlow 2.2.0; None, with a warning, if it is not installed."""
     python = tf22.find_python()
     if python is None:
         log("SKIPPED: not checked in TensorFlow 2.2, which is not installed here. Run `make tf22` and export again.")
@@ -97,13 +97,13 @@ def run_tf22(saved_model: Path, batches: Mapping[str, Arrays], images: Arrays) -
 
 
 def write_calls(saved_model: Path, batches: Mapping[str, Arrays], images: Arrays, work: Path) -> list[tf22.Call]:
-    """The calls of both signatures for `tf22.run_calls`, of one alone where the other has nothing to do.
+    """The calls of both signatures for `tf22.run_calls`; a signature without inputs is left out.
 
     Args:
         saved_model: the SavedModel.
         batches: {name: {input of the batch signature: pixels}}.
         images: {name: uint8 image}.
-        work: an empty folder; arrays go to and come from files in it.
+        work: an empty folder for the files of arrays.
     """
     named = {f"{name}/{key}": pixels for name, inputs in batches.items() for key, pixels in inputs.items()}
     calls = []
@@ -116,7 +116,7 @@ def write_calls(saved_model: Path, batches: Mapping[str, Arrays], images: Arrays
 
 
 def read_calls(work: Path) -> Served:
-    """What the calls of `write_calls` returned."""
+    """The outputs of the calls of `write_calls`."""
     outputs = (work / f"{signature}_out.npz" for signature in (BATCH_SIGNATURE, CONTEST_SIGNATURE))
     batches, images = (read(path) if path.exists() else {} for path in outputs)
     return {name.removesuffix(f"/{DESCRIPTOR}"): value for name, value in batches.items()}, images

@@ -1,4 +1,4 @@
-"""The seeded images on which every export is checked: structured, not noise, and of awkward sizes."""
+"""The seeded images on which every export is checked: structured, and of unusual sizes."""
 
 import numpy as np
 
@@ -7,7 +7,7 @@ from zoo.specs import PreprocessSpec
 
 
 def picture(random: np.random.Generator, height: int, width: int) -> np.ndarray:
-    """float32 [height, width, 3], 0 to 255: coloured patches of two sizes under noise, unlike in every direction."""
+    """float32 [height, width, 3], 0 to 255: coloured patches of two sizes with noise, different in every direction."""
     side = max(height, width)
     coarse, fine = (resize(random.integers(0, 256, (cells, cells + 2, 3), dtype=np.uint8), side) for cells in (4, 17))
     picture = 0.6 * coarse + 0.3 * fine + random.uniform(0, 25, (side, side, 3)).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Measures arrows and holds them against the one table of tolerances."""
+"""Measures steps and compares them with the table of tolerances."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
@@ -56,18 +56,18 @@ def measure(
         expected, found: descriptors float32 [N, D] or [D] by the inputs' names.
 
     Raises:
-        ParityError: the two sides do not hold the same inputs, or none.
+        ParityError: the two sides have different inputs, or none.
     """
     if expected.keys() != found.keys() or not expected:
         raise ParityError(f"{arrow} of {model}: one side has {sorted(expected)}, the other {sorted(found)}")
     differences = [compare(expected[name], found[name]) for name in expected]
-    # NaN must win: Python's max() and min() would drop it unless it stands first.
+    # NaN must be kept: Python's max() and min() would drop it unless it is first.
     worst = np.max([d.max_abs for d in differences]), np.min([d.cosine for d in differences])
     return Row(arrow, model, float(worst[0]), float(worst[1]), TOLERANCES[arrow].max_abs, size)
 
 
 def require(rows: Iterable[Row]) -> None:
-    """Raises `ParityError` with every row that is outside its tolerance."""
+    """Raises `ParityError` with all rows that exceed their tolerance."""
     failed = [row for row in rows if not row.passed]
     if failed:
         raise ParityError(

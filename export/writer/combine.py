@@ -1,6 +1,6 @@
 """What an ensemble does around its networks: views of an image, weights, concatenation, norm, whitening.
 
-Written once over an array library, so that the graph in TensorFlow and what it is checked against are the same formula.
+Written once for any array library, so that the TensorFlow graph and the numpy reference use the same formula.
 """
 
 from collections.abc import Sequence
@@ -26,14 +26,14 @@ class Arrays(Protocol):
 
 
 class NumpyArrays:
-    """`Arrays` of numpy."""
+    """`Arrays` in numpy."""
 
     constant = staticmethod(np.float32)
     matmul = staticmethod(np.matmul)
 
     @staticmethod
     def concat(parts: Sequence[np.ndarray]) -> np.ndarray:
-        """Side by side."""
+        """Concatenated along the last axis."""
         return np.concatenate(parts, axis=1)
 
     @staticmethod
@@ -52,16 +52,16 @@ class Whitening:
 
 @dataclass(frozen=True)
 class Combination:
-    """How descriptors are made from what the networks return.
+    """How descriptors are computed from the networks' outputs.
 
     Attributes:
         scales: factors of each member's own resolution at which an image is embedded.
         flip: embed the image mirrored left to right as well.
-        norm: of the concatenation: "constant" divides by the weights' Euclidean norm, which makes it 1 where the
-            members' are and changes no ranking; "l2" divides by its own; "none" leaves it.
-        whitening: what is applied to the concatenation in the end.
+        norm: of the concatenation: "constant" divides by the weights' Euclidean norm, which makes it 1 if the
+            members' norms are and changes no ranking; "l2" divides by its own norm; "none" does not divide.
+        whitening: applied last, to the concatenation.
 
-    Where there are several views of an image, a member's descriptor is their sum divided by its Euclidean norm.
+    With several views of an image, a member's descriptor is their sum divided by its Euclidean norm.
     """
 
     scales: tuple[float, ...] = (1.0,)
@@ -70,7 +70,7 @@ class Combination:
     whitening: Whitening | None = None
 
     def views(self, own: str) -> list[str]:
-        """The batch inputs of a member whose own is `own`: one for each scale."""
+        """The batch inputs of a member whose own input is `own`: one per scale."""
         size, resize = read_batch_input(own)
         return [batch_input(max(1, round(size * scale)), resize) for scale in self.scales]
 

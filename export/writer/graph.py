@@ -1,9 +1,9 @@
-"""Normal form → TensorFlow graph, operator by operator, in the shapes that TensorFlow's own optimiser fuses.
+"""Normal form → TensorFlow graph, operator by operator, in the patterns that TensorFlow's optimiser fuses.
 
 A convolution is one Conv2D and one BiasAdd, its padding is an attribute, and a ReLU follows it directly: both TensorFlow
-2.2 and today's make one kernel of the three. Maps have channels last, so no Transpose is needed. Nodes are named as in the
-ONNX file. Weights are placeholders here: what stores them (`export/writer/convert.py`) puts constants or variables there,
-so that no graph is ever copied with a network's weights in it.
+2.2 and the current TensorFlow fuse the three into one kernel. Maps are channels-last, so no Transpose is needed. Nodes are
+named as in the ONNX file. Weights are placeholders here, which `export/writer/save.py` replaces by constants or variables, so
+no graph is ever copied together with a network's weights.
 
 This module imports TensorFlow; the rest of `export` imports it inside functions.
 """
@@ -27,19 +27,19 @@ PIXELS = "pixels"
 """The graph's input: float32 [N, H, W, 3], RGB, 0 to 255."""
 DYNAMIC = (None, None, None, 3)
 _LAST = {0: 0, 1: 3, 2: 1, 3: 2}
-"""Where an axis of [N, C, H, W] lies when channels are last."""
+"""The channels-last position of each axis of [N, C, H, W]."""
 SMALL = 16
-"""Constants of at most this many numbers stand in the graph itself; TensorFlow folds them into what reads them."""
+"""Constants of at most this many numbers are stored in the graph itself; TensorFlow folds them."""
 
 
 @dataclass(frozen=True)
 class NetworkGraph:
-    """A network as a TensorFlow graph and, apart from it, its weights.
+    """A network as a TensorFlow graph with separate weights.
 
     Attributes:
         graph_def: a GraphDef with the placeholder `PIXELS` and one placeholder per weight.
         outputs: names of the tensors that are its outputs, in the ONNX file's order.
-        weights: the arrays that belong into the placeholders, by node name.
+        weights: the arrays for the placeholders, by node name.
     """
 
     graph_def: Any
@@ -50,12 +50,12 @@ class NetworkGraph:
 def tensorflow_graph(
     model: onnx.ModelProto, spec: PreprocessSpec, shape: tuple[int | None, ...] = DYNAMIC
 ) -> NetworkGraph:
-    """Writes a normal form, with the normalisation of pixels in front of it, as a TensorFlow graph.
+    """Writes a normal form as a TensorFlow graph, preceded by the normalisation of pixels.
 
     Args:
         model: a normal form (`export/normal_form/rewrites.py`).
         spec: mean, standard deviation and channel order of the network's input.
-        shape: [N, H, W, 3] of the pixels; None where a size may change from call to call.
+        shape: [N, H, W, 3] of the pixels; None for a dynamic size.
 
     Raises:
         ExportError: an operator that the normal form does not have.
@@ -65,7 +65,7 @@ def tensorflow_graph(
         builder = _Builder({i.name: onnx.numpy_helper.to_array(i) for i in model.graph.initializer})
         pixels = tf.compat.v1.placeholder(tf.float32, shape, PIXELS)
         if shape != DYNAMIC:
-            # Grappler forgets the shape of what is fed; with it, today's TensorFlow fuses the residual sums as well.
+            # Grappler ignores the shapes of fed tensors; given this one, the current TensorFlow also fuses the residual sums.
             pixels = tf.ensure_shape(pixels, shape, name="preprocess/shape")
         builder.values[model.graph.input[0].name] = _normalised(pixels, spec)
         for node in model.graph.node:
@@ -103,14 +103,14 @@ class _Builder:
             self.values[name] = value
 
     def tensor(self, name: str, maps: bool = False) -> Any:
-        """A value, or a constant; `maps` says that a constant of four dimensions is read beside maps."""
+        """A value or a constant; with `maps`, a constant of four dimensions is combined with maps."""
         if name in self.values:
             return self.values[name]
         array = self.constants[name]
         return self.constant(name, array.transpose(0, 2, 3, 1) if maps and array.ndim == 4 else array)
 
     def constant(self, name: str, array: np.ndarray) -> Any:
-        """The one node for an array: a constant where it is small, a placeholder where it is a weight."""
+        """The only node for an array: a constant if it is small, otherwise a placeholder."""
         array = np.ascontiguousarray(array)
         key = array.dtype.str, array.shape, hashlib.sha256(array).digest()
         if key not in self._shared:
@@ -128,7 +128,7 @@ class _Builder:
 
 
 def node_name(name: str) -> str:
-    """An ONNX name with nothing in it that TensorFlow does not allow in a node's."""
+    """An ONNX name without characters that TensorFlow forbids in node names."""
     cleaned = re.sub(r"[^A-Za-z0-9_./-]", "_", name).strip("/")
     return cleaned if re.match(r"[A-Za-z0-9.]", cleaned) else f"node{cleaned}"
 
@@ -163,7 +163,7 @@ def _pads(pads: list[int]) -> list[list[int]]:
 def _pool(operation: Callable[..., Any], argument: str) -> Callable:
     def write(builder: _Builder, node: onnx.NodeProto, attributes: dict) -> Any:
         features, label, pads = builder.values[node.input[0]], node_name(node.name), attributes.get("pads", [0])
-        if any(pads):  # only maxima reach this: the normal form pads averages itself
+        if any(pads):  # only max pooling needs this: the normal form pads averages explicitly
             lowest = tf.constant(np.finfo(np.float32).min, name=f"{label}/lowest")
             amounts = tf.constant(_pads(pads), tf.int32, name=f"{label}/amounts")
             features = tf.raw_ops.PadV2(input=features, paddings=amounts, constant_values=lowest, name=f"{label}/pad")

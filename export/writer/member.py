@@ -24,11 +24,11 @@ with quiet_stderr():
     from tensorflow.python.framework.function_def_to_graph import function_def_to_graph_def
 
 FUNCTION = "network_"
-"""How the function of a network is called in a SavedModel; the model's name follows."""
+"""Prefix of a network's function in a SavedModel; the model's name follows."""
 
 
 VARIABLES = "networks"
-"""Where a SavedModel's checkpoint has the weights that are variables: <VARIABLES>/<member>/<name>."""
+"""The keys of variables in a SavedModel's checkpoint: <VARIABLES>/<member>/<name>."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,8 @@ class Member:
     Attributes:
         name: of its model, for the names of functions.
         graph: from resized pixels float32 [N, H, W, 3], RGB, 0 to 255, to descriptors float32 [N, D].
-        input: name of its images in the batch signature: the square that they are resized to, and how.
-        weight: what its descriptor is multiplied by before it is concatenated.
+        input: name of its images in the batch signature: size and filter of the resizing.
+        weight: factor of its descriptor in the concatenation.
     """
 
     name: str
@@ -49,13 +49,13 @@ class Member:
 
     @property
     def shape(self) -> tuple[int | None, ...]:
-        """[N, H, W, 3] of its pixels; None where any size will do."""
+        """[N, H, W, 3] of its pixels; None for a dynamic size."""
         pixels = next(node for node in self.graph.graph_def.node if node.name == PIXELS)
         return tuple(None if dim.size < 0 else dim.size for dim in pixels.attr["shape"].shape.dim)
 
     @property
     def weight_bytes(self) -> int:
-        """What its weights take in a file."""
+        """Size of its weights in a file, in bytes."""
         return sum(array.nbytes for array in self.graph.weights.values())
 
 
@@ -65,7 +65,7 @@ def member_from_onnx(model: onnx.ModelProto, spec: ModelSpec, *, static: bool = 
     Args:
         model: the normal form.
         spec: its model.
-        static: take images of the spec's size alone, as the contest's signature does anyway.
+        static: take only images of the spec's size, as the contest's signature always does.
 
     Raises:
         ExportError: an operator that the normal form does not have.
@@ -90,7 +90,7 @@ def member_from_saved_model(folder: str | os.PathLike, weight: float = 1.0) -> M
         )
     [function], [source] = functions, require_manifest(folder).sources
     graph, flat = function_def_to_graph_def(function)
-    # A function's outputs are Identity nodes; the network's are what these read.
+    # A function's outputs are Identity nodes; the network's outputs are their inputs.
     identities = {node.name: node.input[0] for node in graph.node if node.op == "Identity"}
     outputs = [flat[function.ret[output.name]].partition(":")[0] for output in function.signature.output_arg]
     outputs = [name if ":" in name else f"{name}:0" for name in (identities.get(name, name) for name in outputs)]
@@ -99,14 +99,14 @@ def member_from_saved_model(folder: str | os.PathLike, weight: float = 1.0) -> M
 
 
 def _take_weights(graph: Any, folder: str | os.PathLike) -> dict[str, np.ndarray]:
-    """Puts placeholders where a graph has weights, as constants or as variables, and returns these."""
+    """Replaces a graph's weights, constants or variables, by placeholders and returns the weights."""
     weights = {}
     for node in graph.node:
         if node.op == "Const" and np.prod([dim.size for dim in node.attr["value"].tensor.tensor_shape.dim]) > SMALL:
             weights[node.name] = tf.make_ndarray(node.attr["value"].tensor)
     reads = {node.name for node in graph.node if node.op == "ReadVariableOp"}
     weights |= _variables(folder, reads) if reads else {}
-    # The variables themselves are arguments, and a NoOp waits for the reads; neither is part of the network.
+    # The variables are arguments, and a NoOp waits for the reads; neither belongs to the network.
     resource = tf.resource.as_datatype_enum
     arguments = {n.name for n in graph.node if n.op == "Placeholder" and n.attr["dtype"].type == resource}
     kept = [n for n in graph.node if n.name not in arguments and n.op not in ("NoOp", "Identity")]
@@ -119,7 +119,7 @@ def _take_weights(graph: Any, folder: str | os.PathLike) -> dict[str, np.ndarray
 def _variables(folder: str | os.PathLike, names: set[str]) -> dict[str, np.ndarray]:
     """The one network's variables of a SavedModel."""
     prefix = str(Path(folder, "variables", "variables"))
-    # TensorFlow's own escapes of what stands between the slashes of a checkpoint's keys.
+    # TensorFlow's escapes inside the parts of a checkpoint's keys.
     escaped = {name: name.replace(".", "..").replace("/", ".S") for name in names}
     try:
         reader = tf.train.load_checkpoint(prefix)
@@ -138,7 +138,7 @@ def _placeholder(name: str, array: np.ndarray) -> Any:
 
 
 def in_half_precision(member: Member) -> Member:
-    """The same member with float16 for those weights whose every value float16 has; it still computes in float32.
+    """The same member, with weights stored as float16 if all their values are exact in float16; it still computes in float32.
 
     A Cast widens each of these weights whenever the network runs.
     """

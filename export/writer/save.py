@@ -1,8 +1,8 @@
 """Networks → the files of a SavedModel that TensorFlow 2.2 loads.
 
-Today's TensorFlow writes it with placeholders where the weights belong; they are put into the file afterwards, so that
-TensorFlow, which copies a graph a dozen times, never copies them. What is beyond a file's 2 GB is stored as
-variables, and what TensorFlow 2.2 does not know is taken out of the file again.
+The current TensorFlow writes placeholders instead of weights; the weights are inserted into the file afterwards, so that
+TensorFlow, which copies a graph a dozen times, never copies them. Weights beyond the 2 GiB limit of a file are stored as
+variables, and whatever TensorFlow 2.2 does not know is removed from the file.
 
 This module imports TensorFlow; the rest of `export` imports it inside functions.
 """
@@ -25,10 +25,10 @@ from zoo.signature import BATCH_SIGNATURE, CONTEST_INPUT, CONTEST_SIGNATURE, DES
 tf = import_tensorflow()
 
 MOST_CONSTANT_BYTES = 128 * 2**20
-"""Weights beyond this become variables by default. Constants are a fifth faster in today's TensorFlow (which keeps them in
-its kernels' own layout) and no faster in 2.2, but today's takes 20 times their size in memory to start."""
+"""Larger weights become variables by default. Constants are a fifth faster in the current TensorFlow (which stores them in its
+kernels' layout) and no faster in 2.2, but the current TensorFlow needs 20 times their size in memory to start."""
 _LARGEST_FILE = 2**31 - 2**26
-"""A message of protobuf ends at 2 GiB, and the nodes need some of it."""
+"""A protobuf message is limited to 2 GiB, part of which the nodes need."""
 
 
 def write_saved_model(
@@ -39,8 +39,8 @@ def write_saved_model(
     Args:
         folder: where saved_model.pb and, with variables, variables/ are written.
         members: in the order of the concatenation.
-        combination: what is done around them.
-        variables: store the weights as variables, not as constants; by default only where constants do not fit.
+        combination: what is computed before and after them.
+        variables: store the weights as variables, not as constants; by default only if they are large.
 
     Raises:
         ExportError: constants that do not fit, or a member of one static size that is to be served at several scales.
@@ -86,7 +86,7 @@ def write_saved_model(
 
 
 def write_taps(folder: Path, graph: NetworkGraph, names: Sequence[str], signature: str) -> None:
-    """Writes a SavedModel of one signature with all of a graph's outputs under `names`, for looking inside a network."""
+    """Writes a SavedModel with one signature that returns all of a graph's outputs under `names`, to inspect a network."""
     served = tf.Module()
     function = _Function(Member("taps", graph, ""), variables=False)
 
@@ -126,16 +126,16 @@ class _Function:
         ).get_concrete_function()
 
     def views(self, images: Any, combination: Combination) -> list:
-        """Descriptors of images [N, H, W, 3] and, where asked for, of their mirror images."""
+        """Descriptors of images [N, H, W, 3] and, with `flip`, of their mirror images."""
         if not combination.flip:
             return [self.concrete(images)[0]]
-        # In one call: a function that is called twice has its weights in memory twice.
+        # In one call: calling a function twice would keep its weights in memory twice.
         both = self.concrete(tf.concat([images, tf.reverse(images, axis=[2])], axis=0))[0]
         return tf.split(both, 2)
 
 
 class _Graph:
-    """`export.writer.combine.Arrays` of TensorFlow."""
+    """`export.writer.combine.Arrays` in TensorFlow."""
 
     constant = staticmethod(tf.constant)
     matmul = staticmethod(tf.matmul)
@@ -160,7 +160,7 @@ def _require_sizes(member: Member, combination: Combination) -> None:
 
 
 def _batch_spec(name: str, members: Sequence[Member]) -> Any:
-    """A batch input's shape: any height and width, but where all members that read it know one size only."""
+    """A batch input's shape: any height and width, unless all members that read it take only one size."""
     shapes = {member.shape for member in members if member.input == name}
     return tf.TensorSpec(shapes.pop() if len(shapes) == 1 else [None, None, None, 3], tf.float32, name=name)
 
@@ -178,13 +178,13 @@ def _save(served: Any, folder: Path, signatures: dict, functions: Sequence[_Func
     for function in functions:
         _fill(library[function.concrete.function_def.signature.name].node_def, function.constants)
     _forget_what_is_newer(message.meta_graphs[0].graph_def)
-    # Map fields have no order of their own; the same checkpoint is to give the same bytes.
+    # Protobuf maps have no defined order, but the same checkpoint must give the same bytes.
     Path(folder, "saved_model.pb").write_bytes(message.SerializeToString(deterministic=True))
-    Path(folder, "fingerprint.pb").unlink(missing_ok=True)  # of the file as it was before
+    Path(folder, "fingerprint.pb").unlink(missing_ok=True)  # of the file before this change
 
 
 def _fill(nodes: Any, weights: dict[str, np.ndarray]) -> None:
-    """Puts constants where a function has placeholders."""
+    """Replaces a function's placeholders by constants."""
     for node in nodes:
         if node.name in weights:
             array = weights[node.name]
@@ -198,9 +198,9 @@ def _fill(nodes: Any, weights: dict[str, np.ndarray]) -> None:
 
 
 def _forget_what_is_newer(graph: Any) -> None:
-    """Takes out of the functions that save and restore variables what TensorFlow 2.2 does not know.
+    """Removes what TensorFlow 2.2 does not know from the functions that save and restore variables.
 
-    DisableCopyOnRead undoes a mode of variables that 2.2 does not have; validate_shape asks for a check.
+    DisableCopyOnRead undoes a mode of variables that 2.2 does not have; validate_shape requests a check.
     """
     for function in graph.library.function:
         gone = {node.name for node in function.node_def if node.op == "DisableCopyOnRead"}
