@@ -1,7 +1,7 @@
-"""The nodes that a signature runs, with the functions it calls put in their callers' places, and the shapes of all tensors.
+"""The nodes that a signature runs, with called functions inlined, and the shapes of all tensors.
 
-What a kernel can do may hang on shapes that only a caller knows. So calls are replaced by what they call, and today's
-TensorFlow infers the shapes of the whole for one size of the inputs; nothing is run.
+Whether a kernel supports a node may depend on shapes that only a caller knows. So calls are inlined, and the current
+TensorFlow infers all shapes for one size of the inputs; nothing is executed.
 """
 
 from collections.abc import Iterable
@@ -14,20 +14,20 @@ from export.saved_model_file import SavedGraph
 
 CALLS = ("PartitionedCall", "StatefulPartitionedCall")
 _LARGE = 1 << 10
-"""Bytes of a constant above which its value is left out: no shape depends on a weight's values."""
+"""Values of constants with more bytes are left out: no shape depends on a weight's values."""
 
 Shape = list[int | None] | None
-"""Axes of a tensor; an unknown one is None, and so are the axes where even their number is unknown."""
+"""Axes of a tensor; an unknown axis is None, and None instead of a tuple means an unknown number of axes."""
 
 
 @dataclass(frozen=True)
 class Placed:
-    """A node where it is written.
+    """A node and the place where it is defined.
 
     Attributes:
         node: its NodeDef.
         function: the function that it is in; "" for the graph itself.
-        inputs: names of the flat tensors that it takes, "name:index".
+        inputs: names of its input tensors in the flat graph, "name:index".
     """
 
     node: Any
@@ -37,14 +37,14 @@ class Placed:
 
 @dataclass
 class FlatGraph:
-    """What one signature, or one branch or loop body in it, runs.
+    """The nodes of one signature, or of one branch or loop body in it.
 
     Attributes:
-        nodes: {flat name: node}; calls are not among them.
+        nodes: {flat name: node}; without calls.
         outputs: flat tensors that are returned.
         shapes: {flat tensor: shape}, for one size of the inputs.
-        misfit: what shape inference says does not fit together at that size; "" where all does.
-        branches: the branches and loop bodies in it.
+        misfit: the error of shape inference at that size; "" if there is none.
+        branches: its branches and loop bodies.
     """
 
     nodes: dict[str, Placed] = field(default_factory=dict)
@@ -54,7 +54,7 @@ class FlatGraph:
     branches: list["FlatGraph"] = field(default_factory=list)
 
     def needed(self) -> list[str]:
-        """Flat names of the nodes that the outputs need; TensorFlow prunes what has no effect before it runs."""
+        """Flat names of the nodes that the outputs need; TensorFlow prunes all others before running."""
         found: dict[str, None] = {}
         waiting = [tensor.rpartition(":")[0] for tensor in self.outputs]
         while waiting:
@@ -65,19 +65,19 @@ class FlatGraph:
         return list(found)
 
     def whole(self) -> Iterable["FlatGraph"]:
-        """This graph and all branches in it."""
+        """This graph and all of its branches."""
         yield self
         for branch in self.branches:
             yield from branch.whole()
 
 
 def flatten(graph: SavedGraph, signature: str, side: int) -> FlatGraph | None:
-    """The flat graph of a signature; None where it calls what is missing or what today's TensorFlow does not know.
+    """The flat graph of a signature; None if it calls something missing or unknown to the current TensorFlow.
 
     Args:
         graph: the SavedModel.
         signature: its name.
-        side: what unknown axes of inputs are taken to be; the first of four or more is 1.
+        side: assumed size of inputs' unknown axes; of four or more axes the first is 1.
     """
     top = signature_nodes(graph, signature)
     bodies = [top, *(graph.functions[name].node_def for name in called_functions(graph, top))]
@@ -128,7 +128,7 @@ class _Flattener:
         return flat
 
     def _place(self, flat: FlatGraph, prefix: str, function: str, nodes: Any, arguments: dict[str, str]) -> Any:
-        """Puts a body's nodes into `flat`; returns what maps the body's tensor names to flat ones."""
+        """Adds a body's nodes to `flat`; returns a function from the body's tensor names to flat ones."""
         starts = {node.name: self._starts(node) for node in nodes}
         calls = {node.name for node in nodes if self._callee(node)}
 
@@ -181,7 +181,7 @@ class _Flattener:
             import tensorflow as tf
 
         for sized in (True, False):
-            # Where nothing fits at this size, the shapes that hold at any size are still of use.
+            # If inference fails at this size, the shapes that hold for any size are still useful.
             graph_def, stood_for = self._importable(flat, shapes, types, sized)
             graph = tf.Graph()
             try:
@@ -200,7 +200,7 @@ class _Flattener:
     def _importable(
         self, flat: FlatGraph, shapes: dict, types: dict[str, int], sized: bool
     ) -> tuple[Any, dict[str, str]]:
-        """A GraphDef of the needed nodes, and {flat tensor: name of the placeholder's tensor that stands for it}."""
+        """A GraphDef of the needed nodes, and {flat tensor: name of the placeholder that replaces it}."""
         from tensorflow.core.framework import graph_pb2
 
         graph_def = graph_pb2.GraphDef()
@@ -225,7 +225,7 @@ class _Flattener:
         return graph_def, stood_for
 
     def _stand_ins(self, node: Any, sized: bool) -> list[tuple[int, Shape]]:
-        """(type, shape) of each output of a node that a placeholder stands for; none where the node itself is imported."""
+        """(type, shape) of each output of a node that is replaced by placeholders; empty if the node itself is imported."""
         if node.op == "Const" and attribute(node, "value").ByteSize() > _LARGE:
             return [(node.attr["dtype"].type, [dim.size for dim in node.attr["value"].tensor.tensor_shape.dim])]
         if node.op == "Placeholder":
@@ -235,7 +235,7 @@ class _Flattener:
             return [(node.attr["dtype"].type, shape)]
         if not _called(self.graph, node):
             return []
-        # What calls functions and is no plain call: a branch, a loop, a data set.
+        # Calls functions, but is not a plain call: a branch, a loop, a data set.
         types = attribute(node, "Tout").list.type or attribute(node, "T").list.type
         known = attribute(node, "_output_shapes").list.shape or attribute(node, "output_shapes").list.shape
         return [(t, _axes(known[i]) if i < len(known) else None) for i, t in enumerate(types)]
@@ -250,7 +250,7 @@ class _Flattener:
         found = []
         for callee in _called(self.graph, node):
             function = self.graph.functions[callee]
-            first = len(inputs) - len(function.signature.input_arg)  # a branch does not take its condition
+            first = len(inputs) - len(function.signature.input_arg)  # a branch's function does not take the condition
             shapes = [flat.shapes.get(tensor) for tensor in inputs[first:]]
             returned = [function.ret[arg.name] for arg in function.signature.output_arg]
             found.append(self.flat(callee, function.node_def, returned, shapes))
@@ -262,7 +262,7 @@ def _called(graph: SavedGraph, node: Any) -> list[str]:
 
 
 def _definition(op: str) -> Any:
-    """Today's OpDef, None where there is none: an operator's outputs have been the same ever since it is there."""
+    """The current TensorFlow's OpDef, or None. An operator's outputs have never changed between versions."""
     with quiet_stderr():
         from tensorflow.python.framework import op_def_registry
 

@@ -1,4 +1,4 @@
-"""Whether a TensorFlow has kernels, without a GPU, for all that a signature runs, and how much arithmetic that is."""
+"""Whether a TensorFlow has CPU kernels for all nodes of a signature, and how much arithmetic they need."""
 
 import math
 import re
@@ -19,11 +19,11 @@ _FORMS = {
     "dilations": ("is dilated, for which there is no kernel on CPUs", "Put zeros into the filter instead"),
     "strides": ("has strides {0} and {1}; the kernel on CPUs takes equal ones alone", "Use equal strides"),
 }
-"""Form that kernels refuse (`registry_worker.py` asks each TensorFlow for them) → (problem, remedy)."""
+"""Form that kernels refuse (`registry_worker.py` tests each TensorFlow for them) → (problem, remedy)."""
 
 
 def check_kernels(graph: SavedGraph, registry: Registry, signature: str) -> list[Finding]:
-    """Nodes that no kernel takes; TensorFlow wants one for each node of each function called, needed or not."""
+    """Nodes without a kernel. TensorFlow requires one for each node of each called function, needed or not."""
     top = signature_nodes(graph, signature)
     bodies = {name: graph.functions[name].node_def for name in called_functions(graph, top)}
     if not graph.has_objects:
@@ -41,11 +41,11 @@ def check_kernels(graph: SavedGraph, registry: Registry, signature: str) -> list
 
 
 def check_forms(flat: FlatGraph, registry: Registry, *, guessed: bool = False) -> list[Finding]:
-    """Nodes for which there is a kernel that refuses them when they run, by their form or by their shapes.
+    """Nodes whose kernel refuses them at run time because of their form or shapes.
 
-    Where the inputs' sizes were only `guessed`, shapes that do not fit together reject nothing.
+    If the inputs' sizes were only `guessed`, mismatching shapes only give warnings.
     """
-    # A branch may never be taken with such sizes, and in a loop they may change: what does not fit there is told.
+    # A branch may never run with these sizes, and in a loop they may change: a mismatch there is only a warning.
     found = [_misfit(part, rejects=part is flat and not guessed) for part in flat.whole() if part.misfit]
     for part in flat.whole():
         for name in part.needed():
@@ -111,7 +111,7 @@ def _refused(placed: Placed, shapes: dict[str, Shape], registry: Registry) -> It
 
 
 def _operations(name: str, flat: FlatGraph) -> int:
-    """Twice the multiplications of one node; 0 where a shape is unknown or there are none to speak of."""
+    """Twice the number of multiplications of one node; 0 if a shape is unknown or the number is negligible."""
     placed = flat.nodes[name]
     op, inputs = placed.node.op, [flat.shapes.get(tensor) for tensor in placed.inputs]
     out = flat.shapes.get(f"{name}:0")

@@ -1,4 +1,4 @@
-"""Whether a SavedModel fits the contest's contract, holds what TensorFlow loads objects from, and has finite weights."""
+"""Whether a SavedModel has the contest's signature, loads in the given TensorFlow, and has finite weights."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -13,12 +13,12 @@ from export.saved_model_file import PB, Finding, SavedGraph
 from zoo.signature import CONTEST_INPUT, CONTEST_SIGNATURE, DESCRIPTOR
 
 LARGEST_PB = (1 << 31) - 1
-"""Bytes that a protobuf may have: its parser stops there."""
+"""The parser's limit for a protobuf, in bytes."""
 _AGAIN = "Export the model with `python export/to_savedmodel.py`"
 
 
 def check_contest_signature(graph: SavedGraph) -> list[Finding]:
-    """What the contest's scorer, which passes one uint8 image by position, could not call."""
+    """Reasons why the contest's scorer, which passes one uint8 image by position, could not call it."""
     signatures = graph.meta_graph.signature_def
     if CONTEST_SIGNATURE not in signatures:
         return [Finding(f"expected the signature {CONTEST_SIGNATURE!r}, found {_names(signatures)}", _AGAIN)]
@@ -39,7 +39,7 @@ def check_contest_signature(graph: SavedGraph) -> list[Finding]:
 
 
 def check_objects(graph: SavedGraph, registry: Registry) -> list[Finding]:
-    """Kinds of object and of value in signatures that are newer than the TensorFlow."""
+    """Kinds of objects and of values in signatures that are newer than the TensorFlow."""
     if not graph.has_objects:
         return []
     objects = graph.meta_graph.object_graph_def
@@ -73,7 +73,7 @@ def check_objects(graph: SavedGraph, registry: Registry) -> list[Finding]:
 
 
 def _unknown_kinds(value: Any, registry: Registry) -> Iterator[str]:
-    """Kinds in a StructuredValue, however deep, that the registry does not know."""
+    """Kinds in a StructuredValue, at any depth, that the registry does not know."""
     kind = value.WhichOneof("kind")
     if kind is None:
         return
@@ -99,7 +99,7 @@ def _unknown_kinds(value: Any, registry: Registry) -> Iterator[str]:
 
 
 def check_size(graph: SavedGraph) -> list[Finding]:
-    """A saved_model.pb larger than a protobuf may be."""
+    """A saved_model.pb that exceeds protobuf's limit."""
     size = (graph.folder / PB).stat().st_size
     if size <= LARGEST_PB:
         return []
@@ -107,7 +107,7 @@ def check_size(graph: SavedGraph) -> list[Finding]:
 
 
 def check_variables(graph: SavedGraph) -> list[Finding]:
-    """Variables that cannot be read, or are not finite; TensorFlow reads their files even where there are none."""
+    """Variables that cannot be read or are not finite; TensorFlow reads their files even if there are no variables."""
     ops = {node.op for node in graph.meta_graph.graph_def.node}
     if not graph.has_objects and not ops & {"VarHandleOp", "VariableV2", "Variable"}:
         return []
@@ -126,7 +126,7 @@ def check_variables(graph: SavedGraph) -> list[Finding]:
                     found.append(
                         Finding(f"the variable {problem}", "Train again, or take an earlier checkpoint", layer)
                     )
-    except (ValueError, RuntimeError, IndexError, tf.errors.OpError) as error:  # IndexError: a file cut short
+    except (ValueError, RuntimeError, IndexError, tf.errors.OpError) as error:  # IndexError: a truncated file
         return [Finding(f"variables/ cannot be read: {' '.join(str(error).split())[:300]}", "Copy the whole folder")]
     return found
 
@@ -134,8 +134,8 @@ def check_variables(graph: SavedGraph) -> list[Finding]:
 def check_weights(flat: FlatGraph) -> list[Finding]:
     """Constants that the outputs need and that are not finite.
 
-    Rejected where they make what they meet not finite either. A mask of infinities that is added, or a value that is
-    only chosen somewhere, is told; a single infinity, as in padded max pooling, is a bound and no mistake.
+    They reject the SavedModel if they make results non-finite. A mask of infinities that is added, or a value that is only
+    selected, only triggers a warning. A single infinity, as in padded max pooling, is a bound and accepted.
     """
     with quiet_stderr():
         from tensorflow.python.framework import dtypes, tensor_util
@@ -165,14 +165,14 @@ _WEIGHTED = {
     *("BatchMatMul", "BatchMatMulV2", "BatchMatMulV3", "Einsum", "BiasAdd"),
     *("FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3", "If", "StatelessIf", "While", "StatelessWhile"),
 }
-"""Operators whose constants are weights; what branches and loops take is not followed into them."""
+"""Operators whose constants are weights; inputs of branches and loops are not followed."""
 _ARITHMETIC = {"Add", "AddV2", "Sub", "Mul", "RealDiv"}
-"""What makes NaN of NaN, while infinities may be meant."""
+"""Operators that propagate NaN; infinities may be intended."""
 _PASSING = {"Identity", "Cast", "Reshape", "Transpose", "ExpandDims", "Squeeze"}
 
 
 def _ops_behind(name: str, takers: dict[str, list[str]], flat: FlatGraph) -> set[str]:
-    """Operators that take a node's outputs, seen through those that pass values on as they are."""
+    """Operators that read a node's outputs, directly or through operators that pass values on unchanged."""
     found: set[str] = set()
     waiting = [name]
     while waiting:

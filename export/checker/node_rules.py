@@ -1,7 +1,7 @@
 """Whether a TensorFlow can load a SavedModel's nodes: its operators, their attributes, the functions they call.
 
-TensorFlow loads a SavedModel of objects by its functions, all of them whether called or not, and never its graph; one
-in the manner of TensorFlow 1 by its graph. `tests/export/test_check.py` holds each rule against the real one.
+TensorFlow loads all functions of a SavedModel of objects, called or not, but not its graph; of a SavedModel in the style of
+TensorFlow 1 it loads the graph. `tests/export/test_check.py` compares each rule with a real TensorFlow.
 """
 
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from export.checker.registry import Registry, first_version_with
 from export.saved_model_file import Finding, SavedGraph
 
 _FIELDS = {"string": "s", "int": "i", "float": "f", "bool": "b", "type": "type", "shape": "shape", "func": "func"}
-"""Attribute type → field of AttrValue; that of every list is "list"."""
+"""Attribute type → field of AttrValue; for every list it is "list"."""
 
 
 def check_nodes(graph: SavedGraph, registry: Registry) -> list[Finding]:
@@ -22,7 +22,7 @@ def check_nodes(graph: SavedGraph, registry: Registry) -> list[Finding]:
         bodies = {name: function.node_def for name, function in graph.functions.items()}
         findings = []
     else:
-        # A graph of its own brings the operators that it was written with, and what is at their defaults is dropped.
+        # A graph lists the operators that it was written with, and attributes with their default values are dropped.
         ops = graph.meta_graph.meta_info_def.stripped_op_list.op
         defaults = {op.name: {a.name: a.default_value for a in op.attr if a.HasField("default_value")} for op in ops}
         bodies = {"": graph_def.node}
@@ -38,7 +38,7 @@ def check_nodes(graph: SavedGraph, registry: Registry) -> list[Finding]:
 
 
 def called_functions(graph: SavedGraph, nodes: Any) -> list[str]:
-    """Names of the library's functions that nodes call, directly or by others."""
+    """Names of the library's functions that nodes call, directly or indirectly."""
     found: dict[str, None] = {}
     waiting = list(nodes)
     while waiting:
@@ -50,19 +50,19 @@ def called_functions(graph: SavedGraph, nodes: Any) -> list[str]:
 
 
 def function_names(node: Any, graph: SavedGraph) -> list[str]:
-    """Names of the functions that a node calls or would call, whether they exist or not."""
+    """Names of the functions that a node calls, whether they exist or not."""
     attributes = node.attr.values()
     names = [value.func.name for value in attributes] + [f.name for value in attributes for f in value.list.func]
     return [name for name in names if name] + ([node.op] if node.op in graph.functions else [])
 
 
 def attribute(node: Any, name: str) -> Any:
-    """An attribute's AttrValue, an empty one where it is not set; asking the node itself would set it."""
+    """An attribute's AttrValue, or an empty one if it is not set; accessing it on the node would set it."""
     return node.attr[name] if name in node.attr else type(node).AttrEntry().value
 
 
 def type_name(number: int) -> str:
-    """ "DT_FLOAT" for its number, without what marks a reference; a type newer than today's TensorFlow is "DT_<number>"."""
+    """A type's name, such as "DT_FLOAT", without the reference mark; "DT_<number>" if the current TensorFlow does not know it."""
     from tensorflow.core.framework import types_pb2
 
     try:
@@ -83,7 +83,7 @@ def _check_versions(versions: Any, registry: Registry) -> Iterator[Finding]:
 
 
 def _check_node(node: Any, graph: SavedGraph, registry: Registry, defaults: dict) -> Iterator[tuple[str, str]]:
-    """(problem, remedy) of all that keeps one node from being loaded."""
+    """(problem, remedy) of everything that prevents one node from being loaded."""
     for name in function_names(node, graph):
         if name not in graph.functions:
             yield f"calls the function {name!r}, which is not in the SavedModel", "Save the model again"

@@ -1,6 +1,6 @@
 """What each TensorFlow can load and run on CPUs: its operators, kernels and formats, as read from its own wheel.
 
-All versions lie in one file, which holds every operator and every list of kernels once however many versions share it.
+All versions are in one file, which stores each operator and each list of kernels only once.
 `python -m export.checker.make_registries` writes it.
 """
 
@@ -31,7 +31,7 @@ class Registry:
         type_specs: kinds of type specification that it knows there.
         types: its data types, "DT_FLOAT" and so on.
         takes_unknown_attributes: whether a node may have attributes that its operator does not know.
-        refused: forms that its kernels refuse when they run, of which no registry tells: see `registry_worker.py`.
+        refused: forms that its kernels refuse at run time, which no registry lists: see `registry_worker.py`.
         ops: {operator: {"in", "out": [[name, type, type_attr, number_attr, type_list_attr]], "attrs": {name: {"type",
             "default"?, "allowed"?, "minimum"?}}, "stateful"}}.
         kernels: {operator: [{attribute: [types that this kernel takes]}]} of the kernels that run without a GPU.
@@ -50,10 +50,10 @@ class Registry:
 
 
 def load_registry(version: str) -> Registry:
-    """The registry of a version; "2.4" stands for the newest 2.4 that there is.
+    """The registry of a version; "2.4" means the newest 2.4 available.
 
     Raises:
-        ExportError: there is none.
+        ExportError: there is no registry of the version.
     """
     stored = _stored()
     fits = [v for v in stored["versions"] if v == version or v.startswith(f"{version}.")]
@@ -66,12 +66,12 @@ def load_registry(version: str) -> Registry:
 
 
 def versions() -> list[str]:
-    """Versions that there are registries of, oldest first."""
+    """Versions with a registry, oldest first."""
     return sorted(_stored()["versions"], key=_order)
 
 
 def first_version_with(operator: str, attribute: str | None = None) -> str | None:
-    """The oldest version here that has an operator, or an attribute of it; None where none has."""
+    """The oldest version that has an operator, or an attribute of it; None if none has."""
     stored = _stored()
     fits = {
         index
@@ -82,7 +82,7 @@ def first_version_with(operator: str, attribute: str | None = None) -> str | Non
 
 
 def store_registries(registries: list[dict[str, Any]], path: Path = PATH) -> None:
-    """Adds registries, as `registry_worker.py` writes them, to the file; the same ones make the same bytes."""
+    """Adds registries, as `registry_worker.py` writes them, to the file; the same registries give the same bytes."""
     stored = _read(path) if path.exists() else {"versions": {}}
     whole = {version: _unpooled(stored, version) for version in stored["versions"]}
     whole |= {registry["tensorflow"]: registry for registry in registries}

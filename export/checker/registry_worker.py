@@ -1,6 +1,6 @@
-"""Reads what a TensorFlow can do out of the TensorFlow itself; started by `export/checker/make_registries.py` in its Python.
+"""Reads operators and kernels from an installed TensorFlow; started by `export/checker/make_registries.py` in its Python.
 
-Stand-alone: Python 3.6 syntax, because TensorFlow 2.0 ends at Python 3.7, and no import of ours.
+Stand-alone: Python 3.6 syntax, because TensorFlow 2.0 supports Python up to 3.7, and no imports from this project.
 
     python registry_worker.py OUT.json
 """
@@ -9,7 +9,7 @@ import json
 import os
 import sys
 
-os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # read while TensorFlow is imported, so it is set before
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # TensorFlow reads it on import, so it is set before
 os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 import numpy as np
@@ -26,13 +26,13 @@ except ImportError:  # TensorFlow 2.0 and 2.1
 
 
 def argument(arg):
-    """One input or output of an operator: what its type and their number come from."""
+    """One input or output of an operator: the sources of its type and number."""
     fixed = types_pb2.DataType.Name(arg.type) if arg.type else ""
     return [arg.name, fixed, arg.type_attr, arg.number_attr, arg.type_list_attr]
 
 
 def attribute(attr):
-    """One attribute: its type and, where there are any, default, allowed values and least value."""
+    """One attribute: its type and, if it has them, default, allowed values and minimum."""
     found = {"type": attr.type}
     if attr.HasField("default_value"):
         found["default"] = json_format.MessageToDict(attr.default_value)
@@ -60,12 +60,12 @@ def read_ops():
 
 
 def read_kernels():
-    """{operator: [{attribute: [types]}]} of the kernels that run on CPUs without being asked for by a label.
+    """{operator: [{attribute: [types]}]} of the CPU kernels that need no label.
 
-    Up to TensorFlow 2.2 every process also has a device XLA_CPU, onto which falls what has no kernel for CPUs; its
-    kernels are registered when the devices are made. A kernel for "DEFAULT" serves devices that have none of their own.
+    Up to TensorFlow 2.2 every process also has a device XLA_CPU, which runs nodes without a CPU kernel; its kernels are
+    registered when the devices are created. A kernel for "DEFAULT" is used on devices without their own.
     """
-    tf.constant(1) + 1  # makes the devices
+    tf.constant(1) + 1  # creates the devices
     devices = {"DEFAULT"} | {device.device_type for device in tf.config.experimental.list_physical_devices()}
     found = {}
     for kernel in kernels.get_all_registered_kernels().kernel:
@@ -79,7 +79,7 @@ def read_kernels():
 
 
 def runs(call):
-    """Whether a call comes back; what kernels refuse stands in no registry."""
+    """Whether a call succeeds; forms that kernels refuse are not in any registry."""
     try:
         call()
     except (tf.errors.OpError, ValueError):
@@ -88,7 +88,7 @@ def runs(call):
 
 
 def takes_unknown_attributes():
-    """Whether a graph may hold attributes that its operator does not have."""
+    """Whether a node may have attributes that its operator does not define."""
     graph_def = graph_pb2.GraphDef()
     node = graph_def.node.add()
     node.name, node.op = "a", "NoOp"
