@@ -1,19 +1,24 @@
-# make demo    installs what is needed and runs the whole line on rendered landmarks: runs/demo/report.html
-# make test    installs what is needed and runs every test, those in a real TensorFlow 2.2.0 included
-# make tf22    a real TensorFlow 2.2.0 in an environment of its own (needs some Python 3.8)
-# make oracles PaddleClas and ResNeSt, which the tests hold our networks against
-# make bench   times what is exported against converters, hand-written networks and runtimes (makes their environments)
-# make docs    builds the documentation into build/site
-# make install this project and its locked dependencies in .venv
+# make install   this project and its locked dependencies in .venv
+# make demo      installs what is needed and runs the full pipeline on rendered landmarks: runs/demo/report.html
+# make test      installs what is needed and runs every test, including those in a real TensorFlow 2.2.0
+# make test-fast the tests without TensorFlow 2.2.0, parity tests and full-size networks: under two minutes
+# make coverage  what `make test` runs, and prints the percentage of lines that ran in the tests' own process
+# make lint      ruff: rules and format
+# make types     pyright
+# make tf22      a real TensorFlow 2.2.0 in its own environment (needs Python 3.8)
+# make oracles   PaddleClas and ResNeSt, which the tests compare our networks with
+# make bench     times the exports against converters, hand-written networks and runtimes (makes their environments)
+# make docs      builds the documentation into build/site
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || echo python3)
 VENV := .venv
 PY := $(VENV)/bin/python
-# torch for CPUs comes from PyTorch's own index, where it is reached; elsewhere pip's own sources serve the usual build.
+# CPU builds of torch and torchvision come from PyTorch's own index if it is reachable, otherwise pip's default index serves
+# the CUDA builds. Both packages come from the same place: torchvision imports only with the torch that it was built for.
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
-TORCH := $(shell grep '^torch==' constraints.txt)
+TORCH := $(shell grep -E '^(torch|torchvision)==' constraints.txt)
 
-.PHONY: demo test tf22 oracles bench docs install lint
+.PHONY: install demo test test-fast coverage lint types tf22 oracles bench docs
 
 install: $(VENV)/installed
 
@@ -21,27 +26,33 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(PY) -m pip install --quiet --retries 0 --no-deps --index-url $(TORCH_INDEX) $(TORCH) \
 		|| $(PY) -m pip install --no-deps $(TORCH)
-	$(PY) -m pip install --quiet -c constraints.txt -e '.[dev]'
+	$(PY) -m pip install --quiet -c constraints.txt -e '.[all,cpu,dev]'
 	$(PY) -m pip check
 	touch $@
 
 tf22: install
 	$(PY) -m export.tf22.environment
 
-# Their files alone: what they ask for besides is of 2020 and 2024 and does not live beside today's TensorFlow.
+# Only their own files: their dependencies are from 2020 and 2024 and conflict with the current TensorFlow.
 oracles: .oracles/installed
 
 .oracles/installed: Makefile | install
 	$(PY) -m pip install --quiet --no-deps --upgrade --target .oracles paddleclas==2.6.0 resnest==0.0.5
 	touch $@
 
-# Without Python 3.8 the demo still runs: it says loudly what was not checked.
+# Without Python 3.8 the demo still runs and lists the checks that it skipped.
 demo: install
 	-$(PY) -m export.tf22.environment
 	$(PY) -m pipeline --out runs/demo
 
 test: install tf22 oracles
 	$(PY) -m pytest
+
+test-fast: install
+	$(PY) -m pytest -m "not tf22 and not slow and not parity"
+
+coverage: install tf22 oracles
+	$(PY) -m pytest --cov --cov-report=term
 
 bench: tf22
 	$(PY) -m benchmarks.rivals
@@ -55,3 +66,6 @@ docs: install
 lint: install
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
+
+types: install
+	$(PY) -m pyright --pythonpath $(PY)

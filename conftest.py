@@ -12,6 +12,7 @@ import pytest
 
 from export.tf22.runner import find_python
 
+PARITY_TESTS = Path(__file__).resolve().parent / "parity_tests"
 TINY_SAVED_MODELS = Path(__file__).resolve().parent / "tests" / "tiny_saved_models.py"
 
 
@@ -20,8 +21,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--run-slow", action="store_true", help="full-size networks too, hours on two cores")
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest's own -m, which selects by these markers
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Skips the slow tests unless `--run-slow` is given."""
+    """Marks tests as `tf22` and `parity`; deselects the slow tests unless `--run-slow` is given."""
+    for item in items:
+        if "tf22_python" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.tf22)
+        if item.path.is_relative_to(PARITY_TESTS):
+            item.add_marker(pytest.mark.parity)
     if not config.getoption("--run-slow"):
         slow = [item for item in items if item.get_closest_marker("slow")]
         items[:] = [item for item in items if item not in slow]
