@@ -126,7 +126,7 @@ def test_an_output_folder_that_holds_something_is_left_alone(exported, tmp_path)
     ):
         done = command(*words)
         assert done.returncode == 2
-        assert "already holds 'thesis.txt'" in done.stderr
+        assert "already contains 'thesis.txt'" in done.stderr
         assert "--overwrite" in done.stderr
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["thesis.txt"]
 

@@ -1,1 +1,1 @@
-"""What both frameworks share: specs, weights, checkpoints, recipes, preprocessing, tolerances. Imports no framework."""
+"""What a model is: specs, weights, checkpoints, preprocessing, tolerances. Imports no framework."""

@@ -1,7 +1,6 @@
-"""One checkpoint format for both frameworks: a safetensors file whose header carries the spec and the provenance.
+"""The checkpoint format of both frameworks: a safetensors file whose header contains the spec and the provenance.
 
-Reading never executes anything. A file is believed only after its names, shapes, dtypes and values have been compared
-with what its spec asks for.
+Reading never executes anything. The names, shapes, dtypes and values of the tensors are checked against the spec.
 """
 
 import dataclasses
@@ -22,13 +21,13 @@ FORMAT = "landmark-zoo-checkpoint-1"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A trained model without a framework.
+    """A trained model, independent of the framework.
 
     Attributes:
         spec: the model.
         weights: float32 arrays by canonical name (`zoo.weights.parameter_shapes`).
-        classes: rows of the class weights, 0 where the checkpoint has none.
-        provenance: where it came from: `framework`, `recipe`, versions, step …; plain JSON values.
+        classes: classes of the margin loss; 0 if the checkpoint has no class weights.
+        provenance: where the weights came from (`framework`, `version`, `recipe`, `steps` …), as JSON values.
     """
 
     spec: ModelSpec
@@ -38,7 +37,7 @@ class Checkpoint:
 
 
 def save_checkpoint(path: str | os.PathLike, checkpoint: Checkpoint) -> None:
-    """Writes a checkpoint, whole or not at all.
+    """Writes a checkpoint atomically.
 
     Raises:
         CheckpointError: the weights do not fit the spec, or some are not finite.
@@ -58,7 +57,8 @@ def load_checkpoint(path: str | os.PathLike) -> Checkpoint:
     """Reads and checks a checkpoint.
 
     Raises:
-        CheckpointError: not a checkpoint of ours, tensors that its spec does not have, or values that are not finite.
+        CheckpointError: the file is not a landmark-zoo checkpoint, its tensors are not exactly the spec's, or a value is not
+            finite.
     """
     weights, header = read_tensors(path)
     if header.get("format") != FORMAT:
@@ -71,23 +71,23 @@ def load_checkpoint(path: str | os.PathLike) -> Checkpoint:
         classes, provenance = int(header["classes"]), json.loads(header["provenance"])
     except (KeyError, ValueError, SpecError) as error:
         raise CheckpointError(
-            f"{path}: its header does not parse: {error}. Train it again or copy it again."
+            f"{path}: its header does not parse: {error}. Copy the file again, or train again."
         ) from error
     check_weights(spec, weights, classes, source=str(path))
     return Checkpoint(spec, weights, classes, provenance)
 
 
 def check_weights(spec: ModelSpec, weights: dict[str, np.ndarray], classes: int, source: str) -> None:
-    """Raises `CheckpointError` unless the weights are exactly the spec's: names, shapes, float32, finite."""
+    """Raises `CheckpointError` unless names, shapes and dtypes are exactly the spec's and all values are finite."""
     if found := differences(parameter_shapes(spec, classes), weights):
         raise CheckpointError(
-            f"{source} does not hold the tensors of {spec.name} with {classes} classes:\n  {shown(found)}\n"
+            f"{source} does not contain the tensors of {spec.name} with {classes} classes:\n  {shown(found)}\n"
             "Use the model that the weights were trained for, or train this one."
         )
     for name, value in weights.items():
         if not np.isfinite(value).all():
             raise CheckpointError(
-                f"{source}: {name} holds {np.count_nonzero(~np.isfinite(value))} values that are not finite (NaN or "
+                f"{source}: {name} contains {np.count_nonzero(~np.isfinite(value))} values that are not finite (NaN or "
                 "infinity). The training diverged: lower the learning rate and train again, or use an earlier checkpoint."
             )
 
@@ -95,12 +95,21 @@ def check_weights(spec: ModelSpec, weights: dict[str, np.ndarray], classes: int,
 def differences(
     expected: dict[str, Shape], weights: dict[str, np.ndarray], names: dict[str, str] | None = None
 ) -> list[str]:
-    """How tensors differ from the expected ones, a line each; `names` has what their file calls them, if otherwise."""
+    """One line per tensor that differs from the expected ones.
+
+    Args:
+        expected: shapes by canonical name.
+        weights: the tensors found.
+        names: the names in the file they were read from, by canonical name, if they differ.
+
+    Returns:
+        Sorted lines that start with "-" (missing), "!" (another shape or dtype) or "+" (not part of the model).
+    """
     called = {ours: f" (the file's {theirs})" for ours, theirs in (names or {}).items() if theirs != ours}
     found = [f"- {name} {list(expected[name])} is missing" for name in expected if name not in weights]
     for name, value in weights.items():
         if name not in expected:
-            found.append(f"+ {name} {list(value.shape)} is not of this model{called.get(name, '')}")
+            found.append(f"+ {name} {list(value.shape)} is not part of this model{called.get(name, '')}")
         elif tuple(value.shape) != expected[name]:
             whose = called.get(name, "")
             found.append(f"! {name}: expected {list(expected[name])}, found {list(value.shape)}{whose}")
@@ -110,7 +119,7 @@ def differences(
 
 
 def shown(found: list[str], most: int = 5) -> str:
-    """`differences` as text: the first few that are missing, of another shape, and not of the model."""
+    """The lines of `differences` as text, with at most `most` of each kind."""
     lines = []
     for kind in "-!+":
         own = [line for line in found if line.startswith(kind)]
@@ -119,7 +128,7 @@ def shown(found: list[str], most: int = 5) -> str:
 
 
 def fingerprint(checkpoint: Checkpoint) -> str:
-    """sha256 over the spec and every weight: the same for the same model, wherever it was written."""
+    """sha256 of the spec and all weights; equal for equal models, regardless of file layout and provenance."""
     digest = hashlib.sha256(json.dumps(dataclasses.asdict(checkpoint.spec), sort_keys=True).encode())
     for name in sorted(checkpoint.weights):
         digest.update(name.encode())

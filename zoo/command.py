@@ -1,4 +1,4 @@
-"""How every command line of the project ends: a clear error and a status, or a path on stdout."""
+"""Shared by all command lines: errors, exit statuses and progress messages."""
 
 import signal
 import sys
@@ -7,13 +7,16 @@ from collections.abc import Callable
 from zoo.errors import ZooError
 
 INTERRUPTED = 128 + signal.SIGINT
+"""Exit status after Ctrl-C."""
+
 FAILED = 2
+"""Exit status after a `ZooError`."""
 
 
 def run(main: Callable[[], None]) -> None:
-    """Runs `main` and exits: 0 when it returns, 2 with a one-line error for a `ZooError`, 130 for Ctrl-C.
+    """Runs `main`; exits with status 2 and a one-line error for a `ZooError`, with 130 for Ctrl-C.
 
-    Any other exception is a defect of ours and keeps its traceback.
+    Any other exception is a bug and keeps its traceback.
     """
     try:
         main()
@@ -21,10 +24,10 @@ def run(main: Callable[[], None]) -> None:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(FAILED)
     except KeyboardInterrupt:
-        print("interrupted: nothing already written was lost; run the same command again to go on", file=sys.stderr)
+        print("interrupted; what was saved is kept: run the same command again to continue", file=sys.stderr)
         sys.exit(INTERRUPTED)
 
 
 def log(message: str) -> None:
-    """One line of progress on stderr; stdout is kept for the path that a command writes last."""
+    """Prints a line of progress to stderr; stdout is reserved for the path that a command prints last."""
     print(message, file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""Small numbers that both frameworks, and the code that reads their results, must agree on."""
+"""Constants that both frameworks and the exporter must agree on."""
 
 import math
 

@@ -1,7 +1,7 @@
 """Errors that a user can act on.
 
-Each message names the file, what was expected, what was found and the next command to run. A command line prints the
-message without a traceback and exits with status 2 (`zoo.command.run`).
+Each message names the file, what was expected, what was found and what to do next. Command lines print the message without a
+traceback and exit with status 2 (`zoo.command.run`).
 """
 
 
@@ -10,7 +10,7 @@ class ZooError(Exception):
 
 
 class SpecError(ZooError):
-    """A model name or a spec that the zoo does not know."""
+    """An unknown model name, or a spec with an unknown key or a value out of range."""
 
 
 class CheckpointError(ZooError):
@@ -22,24 +22,24 @@ class RecipeError(ZooError):
 
 
 class DataError(ZooError):
-    """A data set with a missing file, a broken image or a table that does not parse."""
+    """A missing file, an unreadable image or a table that does not parse."""
 
 
 class OutputError(ZooError):
-    """An output place that already holds something, or cannot be written."""
+    """An output path that already exists or cannot be written."""
 
 
 class ExportError(ZooError):
-    """An ONNX file or a SavedModel that could not be made."""
+    """An ONNX file or a SavedModel could not be made or read."""
 
 
 class ParityError(ZooError):
-    """Two sides of a parity arrow that differ by more than the tolerance table allows."""
+    """Two stages of an export return descriptors that differ by more than the tolerance table allows."""
 
 
 class MissingToolError(ZooError):
-    """Something outside the project that is needed and missing, such as Python 3.8 for TensorFlow 2.2."""
+    """A missing external tool, such as Python 3.8 for TensorFlow 2.2."""
 
 
 class SubmissionError(ZooError):
-    """A submission that the contest or Kaggle's upload would refuse."""
+    """A submission that the contest or Kaggle's upload would reject."""

@@ -1,4 +1,4 @@
-"""Atomic writing: everything is made under a temporary name and renamed once it is complete."""
+"""Atomic writing: files and folders get a temporary name and are renamed when they are complete."""
 
 import errno
 import json
@@ -14,11 +14,11 @@ from zoo.errors import OutputError
 _ADVICE = {
     errno.ENOSPC: "Free some disk space",
     errno.EDQUOT: "Free some of your disk quota",
-    errno.EROFS: "The file system is read-only: choose another place",
+    errno.EROFS: "The file system is read-only: choose another output path",
     errno.EACCES: "You may not write there: change the permissions or choose another place",
     errno.EPERM: "You may not write there: change the permissions or choose another place",
 }
-"""What to do about each error that is the disk's fault. An error of any other kind inside a body is the body's own."""
+"""What to do about a full or protected disk. Errors with other numbers in the body of a `with` are not about the output."""
 
 
 def _temporary(path: Path) -> Path:
@@ -26,16 +26,16 @@ def _temporary(path: Path) -> Path:
 
 
 def _write_error(path: Path, error: OSError) -> OutputError:
-    advice = _ADVICE.get(error.errno or 0, "Choose another place")
+    advice = _ADVICE.get(error.errno or 0, "Choose another output path")
     return OutputError(
-        f"{path} could not be written: {error.strerror or error}. What was there before is untouched. "
+        f"{path} could not be written: {error.strerror or error}. What existed before is unchanged. "
         f"{advice}, then run the same command again."
     )
 
 
 @contextmanager
 def _own_errors(path: Path) -> Iterator[None]:
-    """Reports any error of the operating system as a failure to write `path`: for this module's own calls only."""
+    """Reports any `OSError` as a failure to write `path`; for this module's own calls."""
     try:
         yield
     except OSError as error:
@@ -44,9 +44,9 @@ def _own_errors(path: Path) -> Iterator[None]:
 
 @contextmanager
 def _disk_errors(path: Path, partial: Path) -> Iterator[None]:
-    """Reports a full or write-protected disk as a failure to write `path`; lets a body's other errors through.
+    """Reports a full or write-protected disk as a failure to write `path`; the body's other errors pass through.
 
-    A permission error counts only if it concerns `partial` or names no file: reading a protected input is not about `path`.
+    A permission error that names a file outside `partial` passes through as well: it may be about an input.
     """
     try:
         yield
@@ -60,7 +60,7 @@ def _disk_errors(path: Path, partial: Path) -> Iterator[None]:
 
 @contextmanager
 def new_file(path: str | os.PathLike) -> Iterator[Path]:
-    """Yields a temporary path in the same folder, which replaces `path` on success and is removed on any failure.
+    """Yields a temporary path in the same folder. It replaces `path` on success and is removed on failure.
 
     Raises:
         OutputError: the disk is full or the folder cannot be written. The body's other errors pass through unchanged.
@@ -78,21 +78,21 @@ def new_file(path: str | os.PathLike) -> Iterator[Path]:
                 os.fsync(written.fileno())
             os.replace(partial, path)
     finally:
-        with suppress(OSError):  # it is gone after the rename, or could not be made
+        with suppress(OSError):  # it was renamed, or could not be created
             partial.unlink()
 
 
 @contextmanager
 def new_folder(path: str | os.PathLike, *, overwrite: bool = False) -> Iterator[Path]:
-    """Yields a temporary folder beside `path`, which becomes `path` on success and is removed on any failure.
+    """Yields a temporary folder beside `path`. It becomes `path` on success and is removed on failure.
 
     Args:
         path: the folder to make; it may exist if it is empty.
-        overwrite: replace a folder that holds something. The old one is removed only once the new one is complete.
+        overwrite: replace a folder that is not empty. The old folder is removed only when the new one is complete.
 
     Raises:
-        OutputError: `path` already holds something and `overwrite` is off, the disk is full, or the folder cannot be
-            written. The body's other errors pass through unchanged.
+        OutputError: `path` is not empty and `overwrite` is off, the disk is full, or the folder cannot be written. The
+            body's other errors pass through unchanged.
     """
     path = Path(path)
     require_free(path, overwrite=overwrite)
@@ -103,23 +103,32 @@ def new_folder(path: str | os.PathLike, *, overwrite: bool = False) -> Iterator[
         with _disk_errors(path, partial):
             yield partial
         with _own_errors(path):
-            if path.exists():
-                old = _temporary(path)
-                os.replace(path, old)
-                os.replace(partial, path)
-                shutil.rmtree(old)
-            else:
-                os.replace(partial, path)
+            _move_into_place(partial, path)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
 
+def _move_into_place(new: Path, path: Path) -> None:
+    """Renames a folder to `path`; a folder that is there is removed afterwards, and stays if the renaming fails."""
+    if not path.exists():
+        os.replace(new, path)
+        return
+    old = _temporary(path)
+    os.replace(path, old)
+    try:
+        os.replace(new, path)
+    except OSError:
+        os.replace(old, path)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
 def require_free(path: str | os.PathLike, *, overwrite: bool = False) -> None:
-    """Raises `OutputError` if `path` is a file, or a folder that holds something and may not be replaced."""
+    """Raises `OutputError` if `path` is a file, or a folder that is not empty and may not be replaced."""
     path = Path(path)
     if path.is_dir() and any(path.iterdir()) and not overwrite:
         raise OutputError(
-            f"{path} already holds {sorted(p.name for p in path.iterdir())[0]!r}; expected an empty or a new folder. "
+            f"{path} already contains {sorted(p.name for p in path.iterdir())[0]!r}; expected an empty or a new folder. "
             "Choose another one, or pass --overwrite to replace it."
         )
     if path.exists() and not path.is_dir():

@@ -1,12 +1,12 @@
-"""Published weights → our checkpoint, for both frameworks; nothing in the file is executed.
+"""Converts published weights to a checkpoint that loads in both frameworks. Nothing in the file is executed.
 
 Examples:
     python -m zoo.import_weights resnest50d-528c19ca.pth --model resnest50 --headless --out resnest50.safetensors
     python -m zoo.import_weights Res2Net200_vd_26w_4s_pretrained.pdparams --model res2net200_vd --headless --out r.safetensors
 
-Reads torchvision's, timm's, ResNeSt's, Res2Net's and IBN-Net's .pth and .safetensors, PaddleClas' and paddle.vision's
-.pdparams, and what `torch_models.write_weights` and `paddle_models.write_weights` wrote. --model is a name of ours or a
-published one ("timm resnest50d", "PaddleClas ResNeSt50"); the README's table has them all.
+Reads .pth and .safetensors files from torchvision, timm, ResNeSt, Res2Net and IBN-Net, .pdparams files from PaddleClas and
+paddle.vision, and files written by `torch_models.write_weights` and `paddle_models.write_weights`. --model is a variant of the
+zoo or a published name ("timm resnest50d", "PaddleClas ResNeSt50"); docs/models.md lists both.
 """
 
 import argparse
@@ -27,16 +27,16 @@ from zoo.weights import LOSS_PREFIX, parameter_shapes
 
 
 def import_weights(source: Path, spec: ModelSpec, *, headless: bool = False) -> Checkpoint:
-    """A checkpoint of ours from a published file.
+    """Reads a published file as a checkpoint.
 
     Args:
         source: .pth, .pt, .pdparams or .safetensors.
-        spec: the model that the weights are of.
-        headless: take the backbone alone; its averaged features are the descriptor. The classifier is left out.
+        spec: the model that the weights belong to.
+        headless: import only the backbone and drop the classifier; the average-pooled features become the descriptor.
 
     Raises:
-        CheckpointError: the file cannot be read without executing it, or its tensors are not exactly the model's; the
-            message shows how they differ and which models they would fit.
+        CheckpointError: the file cannot be read without executing it, or its tensors are not exactly the model's. The message
+            lists the differences and the models that would fit.
     """
     published, framework = read_published(source)
     spec = spec.headless() if headless else spec
@@ -51,7 +51,7 @@ def import_weights(source: Path, spec: ModelSpec, *, headless: bool = False) -> 
         raise CheckpointError(_misfit(source, spec, found, published, framework, headless))
     if not _may_be(spec.name, published) and (others := fitting_models(published, framework)):
         raise CheckpointError(
-            f"{source} has the tensors of {spec.name}, but under the names of another library, whose network of these "
+            f"{source} has the tensors of {spec.name}, but under the names of another library, whose network with the same "
             f"tensors computes something else. Pass --model {' or '.join(others)}."
         )
     provenance = {"framework": framework, "imported_from": source.name, "source_sha256": _sha256(source)}
@@ -61,11 +61,13 @@ def import_weights(source: Path, spec: ModelSpec, *, headless: bool = False) -> 
 def _canonical(
     published: dict[str, np.ndarray], backbone: BackboneSpec, framework: str
 ) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Tensors as float32 in our layout by our names, and what the file called each of them."""
+    """The tensors as float32 in PyTorch's layout by canonical name, and {canonical name: the file's name}."""
     weights, names = {}, {}
     for theirs, ours in canonical_names(published, backbone).items():
         if ours in weights:
-            raise CheckpointError(f"the file's {names[ours]} and {theirs} are both {ours}; keep one of them")
+            raise CheckpointError(
+                f"the file's {names[ours]} and {theirs} are both the model's {ours}; remove one of them from the file"
+            )
         value = published[theirs].astype(np.float32, copy=False)
         if framework == "paddle" and ours.endswith("linear.weight"):
             value = value.T  # Paddle keeps it as [in, out]
@@ -83,16 +85,16 @@ def _misfit(
 ) -> str:
     fitting = fitting_models(published, framework)
     if spec.name in fitting and not headless:
-        advice = "The backbone fits; the file has no embedding of ours: pass --headless."
+        advice = "The backbone fits, but the file has no embedding layer: pass --headless to import only the backbone."
     elif fitting:
-        advice = f"The backbone is that of --model {' or '.join(fitting)}."
+        advice = f"Its backbone fits --model {' or '.join(fitting)}."
     else:
         advice = "No variant of the zoo has this backbone."
-    return f"{source} does not hold the tensors of {spec.name}:\n  {shown(found)}\n{advice}"
+    return f"{source} does not contain the tensors of {spec.name}:\n  {shown(found)}\n{advice}"
 
 
 def _may_be(name: str, published: dict[str, np.ndarray]) -> bool:
-    """Whether the library that uses these names publishes this variant, as far as the names can tell."""
+    """Whether a library that uses these tensor names publishes this variant; True if the names do not tell."""
     if name not in VARIANTS:
         return True
     theirs = publishers(published, SPECS[name].backbone)
@@ -101,7 +103,7 @@ def _may_be(name: str, published: dict[str, np.ndarray]) -> bool:
 
 
 def fitting_models(published: dict[str, np.ndarray], framework: str) -> list[str]:
-    """The variants whose backbones have exactly these tensors, and that a library with these names publishes."""
+    """The variants whose backbone has exactly these tensors and that a library with these names publishes."""
     fitting = []
     for name in VARIANTS:
         spec = SPECS[name].headless()
@@ -121,18 +123,24 @@ def parse_arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", type=Path, help=".pth, .pt, .pdparams or .safetensors")
-    parser.add_argument("--model", required=True, help="the variant, by our name or a published one")
+    parser.add_argument("--model", required=True, help="the variant, by its name in the zoo or a published one")
     parser.add_argument("--out", required=True, type=Path, help="the checkpoint to write (.safetensors)")
     parser.add_argument(
-        "--headless", action="store_true", help="the backbone alone: its averaged features are the descriptor"
+        "--headless", action="store_true", help="only the backbone: its average-pooled features become the descriptor"
     )
-    preprocessing = parser.add_argument_group("what the weights were trained with, if not ImageNet's usual")
+    preprocessing = parser.add_argument_group(
+        "preprocessing that the weights were trained with, if it is not ImageNet's usual"
+    )
     default = PreprocessSpec()
     preprocessing.add_argument("--size", type=int, default=default.size, help="side in pixels; default: %(default)s")
-    preprocessing.add_argument("--channels", choices=("rgb", "bgr"), default=default.channels)
-    preprocessing.add_argument("--mean", type=float, nargs=3, help="of each channel in that order, 0 to 1")
-    preprocessing.add_argument("--std", type=float, nargs=3, help="of each channel in that order, 0 to 1")
-    preprocessing.add_argument("--resize", choices=("antialias", "bilinear"), default=default.resize)
+    preprocessing.add_argument(
+        "--channels", choices=("rgb", "bgr"), default=default.channels, help="channel order; default: %(default)s"
+    )
+    preprocessing.add_argument("--mean", type=float, nargs=3, help="per channel in that order, for pixels from 0 to 1")
+    preprocessing.add_argument("--std", type=float, nargs=3, help="per channel in that order, for pixels from 0 to 1")
+    preprocessing.add_argument(
+        "--resize", choices=("antialias", "bilinear"), default=default.resize, help="filter; default: %(default)s"
+    )
     return parser.parse_args()
 
 

@@ -31,12 +31,12 @@ def read_fields(kind: type[Kind], values: object, where: str) -> Kind:
 
     Args:
         kind: the dataclass.
-        values: what JSON or YAML gave.
-        where: what the values are called in errors: "spec", "recipe".
+        values: parsed JSON or YAML.
+        where: the name of the values in errors, for example "recipe".
 
     Raises:
-        SpecError: an unknown or a missing key, a value of another type, a number out of range or not finite. The message
-            has the path of the key: `recipe.stages[0].margin`.
+        SpecError: an unknown or a missing key, a value of the wrong type, a number out of range or not finite. The message
+            contains the path of the key: `recipe.stages[0].margin`.
     """
     if not isinstance(values, dict):
         raise SpecError(f"{where}: expected a mapping, found {values!r}")
@@ -73,7 +73,7 @@ def _hint(key: str, known: typing.Iterable[str]) -> str:
 
 
 def _plain(message: str) -> str:
-    """msgspec's sentence in the style of ours: "expected `int`, got `str`" without quotes around types."""
+    """msgspec's message in this project's style: "expected int, found str"."""
     missing = re.fullmatch(r"Object missing required field `(\w+)`", message)
     if missing:
         return f"the key {missing[1]!r} is missing"

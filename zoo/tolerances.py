@@ -1,7 +1,7 @@
-"""The one table of how far the two ends of each arrow may be apart, and the measure that it is about.
+"""The tolerance of each step of an export ("arrow"), and how the difference is measured.
 
-Every arrow is measured on unit-norm descriptors, where one entry of 512 is about 0.044: an absolute error of 1e-3 would
-forgive 2 %. So the cosine is checked too, NaN never passes, and there is no relative tolerance.
+Every arrow compares descriptors of unit norm. An entry of a 512-dimensional unit vector is about 0.044, so an absolute error
+of 1e-3 would be 2 %. Therefore the cosine is checked too, NaN never passes, and there is no relative tolerance.
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from zoo.constants import NORM_EPSILON
 
 @dataclass(frozen=True)
 class Tolerance:
-    """The largest absolute difference of any entry and the smallest cosine of any descriptor, with the reason."""
+    """The largest allowed absolute difference of any entry, the smallest allowed cosine of any descriptor, and the reason."""
 
     max_abs: float
     cosine: float
@@ -22,13 +22,13 @@ class Tolerance:
 
 @dataclass(frozen=True)
 class Difference:
-    """What was measured between two sets of descriptors."""
+    """The largest absolute difference and the smallest cosine between two sets of descriptors."""
 
     max_abs: float
     cosine: float
 
     def within(self, tolerance: Tolerance) -> bool:
-        """Whether both figures are inside; NaN is not."""
+        """Whether both values are within the tolerance; NaN never is."""
         return bool(self.max_abs <= tolerance.max_abs and self.cosine >= tolerance.cosine)
 
     def __str__(self) -> str:
@@ -36,11 +36,11 @@ class Difference:
 
 
 def compare(expected: np.ndarray, found: np.ndarray) -> Difference:
-    """Measures two float arrays [N, D] of descriptors, or [D].
+    """Compares two float arrays of descriptors, [N, D] or [D].
 
-    Descriptors that are not of unit norm are measured as if they were: both sides are divided by the expected norm. The
-    cosine is computed in float64, so that rounding does not hide a difference of 1e-7. Arrays of different shapes
-    or with values that are not finite differ by NaN, which is within no tolerance.
+    Both are divided by the norm of the expected descriptors, so the result does not depend on their scale. The cosine is
+    computed in float64, so that rounding does not hide a difference of 1e-7. If the shapes differ or a value is not finite,
+    the result is NaN, which is never within a tolerance.
     """
     if expected.shape != found.shape or not (np.isfinite(expected).all() and np.isfinite(found).all()):
         return Difference(float("nan"), float("nan"))
@@ -51,22 +51,22 @@ def compare(expected: np.ndarray, found: np.ndarray) -> Difference:
     return Difference(float(np.abs(a - b).max()), float(cosine.min()))
 
 
-_SUMS = "float32 sums in another order; measured 2e-6 at most over every kind of layer with random weights, times 5"
-_ORDER = "the same float32 operations in another order and other kernels; measured 2e-6 at most on pictures, times 5"
+_SUMS = "float32 sums in another order; at most 2e-6 measured over all kinds of layers with random weights, times 5"
+_ORDER = "the same float32 operations in another order and other kernels; at most 2e-6 measured on photographs, times 5"
 TOLERANCES = {
     "torch ↔ paddle": Tolerance(1e-5, 0.999999, _SUMS),
     "torch → onnx": Tolerance(1e-5, 0.999999, _SUMS),
     "paddle → onnx": Tolerance(1e-5, 0.999999, _SUMS),
-    "onnx → normal form": Tolerance(1e-5, 0.999999, "BatchNorm and softmax folded into weights rounds them; " + _SUMS),
+    "onnx → normal form": Tolerance(1e-5, 0.999999, "folding BatchNorm and softmax into weights rounds them; " + _SUMS),
     "normal form → float16": Tolerance(
         4e-3,
         0.99998,
-        "weights of 24 bits rounded to 11; measured 9e-4 at most on small members, 2e-4 on full-size ones, times 4",
+        "weights rounded from 24 bits to 11; at most 9e-4 measured on small networks and 2e-4 on full-size ones, times 4",
     ),
     "normal form → savedmodel": Tolerance(1e-5, 0.999999, _SUMS),
     "savedmodel → tf 2.2": Tolerance(1e-5, 0.999999, _ORDER),
-    "torch → tf 2.2": Tolerance(1e-5, 0.999999, "the whole line at once; " + _SUMS),
-    "paddle → tf 2.2": Tolerance(1e-5, 0.999999, "the whole line at once; " + _SUMS),
-    "members → ensemble": Tolerance(1e-5, 0.999999, "one multiplication a member; the batches' kernels are the same"),
+    "torch → tf 2.2": Tolerance(1e-5, 0.999999, "end to end; " + _SUMS),
+    "paddle → tf 2.2": Tolerance(1e-5, 0.999999, "end to end; " + _SUMS),
+    "members → ensemble": Tolerance(1e-5, 0.999999, "one multiplication per member; the kernels are the same"),
     "preprocessing → graph": Tolerance(1e-5, 0.999999, "resampled pixels differ by 1e-4 of 255; " + _ORDER),
 }

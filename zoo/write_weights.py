@@ -1,4 +1,4 @@
-"""The command line of `torch_models.write_weights` and `paddle_models.write_weights`: a checkpoint → a framework's own file."""
+"""The command line of `torch_models.write_weights` and `paddle_models.write_weights`: writes a framework's own file format."""
 
 import argparse
 from collections.abc import Callable

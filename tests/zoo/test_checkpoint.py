@@ -1,4 +1,4 @@
-"""Checkpoints: what was written is read back, and anything else is refused."""
+"""Checkpoints: a written file is read back, and every other file is refused."""
 
 import json
 import pickle
@@ -57,14 +57,14 @@ def test_checkpoint_of_another_model(path):
     _rewrite_header(path, lambda header: header["__metadata__"].update(spec=other))
     with pytest.raises(
         CheckpointError,
-        match=r"does not hold the tensors of resnest14_narrow(.|\n)*expected \[16, 32, 1, 1\], found \[32, 32, 3, 3\](.|\n)*more",
+        match=r"does not contain the tensors of resnest14_narrow(.|\n)*expected \[16, 32, 1, 1\], found \[32, 32, 3, 3\](.|\n)*more",
     ):
         load_checkpoint(path)
 
 
 def test_nan_is_refused_when_written_and_when_read(path, checkpoint):
     checkpoint.weights["backbone.bn1.bias"][3] = np.nan
-    with pytest.raises(CheckpointError, match=r"backbone\.bn1\.bias holds 1 values that are not finite"):
+    with pytest.raises(CheckpointError, match=r"backbone\.bn1\.bias contains 1 values that are not finite"):
         save_checkpoint(path.with_name("nan.safetensors"), checkpoint)
     assert not path.with_name("nan.safetensors").exists()
     nan = struct.pack("<f", float("nan"))
@@ -105,7 +105,7 @@ def test_header_that_does_not_parse(path, change):
         load_checkpoint(path)
 
 
-def test_safetensors_of_somebody_else(path):
+def test_safetensors_file_of_another_program(path):
     _rewrite_header(path, lambda header: header["__metadata__"].update(format="other"))
     with pytest.raises(CheckpointError, match=f"expected format '{FORMAT}'"):
         load_checkpoint(path)

@@ -29,7 +29,7 @@ def test_a_folder_appears_whole(tmp_path):
 def test_a_folder_that_holds_something(tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine").touch()
-    with pytest.raises(OutputError, match="already holds 'mine'"), new_folder(tmp_path / "out"):
+    with pytest.raises(OutputError, match="already contains 'mine'"), new_folder(tmp_path / "out"):
         pass
     with pytest.raises(RuntimeError), new_folder(tmp_path / "out", overwrite=True):
         raise RuntimeError
@@ -74,3 +74,25 @@ def test_another_error_of_the_body_is_its_own(tmp_path, new, error):
 def test_a_protected_input_is_not_reported_as_the_output(tmp_path):
     with pytest.raises(PermissionError), new_file(tmp_path / "out"):
         raise PermissionError(errno.EACCES, "Permission denied", str(tmp_path / "input"))
+
+
+def test_a_folder_that_cannot_be_replaced_stays(tmp_path, monkeypatch):
+    """The old folder has already been moved away when the new one cannot be renamed."""
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine").touch()
+    rename, failed = os.replace, []
+
+    def fail_once(source, target):
+        if target == tmp_path / "out" and not failed:
+            failed.append(source)
+            raise OSError(errno.EIO, "Input/output error")
+        rename(source, target)
+
+    monkeypatch.setattr(os, "replace", fail_once)
+    with (
+        pytest.raises(OutputError, match="What existed before is unchanged"),
+        new_folder(tmp_path / "out", overwrite=True) as partial,
+    ):
+        (partial / "new").touch()
+    assert failed
+    assert [path.name for path in tmp_path.rglob("*")] == ["out", "mine"]

@@ -199,7 +199,7 @@ def test_a_file_that_is_cut_off(tmp_path, file, kept):
     write(tmp_path / file, random_checkpoint(small("resnet18"), seed=3))
     data = (tmp_path / file).read_bytes()
     (tmp_path / file).write_bytes(data[:kept])
-    with pytest.raises(CheckpointError, match="fetch it again"):
+    with pytest.raises(CheckpointError, match="download it again"):
         import_weights(tmp_path / file, small("resnet18"))
 
 
@@ -221,10 +221,10 @@ def test_a_tensor_that_reaches_beside_its_storage(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"hello", "not a file of weights"),
-        (pickle.dumps([1, 2]), "holds a list and not a state dict"),
-        (pickle.dumps({"epoch": 3}), "there are no tensors among epoch"),
-        (struct.pack("<Q", 3) + b"{}", "not a file of weights"),
+        (b"hello", "not a file of weights, or not readable"),
+        (pickle.dumps([1, 2]), "contains a list, not a state dict"),
+        (pickle.dumps({"epoch": 3}), "contains no tensors; its keys are epoch"),
+        (struct.pack("<Q", 3) + b"{}", "not a file of weights, or not readable"),
     ],
 )
 def test_what_is_no_state_dict(tmp_path, content, message):
@@ -242,10 +242,10 @@ def test_what_does_not_fit_is_shown_with_what_would(tmp_path):
         import_weights(tmp_path / "a.pth", get_spec("resnet26"), headless=True)
     message = str(refused.value)
     assert "- backbone.conv1.weight [64, 3, 7, 7] is missing" in message
-    assert "+ backbone.conv1.0.weight [32, 3, 3, 3] is not of this model (the file's conv1.0.weight)" in message
+    assert "+ backbone.conv1.0.weight [32, 3, 3, 3] is not part of this model (the file's conv1.0.weight)" in message
     assert "… and" in message
     assert "--model resnet26_vd" in message
-    with pytest.raises(CheckpointError, match="no embedding of ours: pass --headless"):
+    with pytest.raises(CheckpointError, match="no embedding layer: pass --headless"):
         import_weights(tmp_path / "a.pth", get_spec("resnet26_vd"))
     values, framework = read_published(tmp_path / "a.pth")
     assert fitting_models(values, framework) == ["resnet26_vd"]

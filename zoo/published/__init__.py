@@ -1,1 +1,1 @@
-"""Other people's checkpoints: their files, their names, their pickles read as data."""
+"""Reads checkpoints published by other projects: their file formats, their tensor names, and pickles without executing them."""

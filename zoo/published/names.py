@@ -1,8 +1,8 @@
-"""The recorded alias: what others call the tensors of our networks.
+"""Maps the tensor names of published checkpoints to canonical names.
 
-torchvision, timm, ResNeSt, Res2Net, IBN-Net and `paddle.vision` share one grammar, ours without `backbone.`. PaddleClas has
-three more: ResNet's (`blocks.3.conv0.conv.weight`), ResNeSt's (`layer1.layer1_bottleneck_0.conv2.conv1._conv.weight`) and
-Res2Net's (`bb_0_1.res2b_branch2b_1._conv.weight`).
+torchvision, timm, ResNeSt, Res2Net, IBN-Net and `paddle.vision` share one scheme: canonical names without `backbone.`.
+PaddleClas has three more, for ResNet (`blocks.3.conv0.conv.weight`), for ResNeSt
+(`layer1.layer1_bottleneck_0.conv2.conv1._conv.weight`) and for Res2Net (`bb_0_1.res2b_branch2b_1._conv.weight`).
 """
 
 import re
@@ -11,22 +11,26 @@ from collections.abc import Iterable
 from zoo.specs import BackboneSpec
 
 CLASSIFIERS = ("fc", "out", "head", "classifier", "last_linear")
-"""What stands behind a published backbone."""
-_OURS = ("backbone.", "pool.", "neck.", "arc_margin.")
+"""Names of the classifier that follows a published backbone."""
+_CANONICAL = ("backbone.", "pool.", "neck.", "arc_margin.")
+"""Prefixes of canonical names."""
 _WRAPPERS = ("module.", "_orig_mod.")
-"""What PyTorch's parallel and compiled modules put in front of every name."""
+"""Prefixes that PyTorch's parallel and compiled modules add to every name."""
 _STATISTICS = {"_mean": "running_mean", "_variance": "running_var"}
 
 
 def canonical_name(name: str, spec: BackboneSpec) -> str | None:
-    """Our name of a published tensor; itself where no grammar knows it; None where no network of ours keeps it."""
+    """The canonical name of a published tensor.
+
+    A name of an unknown scheme is only prefixed with `backbone.`; a tensor that the zoo does not keep gives None.
+    """
     name = _unwrapped(name)
     module, _, last = name.rpartition(".")
     if last == "num_batches_tracked":
         return None
     last = _STATISTICS.get(last, last)
-    if name.startswith(_OURS):
-        # Paddle keeps instance normalisation's weight as its scale.
+    if name.startswith(_CANONICAL):
+        # Paddle calls the weight of instance normalisation `scale`.
         return f"{module}.{'weight' if last == 'scale' else last}"
     if module.split(".")[0] in CLASSIFIERS:
         return name
@@ -37,12 +41,13 @@ def canonical_name(name: str, spec: BackboneSpec) -> str | None:
 
 
 def publishers(names: Iterable[str], spec: BackboneSpec) -> set[str] | None:
-    """The libraries that call tensors so, as `zoo.variants` names them; None for our own names.
+    """The libraries that use these tensor names, as `Variant.equals` spells them; None if the names are canonical.
 
-    Two libraries may give the same tensors to different networks: PaddleClas' poolings do not count padding.
+    Names matter because networks with the same tensors may differ in what they compute: PaddleClas' average poolings do not
+    count padding.
     """
     plain = [_unwrapped(name) for name in names]
-    if any(name.startswith(_OURS) for name in plain):
+    if any(name.startswith(_CANONICAL) for name in plain):
         return None
     modules = {name.rpartition(".")[0] for name in plain}
     if any(grammar(module, spec) for module in modules for grammar in _PADDLECLAS):
@@ -57,18 +62,18 @@ def _unwrapped(name: str) -> str:
 
 
 def is_classifier(name: str) -> bool:
-    """Whether a canonical name is of what stands behind a backbone, published or ours."""
+    """Whether a canonical name belongs to what follows the backbone: a published classifier, or the zoo's head and loss."""
     return name.split(".")[0] in (*CLASSIFIERS, "pool", "neck", "arc_margin")
 
 
 def canonical_names(names: Iterable[str], spec: BackboneSpec) -> dict[str, str]:
-    """Published name → ours, for every tensor that a network of ours keeps."""
+    """{published name: canonical name} of every tensor that the zoo keeps."""
     found = {name: canonical_name(name, spec) for name in names}
     return {name: ours for name, ours in found.items() if ours is not None}
 
 
 def _stem(index: int, part: str, spec: BackboneSpec) -> str:
-    """The stem's convolution or BatchNorm number 0 … 2."""
+    """The stem's convolution or BatchNorm number 0, 1 or 2."""
     last = 0 if spec.stem == "conv7x7" else 2
     if part == "bn" and index == last:
         return "bn1"
@@ -81,7 +86,7 @@ def _shortcut(part: str, spec: BackboneSpec) -> str:
 
 
 def _resnet_paddleclas(module: str, spec: BackboneSpec) -> str | None:
-    """`stem.0.bn`, `blocks.3.conv0.conv`, `blocks.3.short.bn`: all layers' blocks are counted through."""
+    """`stem.0.bn`, `blocks.3.conv0.conv`, `blocks.3.short.bn`: blocks are numbered through all layers."""
     if match := re.fullmatch(r"stem\.([0-2])\.(conv|bn)", module):
         return _stem(int(match[1]), match[2], spec)
     match = re.fullmatch(r"blocks\.(\d+)\.(?:conv([0-2])|short)\.(conv|bn)", module)

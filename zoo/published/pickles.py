@@ -1,15 +1,15 @@
-"""Pickles read as data: the opcodes are followed, and nothing that a pickle names is ever imported or called.
+"""Reads pickles as data: nothing that a pickle refers to is ever imported or called.
 
-A pickle is a program for a small stack machine, and Python's own machine calls whatever the program names. This one knows
-a few constructors by name, those of which files of weights are made, and builds plain values in their place; whatever
-else a file names becomes `Opaque`, a value without behaviour. The format: https://docs.python.org/3/library/pickletools.html
+A pickle is a program for a small stack machine. Python's `pickle` module executes it and calls any function that the program
+names. The interpreter here recognises only the few constructors that files of weights use and builds plain values for them.
+Every other object becomes `Opaque`, which has no behaviour. Format: https://docs.python.org/3/library/pickletools.html
 """
 
 import pickletools
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 
@@ -18,35 +18,35 @@ from zoo.errors import CheckpointError
 
 @dataclass(frozen=True)
 class Global:
-    """A name that the pickle asks for; kept as a name."""
+    """A reference to a module's attribute. It is kept as a name and never imported."""
 
     name: str
 
 
 @dataclass
 class Opaque:
-    """What an unknown constructor would have made."""
+    """Stands for an object of an unknown class."""
 
     name: str
 
 
 @dataclass
 class Type:
-    """A numpy dtype: its kind and size from its constructor, its byte order from its state."""
+    """A numpy dtype under construction: the constructor gives kind and size, the state gives the byte order."""
 
     code: str
-    order: str = "<"
+    order: Literal["<", ">", "|", "="] = "<"
 
     def dtype(self) -> np.dtype:
-        """The dtype; only numbers are among what can be read."""
-        if self.code[:1] not in "fiub" or self.order not in "<>|=":
+        """The finished dtype. Raises `ValueError` unless it is a number's."""
+        if self.code[:1] not in "fiub" or self.order not in ("<", ">", "|", "="):
             raise ValueError(f"dtype {self.code!r}")
         return np.dtype(self.code).newbyteorder(self.order)
 
 
 @dataclass
 class Array:
-    """A numpy array: empty until its state comes."""
+    """A numpy array under construction: empty until the pickle sets its state."""
 
     value: np.ndarray = field(default_factory=lambda: np.empty(0, np.float32))
 
@@ -60,19 +60,20 @@ def read_pickle(
     constructors: dict[str, Constructor] | None = None,
     persistent: Callable[[Any], Any] | None = None,
 ) -> Any:
-    """The value of the pickle that begins at the file's position; the file is left behind its last byte.
+    """Reads the pickle that starts at the file's current position; afterwards the position is just behind the pickle.
 
     Args:
-        file: opened for reading bytes.
-        constructors: functions of ours that stand for names in the file ("torch._utils._rebuild_tensor_v2").
-        persistent: from a persistent id, a tuple, to the value that it stands for.
+        file: opened in binary mode.
+        constructors: functions to call instead of the ones that the file names, for example
+            "torch._utils._rebuild_tensor_v2".
+        persistent: maps a persistent id (a tuple) to its value.
 
     Returns:
         dict, list, tuple, str, bytes, numbers, None, numpy arrays, what `constructors` and `persistent` return, and
-        `Opaque` for all else.
+        `Opaque` for everything else.
 
     Raises:
-        CheckpointError: not a pickle, cut off, or with an opcode that no file of weights has.
+        CheckpointError: the data is not a pickle, is cut off, or has an opcode that files of weights do not use.
     """
     machine = _Machine({**_CONSTRUCTORS, **(constructors or {})}, persistent)
     try:
@@ -83,11 +84,13 @@ def read_pickle(
     except CheckpointError:
         raise
     except (ValueError, TypeError, IndexError, KeyError, AttributeError, struct.error, RecursionError) as error:
-        raise CheckpointError(f"not a file of weights that can be read without executing it: {error}") from error
+        raise CheckpointError(f"not a file of weights, or not readable without executing it: {error}") from error
     raise CheckpointError("the pickle has no end")
 
 
 class _Machine:
+    """The stack machine; each method `_opcode` executes the opcode of that name."""
+
     def __init__(self, constructors: dict[str, Constructor], persistent: Callable[[Any], Any] | None) -> None:
         self.constructors, self.persistent = constructors, persistent
         self.stack: list[Any] = []
@@ -111,7 +114,7 @@ class _Machine:
             handler(argument)
 
     def _items(self) -> list[Any]:
-        """What was put on the stack since the last mark."""
+        """Removes and returns everything on the stack above the last mark."""
         start = max(index for index, value in enumerate(self.stack) if value is _MARK)
         items, self.stack[start:] = self.stack[start + 1 :], []
         return items
@@ -216,13 +219,13 @@ _RECALL = {"GET", "BINGET", "LONG_BINGET"}
 
 
 def _pairs(items: list[Any]) -> dict:
-    """Keys and values in turn → a dict; a key that a dict cannot hold was not a name."""
+    """Alternating keys and values as a dict. Keys other than strings and integers cannot be tensor names and become text."""
     keys = (key if isinstance(key, str | int) else f"{type(key).__name__} key" for key in items[::2])
     return dict(zip(keys, items[1::2], strict=True))
 
 
-def _array(data: Any, kind: Any, shape: Any, order: str) -> np.ndarray:
-    """The bytes of an array as an array; numpy checks that they are as many as the shape asks for."""
+def _array(data: Any, kind: Any, shape: Any, order: Literal["C", "F"]) -> np.ndarray:
+    """An array from its bytes; numpy raises `ValueError` if their number does not fit the shape."""
     raw = data.encode("latin1") if isinstance(data, str) else data
     return np.frombuffer(raw, kind.dtype()).reshape(shape, order=order)
 
@@ -248,7 +251,7 @@ _CONSTRUCTORS: dict[str, Constructor] = {
 
 
 def _finished(value: Any, done: dict[int, Any] | None = None) -> Any:
-    """The value with its arrays in place of what they were built in; what is shared stays shared."""
+    """Replaces every `Array` in a value by the numpy array. Objects that are shared stay shared."""
     done = {} if done is None else done
     if isinstance(value, Array):
         return value.value
