@@ -15,7 +15,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NotRequired, TypedDict
 
-from export.tf22.environment import ENVIRONMENT, STAMP, environment_python
+from export.tf22.environment import ENVIRONMENT, STAMP
+from zoo.environments import environment_python
 from zoo.errors import ExportError, MissingToolError, SubmissionError
 from zoo.signature import CONTEST_SIGNATURE
 
@@ -25,14 +26,14 @@ _REFUSED = 3
 """The worker's exit status for a submission that the contest would refuse."""
 _LAST_LINES = 20
 _CHATTER = re.compile(r"\d{4}-\d\d-\d\d \S+: [EWI] |[EWI]\d{4} |WARNING: All log messages before absl")
-"""Lines of TensorFlow's own log: of devices that it looks for and does not find. Kept for an error's message alone."""
+"""Lines of TensorFlow's own log, about devices that it does not find. They are shown only in an error's message."""
 
 
 class Call(TypedDict):
     """One SavedModel, one signature, many inputs.
 
-    For the contest's signature each array of `inputs` is uint8 [H, W, 3], is passed alone and positionally, and its
-    descriptor is stored in `outputs` under the same name. For another signature the arrays are named
+    With the contest's signature each array of `inputs` is uint8 [H, W, 3] and the only, positional argument of one call; its
+    descriptor is stored in `outputs` under the same name. With another signature the arrays are named
     "<call>/<input name>" and passed by keyword, and results are stored as "<call>/<output name>".
     """
 
@@ -43,7 +44,7 @@ class Call(TypedDict):
 
 
 def find_python() -> Path | None:
-    """The python that has TensorFlow 2.2.0: $LANDMARK_ZOO_TF22_PYTHON, else that of a whole `.venv-tf22`, else None."""
+    """The python that has TensorFlow 2.2.0: $LANDMARK_ZOO_TF22_PYTHON, else that of a complete `.venv-tf22`, else None."""
     if chosen := os.environ.get(PYTHON_VARIABLE):
         return Path(chosen) if os.access(chosen, os.X_OK) else None
     return environment_python(ENVIRONMENT) if (ENVIRONMENT / STAMP).is_file() else None
@@ -59,24 +60,24 @@ def require_python() -> Path:
             "Correct it, or unset it and run `make tf22`."
         )
     raise MissingToolError(
-        f"{ENVIRONMENT} was expected to hold TensorFlow 2.2.0, and is missing or half-made. Run `make tf22`, "
+        f"{ENVIRONMENT} was expected to hold TensorFlow 2.2.0, and is missing or incomplete. Run `make tf22`, "
         f"or set {PYTHON_VARIABLE} to a Python 3.8 that has tensorflow 2.2.0, numpy and pillow."
     )
 
 
 def run_calls(calls: Sequence[Call], python: Path | None = None) -> dict:
-    """Runs the calls in order; writes each one's `outputs` whole or not at all.
+    """Runs the calls in order; writes each `outputs` file atomically.
 
     Args:
         calls: what to run; a SavedModel that several calls name is loaded once.
         python: another python with another TensorFlow; by default TensorFlow 2.2's.
 
     Returns:
-        {"tensorflow": version, "seconds": [{name of array or call: seconds}]}, one entry for each call in order. The
+        {"tensorflow": version, "seconds": [{name of array or call: seconds}]}, one entry per call, in order. The
         first time of each signature and input shape includes building the graph.
 
     Raises:
-        ExportError: the worker failed; the message holds the end of what it said.
+        ExportError: the worker failed; the message quotes the last lines of its stderr.
         MissingToolError: there is no TensorFlow 2.2.
     """
     jobs = [
@@ -91,7 +92,7 @@ def run_calls(calls: Sequence[Call], python: Path | None = None) -> dict:
 
 
 def score(submission: Path, test: Path, index: Path, python: Path | None = None) -> dict:
-    """Scores a submission.zip as the contest does: one image a call, 100 nearest by Euclidean distance.
+    """Scores a submission.zip as the contest does: one image per call, the 100 nearest by Euclidean distance.
 
     Args:
         submission: the zip, saved_model.pb at its root.
@@ -117,7 +118,7 @@ def score(submission: Path, test: Path, index: Path, python: Path | None = None)
 
 
 def _run_worker(arguments: list, what: str, python: Path | None, refusal: type[Exception]) -> None:
-    """Runs the worker; its stderr is shown as it comes, and its end is the error's message.
+    """Runs the worker; shows its stderr as it arrives, and quotes its last lines in the error.
 
     -I keeps PYTHONPATH, user site-packages and the folder of the script out of its imports; other variables, such as
     OMP_NUM_THREADS and OPENBLAS_NUM_THREADS, are passed on.
