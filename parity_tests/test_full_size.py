@@ -27,7 +27,7 @@ def test_a_full_size_network(name, framework, tf22_python):
 
 @pytest.mark.slow
 def test_an_ensemble_larger_than_a_graph_can_be(tf22_python, tmp_path):
-    """Six ResNeSt-269, weighted as the contest's first place did, in today's TensorFlow and in 2.2."""
+    """Six ResNeSt-269 with weights like the contest's first place, in the current TensorFlow and in 2.2."""
     save_checkpoint(
         tmp_path / "model.safetensors", random_checkpoint(get_spec("resnest269"), seed=1, framework="torch")
     )

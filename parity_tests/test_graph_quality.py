@@ -217,7 +217,7 @@ def readers(model: onnx.ModelProto, node: onnx.NodeProto) -> list[onnx.NodeProto
     return [reader for reader in model.graph.node if node.output[0] in reader.input]
 
 
-def test_with_static_sizes_todays_tensorflow_fuses_every_residual_sum_as_well(written, ran):
+def test_with_static_sizes_the_current_tensorflow_fuses_every_residual_sum_as_well(written, ran):
     sums = [node for node in normal("resnet18", "static").graph.node if node.op_type == "Add"]
     nodes = ran[str(written["resnet18", "static"])]
     fused = [node for node in nodes.values() if node["fused"] == ["BiasAdd", "Add", "Relu"]]

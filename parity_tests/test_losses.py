@@ -1,6 +1,6 @@
 """The margin losses of both frameworks: values and gradients.
 
-ArcFace, CosFace and Sub-center ArcFace are compared with pytorch-metric-learning, which has no others of ours; all losses
+ArcFace, CosFace and Sub-center ArcFace are compared with pytorch-metric-learning, which has none of the others; all losses
 are compared with numpy, whose gradients are central differences.
 """
 

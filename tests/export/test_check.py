@@ -194,7 +194,7 @@ def test_the_verdict_is_that_of_the_real_one(name, models, real):
     assert report.accepted == (name in ACCEPTED), real[name]
 
 
-def test_so_are_those_for_todays_tensorflow(models, today):
+def test_so_are_those_for_the_current_tensorflow(models, today):
     found = {name: check.check(models / name, "2.19.1").accepted for name in today}
     assert found == {name: said == "ran" for name, said in today.items()}
     assert sum(found.values()) > len(ACCEPTED), (
