@@ -1,1 +1,1 @@
-"""What both trainers share: recipes, the loop, augmented batches."""
+"""Shared by both trainers: recipes, augmented batches, the training loop and its state."""

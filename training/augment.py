@@ -1,4 +1,4 @@
-"""Augmentation of training images: a random-resized crop, mirroring and colour jitter."""
+"""Augmentation of training images: random resized crop, mirroring and colour jitter."""
 
 import numpy as np
 from PIL import Image
@@ -6,7 +6,7 @@ from PIL import Image
 CROP_ATTEMPTS = 10
 LOG_ASPECT = (np.log(3 / 4), np.log(4 / 3))
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)
-"""ITU-R 601 weights of red, green and blue, as in PIL's convert("L")."""
+"""ITU-R 601 weights of red, green and blue, as in Pillow's convert("L")."""
 
 
 def augment(
@@ -17,13 +17,13 @@ def augment(
     flip: bool,
     jitter: float,
 ) -> np.ndarray:
-    """A random-resized crop with mirroring and colour jitter, after Szegedy et al. 2015 (arXiv:1409.4842).
+    """A random resized crop with mirroring and colour jitter, after Szegedy et al. 2015 (arXiv 1409.4842).
 
     Args:
         image: uint8 [H, W, 3].
         size: side of the result in pixels.
-        rng: the only source of chance.
-        crop_area: least and greatest share of the image's area; the aspect ratio is log-uniform in 3/4 … 4/3.
+        rng: the only source of randomness.
+        crop_area: smallest and largest share of the image's area; the aspect ratio is log-uniform in 3/4 … 4/3.
         flip: mirror left and right with probability 0.5.
         jitter: brightness, contrast and saturation are each scaled by a factor uniform in 1 ± jitter.
 
@@ -54,7 +54,7 @@ def _random_box(
         if 0 < w <= width and 0 < h <= height:
             left, top = int(rng.integers(width - w + 1)), int(rng.integers(height - h + 1))
             return left, top, left + w, top + h
-    # A very long image may have no such crop: the largest central one with the nearest allowed aspect ratio.
+    # A very wide or tall image may have no such crop; take the largest central one with the nearest allowed aspect ratio.
     low, high = np.exp(LOG_ASPECT)
     w, h = max(1, min(width, round(height * high))), max(1, min(height, round(width / low)))
     left, top = (width - w) // 2, (height - h) // 2

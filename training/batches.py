@@ -16,14 +16,14 @@ PREFETCHED_BATCHES = 3
 
 
 def batches_per_epoch(train_set: TrainSet, batch_size: int) -> int:
-    """Whole batches in an epoch; the incomplete last one is dropped.
+    """The number of batches per epoch; an incomplete last batch is dropped.
 
     Raises:
         DataError: the set is smaller than one batch.
     """
     if len(train_set.ids) < batch_size:
         raise DataError(
-            f"the training set has {len(train_set.ids)} readable images; expected at least one batch of {batch_size}. "
+            f"the training set has {len(train_set.ids)} readable images; expected at least batch_size, {batch_size}. "
             "Lower batch_size in the recipe, or see the data set's unreadable.csv."
         )
     return len(train_set.ids) // batch_size
@@ -43,23 +43,23 @@ def training_batches(
     start: int = 0,
     workers: int = 2,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """The batches of one epoch from number `start` on, decoded ahead by `workers` threads.
+    """The batches of an epoch from number `start` on; `workers` threads decode them ahead.
 
-    Order and augmentation are functions of (seed, epoch, position in the epoch) alone: a run resumed at batch `start`
-    sees the same bytes as one that was never interrupted, whatever the number of workers.
+    Order and augmentation depend only on (seed, epoch, position in the epoch). A run resumed at batch `start` therefore
+    sees the same bytes as an uninterrupted one, with any number of workers.
 
     Yields:
         Images uint8 [batch_size, size, size, 3] and class indices int64 [batch_size].
 
     Raises:
-        DataError: the set is smaller than one batch, or `start` lies outside the epoch; while iterating
-            (`UnreadableImageError`): an image cannot be read.
+        DataError: the set is smaller than one batch, or `start` is outside the epoch; while iterating
+            (`UnreadableImageError`), an image cannot be read.
     """
     count = batches_per_epoch(train_set, batch_size)
     if not 0 <= start <= count:
         raise DataError(
-            f"batch {start} was asked for; expected 0 to {count}, the epoch's batches of {batch_size}. "
-            "Has the data set changed since the checkpoint was written? If so, train anew."
+            f"batch {start} was requested, but the epoch has {count} batches of {batch_size}. "
+            "If the data set has changed since training started, remove the state and start again."
         )
     dataset = Gldv2(root)
 

@@ -1,7 +1,8 @@
-"""The training loop that both frameworks share: schedule, progress, resuming. A framework only does the steps.
+"""The training loop of both frameworks: schedule, progress, resuming. A framework only implements a step.
 
-A run is a pure function of recipe, data, model and framework: order and augmentation depend only on (seed, epoch, position).
-So an interrupted and resumed run computes the same weights as an uninterrupted one, bit for bit on one thread.
+A run depends only on recipe, data, model and framework, because order and augmentation depend only on (seed, epoch,
+position). An interrupted and resumed run therefore computes the same weights as an uninterrupted one: bit for bit on
+one thread.
 """
 
 import argparse
@@ -33,19 +34,32 @@ from zoo.weights import initial_weights
 
 Batches = Iterator[tuple[np.ndarray, np.ndarray]]
 SECONDS_BETWEEN_STATES = 600
+"""The state is saved at least this often, because an epoch may take hours."""
 
 
 class Trainer(Protocol):
-    """What a framework brings: one step of SGD, and its tensors by canonical name."""
+    """What a framework implements: a step of SGD, and access to its tensors by canonical name."""
 
     framework: str
     version: str
 
     def __init__(self, spec: ModelSpec, classes: int, recipe: Recipe, weights: dict[str, np.ndarray]) -> None: ...
-    def step(self, images: np.ndarray, labels: np.ndarray, step: Step) -> tuple[float, float]: ...
-    def weights(self) -> dict[str, np.ndarray]: ...
-    def momentum(self) -> dict[str, np.ndarray]: ...
-    def load_momentum(self, momentum: dict[str, np.ndarray]) -> None: ...
+
+    def step(self, images: np.ndarray, labels: np.ndarray, step: Step) -> tuple[float, float]:
+        """Trains on uint8 images [N, H, W, 3] with class indices int64 [N]; returns loss and accuracy."""
+        ...
+
+    def weights(self) -> dict[str, np.ndarray]:
+        """The current float32 tensors, class weights included."""
+        ...
+
+    def momentum(self) -> dict[str, np.ndarray]:
+        """SGD's momentum of each trained tensor."""
+        ...
+
+    def load_momentum(self, momentum: dict[str, np.ndarray]) -> None:
+        """Restores what `momentum` returned."""
+        ...
 
 
 def fit(
@@ -59,23 +73,23 @@ def fit(
     *,
     overwrite: bool = False,
 ) -> None:
-    """Trains a model from its first weights, or from where an earlier run of the same command stopped.
+    """Trains a model from its initial weights, or continues an interrupted run of the same command.
 
     Writes `out` (the checkpoint), `<out>.history.jsonl` (one line per step) and, until the run is finished,
     `<out>.state.safetensors`: at the end of every epoch, every ten minutes and on Ctrl-C.
 
     Args:
-        trainer_class: the framework's.
+        trainer_class: the framework's `Trainer`.
         spec: the model (`Recipe.spec`).
         recipe: the schedule.
-        class_counts: training images per landmark to tell apart.
+        class_counts: training images per class (landmark).
         batches_per_epoch: steps per epoch.
-        batches: the batches of a step's epoch from that step on.
+        batches: returns the batches of a step's epoch, starting with that step.
         out: the checkpoint to write.
-        overwrite: replace a checkpoint that a finished run has written.
+        overwrite: replace the checkpoint of a finished run.
 
     Raises:
-        CheckpointError: the state that was found belongs to another run, or the training diverged.
+        CheckpointError: the state on disk belongs to another run, or the training diverged.
         OutputError: `out` exists and `overwrite` is off.
         KeyboardInterrupt: Ctrl-C; the state has been saved.
     """
@@ -104,7 +118,7 @@ def fit(
             if not math.isfinite(loss):
                 raise CheckpointError(
                     f"{out}: the loss is {loss} at step {step.number}, so the training diverged. Lower the recipe's "
-                    f"learning_rate. The last finite state is {place if place.exists() else 'the beginning'}."
+                    f"learning_rate, remove {place} if it exists, and train again."
                 )
             history.add(step, loss, accuracy)
             progress.update()
@@ -132,7 +146,7 @@ def _begin(
     identity: dict[str, str],
     place: Path,
 ) -> tuple[Trainer, int]:
-    """The trainer, and how many steps it has done."""
+    """The trainer, and the number of steps that are already done."""
     classes = len(class_counts)
     if not place.exists():
         return trainer_class(spec, classes, recipe, initial_weights(spec, class_counts, recipe.seed)), 0
@@ -144,16 +158,16 @@ def _begin(
 
 
 def require_new(out: Path, *, overwrite: bool) -> None:
-    """Raises `OutputError` if a finished run has written `out` and it may not be replaced."""
+    """Raises `OutputError` if `out` exists, which means that the run is finished, and `overwrite` is off."""
     if out.exists() and not overwrite:
         raise OutputError(
-            f"{out} exists: this run is finished. Choose another --out, or pass --overwrite to train it again."
+            f"{out} already exists, so this run is finished. Choose another --out, or pass --overwrite to train again."
         )
 
 
 @contextmanager
 def _interrupts() -> Iterator[Callable[[], bool]]:
-    """Defers SIGINT and SIGTERM until the current step has finished, so that a state is never saved in the middle of one."""
+    """Defers SIGINT and SIGTERM until the current step has finished. Yields a function that tells whether one arrived."""
     caught: list[int] = []
 
     def catch(number: int, frame: FrameType | None) -> None:
@@ -177,19 +191,19 @@ def train(
     seed: int | None = None,
     overwrite: bool = False,
 ) -> None:
-    """Trains one model of a recipe on a data set.
+    """Trains a model of a recipe on a data set.
 
     Args:
         trainer_class: the framework's `Trainer`.
-        recipe_path: YAML (`training.recipes`).
+        recipe_path: a YAML file (`training.recipes`).
         data: a data set in the Google Landmarks v2 layout.
         out: the checkpoint to write.
-        model: variant; by default the recipe's, if it names only one.
-        seed: instead of the recipe's.
-        overwrite: replace a checkpoint that a finished run has written.
+        model: the variant; by default the recipe's, if it has only one.
+        seed: replaces the recipe's.
+        overwrite: replace the checkpoint of a finished run.
 
     Raises:
-        RecipeError: the recipe is wrong, or names several models and `model` is None.
+        RecipeError: the recipe is wrong, or has several models and `model` is None.
         DataError, CheckpointError, OutputError: see `fit`.
     """
     require_new(out, overwrite=overwrite)
@@ -197,7 +211,7 @@ def train(
     if seed is not None:
         recipe = dataclasses.replace(recipe, seed=seed)
     if not model and len(recipe.models) > 1:
-        raise RecipeError(f"{recipe_path} is for {' and '.join(recipe.models)}; choose one with --model")
+        raise RecipeError(f"{recipe_path} has several models: choose {' or '.join(recipe.models)} with --model")
     train_set = Gldv2(data).train()
 
     def batches(step: Step) -> Batches:
@@ -225,17 +239,18 @@ def main(trainer_class: type[Trainer]) -> None:
 Example:
     python -m {framework}_models.train --recipe recipes/demo.yaml --model resnet10_narrow --data DATA --out resnet.safetensors
 
-If interrupted, the same command resumes; with OMP_NUM_THREADS=1, it arrives at bit-identical weights.""",
+If interrupted, run the same command again to resume. With OMP_NUM_THREADS=1 the weights are bit-identical to those of an
+uninterrupted run.""",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         "--recipe", required=True, type=Path, help="YAML; `python -m training.reference` lists every key"
     )
-    parser.add_argument("--model", help="variant; default: the recipe's, if it names only one")
+    parser.add_argument("--model", help="the variant; default: the recipe's, if it has only one")
     parser.add_argument("--data", required=True, type=Path, help="a data set in the Google Landmarks v2 layout")
     parser.add_argument("--out", required=True, type=Path, help="the checkpoint to write (.safetensors)")
     parser.add_argument(
-        "--seed", type=int, help="instead of the recipe's; members with different seeds ensemble better"
+        "--seed", type=int, help="replaces the recipe's; use different seeds for the members of an ensemble"
     )
     parser.add_argument("--overwrite", action="store_true", help="train again if the checkpoint exists")
     given = parser.parse_args()

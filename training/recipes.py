@@ -1,7 +1,8 @@
-"""How a model is trained, as data: stages in which margin and resolution rise, read from strict YAML.
+"""Training recipes: stages of increasing margin and resolution, read strictly from YAML.
 
-The schedule is the 2nd place solution's (arXiv 2210.01624): ArcMargin with scale 30, margin and resolution raised from
-stage to stage, the learning rate lowered. The margins of each stage are not published; a recipe's are its author's.
+The schedule follows the 2nd place solution (arXiv 2210.01624): ArcMargin with scale 30, with margin and resolution
+increased and the learning rate decreased from stage to stage. The margins were not published; those in recipes/ are our
+own.
 """
 
 import dataclasses
@@ -25,12 +26,12 @@ from zoo.variants import get_spec
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What a training image goes through.
+    """Random changes of a training image.
 
     Attributes:
-        crop_area: least and greatest share of the image that a random crop keeps.
-        flip: mirror left and right half of the time.
-        jitter: brightness, contrast and saturation are scaled by 1 ± this.
+        crop_area: smallest and largest share of the image's area that a random crop keeps.
+        flip: mirror left and right with probability 0.5.
+        jitter: brightness, contrast and saturation are each scaled by a random factor in 1 ± jitter.
     """
 
     crop_area: tuple[Share, Share] = (0.08, 1.0)
@@ -40,14 +41,14 @@ class Augmentation:
 
 @dataclass(frozen=True)
 class Stage:
-    """A part of the training with one margin and one resolution.
+    """A part of the training with a fixed margin and resolution.
 
     Attributes:
         epochs: passes over the training set.
         resolution: side of the square training images, in pixels.
-        margin: the loss'; in radians, for CosFace in cosines.
-        learning_rate: the cosine schedule's start; it ends at 0 with the stage.
-        warmup_epochs: the learning rate rises linearly for that long first.
+        margin: the loss's margin, in radians; for `cos_face` it is subtracted from the cosine.
+        learning_rate: initial value of the cosine schedule, which reaches 0 at the end of the stage.
+        warmup_epochs: epochs, not necessarily whole, in which the learning rate first rises linearly.
     """
 
     epochs: Count
@@ -59,22 +60,23 @@ class Stage:
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that decides what a training run computes, but for the data and the framework.
+    """Everything that determines a training run, except for the data and the framework.
 
     Attributes:
-        models: variants that this recipe is for; `python -m pipeline` trains each of them in both frameworks.
-        stages: in their order.
-        batch_size: images a step.
-        head: what stands behind the backbone.
-        channels: the order in which the network reads a pixel's; the 2nd place solution's is BGR.
-        loss: the margin loss; AdaCos alone takes neither margin nor scale.
-        scale: of the cosines.
-        momentum: of SGD, in Nesterov's form.
-        weight_decay: on convolutions, linear and class weights; not on BatchNorm, biases and GeM's exponent.
-        gradient_clip: greatest Euclidean norm of all gradients together.
-        test_resolution: what the exported model resizes images to; by default the last stage's resolution.
-        seed: of the first weights, the order of images and the augmentation.
-        augmentation: of training images.
+        models: the variants to train; `python -m pipeline` trains each of them in both frameworks.
+        stages: the stages in order.
+        batch_size: images per step.
+        head: the layers after the backbone.
+        channels: the network's channel order; the 2nd place solution uses BGR.
+        loss: the margin loss. `ada_cos` ignores `scale` and the stages' margins.
+        scale: factor of the cosines before the softmax.
+        momentum: of SGD with Nesterov momentum, which needs a momentum above 0.
+        weight_decay: of convolutions, linear layers and class weights; BatchNorm, biases and GeM's exponent have none.
+        gradient_clip: largest Euclidean norm of all gradients together.
+        test_resolution: side in pixels to which the exported model resizes images; by default the last stage's
+            resolution.
+        seed: of the initial weights, the order of the images and the augmentation.
+        augmentation: random changes of the training images.
     """
 
     models: Annotated[list[str], Meta(min_length=1)]
@@ -94,10 +96,11 @@ class Recipe:
     def __post_init__(self) -> None:
         for name in self.models:
             self.spec(name)
-        for number, stage in enumerate(self.stages, start=1):
+        for number, stage in enumerate(self.stages):
             if stage.warmup_epochs > stage.epochs:
                 raise RecipeError(
-                    f"stage {number}: {stage.warmup_epochs} warm-up epochs, and only {stage.epochs} epochs"
+                    f"stages[{number}].warmup_epochs: {stage.warmup_epochs} warm-up epochs, but the stage has only "
+                    f"{stage.epochs} epochs"
                 )
         low, high = self.augmentation.crop_area
         if low > high:
@@ -105,14 +108,14 @@ class Recipe:
 
     @property
     def serving_resolution(self) -> int:
-        """Side in pixels that the trained model resizes images to."""
+        """Side in pixels to which the trained model resizes images."""
         return self.test_resolution or self.stages[-1].resolution
 
     def spec(self, model: str) -> ModelSpec:
-        """A variant with this recipe's head, loss and preprocessing: the model that training makes.
+        """The model to train: a variant with this recipe's head, loss and preprocessing.
 
         Raises:
-            SpecError: no such variant, or a head that does not fit it.
+            SpecError: there is no such variant, or the head does not fit it.
         """
         variant = get_spec(model)
         preprocess = dataclasses.replace(variant.preprocess.in_order(self.channels), size=self.serving_resolution)
@@ -120,7 +123,7 @@ class Recipe:
 
     @property
     def digest(self) -> str:
-        """sha256 of every value: a resumed run must have the same."""
+        """sha256 of all values; a run is resumed only with the same digest."""
         return hashlib.sha256(json.dumps(dataclasses.asdict(self), sort_keys=True).encode()).hexdigest()
 
 
@@ -128,8 +131,8 @@ def read_recipe(path: str | os.PathLike) -> Recipe:
     """Reads a recipe strictly.
 
     Raises:
-        RecipeError: the file is missing or is not YAML, a key is unknown, missing or given twice, or a value has another
-            type than its key or is out of range.
+        RecipeError: the file is missing or is not YAML; a key is unknown, missing or given twice; or a value has the
+            wrong type or is out of range.
     """
     path = Path(path)
     try:
@@ -145,7 +148,7 @@ def read_recipe(path: str | os.PathLike) -> Recipe:
 
 
 class _RecipeLoader(yaml.SafeLoader):
-    """YAML as its users expect it: 1e-4 is a number, and a key that is given twice is an error."""
+    """Safe YAML in which 1e-4 is a number and a duplicate key is an error."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
         seen: set[Any] = set()
@@ -160,7 +163,7 @@ class _RecipeLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-# YAML 1.1 wants a point in a float; 1.2, JSON and everybody's habit do not.
+# YAML 1.1 reads 1e-4 as text, because its floats need a point; YAML 1.2 and JSON read it as a number.
 _RecipeLoader.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
 )
@@ -168,7 +171,17 @@ _RecipeLoader.add_implicit_resolver(
 
 @dataclass(frozen=True)
 class Step:
-    """One step of a schedule: where it stands and what it is trained with."""
+    """A step of a schedule: its position and its settings.
+
+    Attributes:
+        number: from 0, over all stages.
+        stage: from 1.
+        epoch: from 0, over all stages.
+        batch: from 0, in its epoch.
+        resolution: side of the training images in pixels.
+        margin: the loss's margin.
+        learning_rate: of SGD.
+    """
 
     number: int
     stage: int
@@ -180,7 +193,7 @@ class Step:
 
 
 def schedule(recipe: Recipe, batches_per_epoch: int) -> list[Step]:
-    """Every step of a run, in order; epochs are counted through all stages."""
+    """All steps of a run in order."""
     steps, epoch = [], 0
     for stage_number, stage in enumerate(recipe.stages, start=1):
         total = stage.epochs * batches_per_epoch

@@ -1,4 +1,4 @@
-"""Prints the reference of every key of a recipe, as Markdown.
+"""Prints a reference of all keys of a recipe as Markdown.
 
 Example:
     python -m training.reference > docs/recipe-keys.md
@@ -26,7 +26,7 @@ SECTIONS: dict[str, type] = {
 
 
 def reference() -> str:
-    """A Markdown section per mapping of a recipe, with a table of its keys: type, range, default and meaning."""
+    """Markdown with a section per mapping of a recipe: a table of its keys, with type, range, default and meaning."""
     return "\n\n".join(f"## {title}\n\n{_table(kind)}" for title, kind in SECTIONS.items()) + "\n"
 
 
@@ -39,7 +39,7 @@ def _table(kind: Any) -> str:
 
 
 def _type(hint: Any) -> str:
-    """A type as a reader of YAML names it, with its range."""
+    """A type in the words of a YAML author, with its range."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is typing.Annotated:
         bounds = [text for meta in arguments[1:] if isinstance(meta, Meta) for text in _bounds(meta)]
@@ -57,7 +57,7 @@ def _type(hint: Any) -> str:
 
 
 def _bounds(meta: Meta) -> list[str]:
-    """The bounds of a field; the largest 64-bit integer is no bound that a reader needs."""
+    """The bounds of a field. The largest 64-bit integer is left out, as it restricts nobody."""
     signs = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
     found = {sign: getattr(meta, name) for name, sign in signs.items() if getattr(meta, name) is not None}
     return [f"{sign} {value:.6g}" for sign, value in found.items() if value != 2**63 - 1]
@@ -69,11 +69,11 @@ def _default(field: dataclasses.Field) -> str:
         if isinstance(value, tuple):
             return f"`[{', '.join(map(str, value))}]`"
         return f"`{str(value).lower() if isinstance(value, bool) else 'null' if value is None else value}`"
-    return "required" if field.default_factory is dataclasses.MISSING else "its own defaults"
+    return "required" if field.default_factory is dataclasses.MISSING else "the defaults below"
 
 
 def _meanings(kind: type) -> dict[str, str]:
-    """{attribute: text} of a docstring's section "Attributes"."""
+    """{attribute: text} of the section "Attributes" of a docstring."""
     section = (kind.__doc__ or "").partition("Attributes:\n")[2]
     entries = re.split(r"\n {8}(?=\w+(?:, \w+)*: )", "\n" + section)
     found = {}

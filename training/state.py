@@ -1,7 +1,7 @@
-"""What a run leaves on the disk while it trains: the tensors that it goes on from, and the history of its steps.
+"""The state of a training run on disk, from which it resumes, and the history of its steps.
 
-The state is a safetensors file that is replaced atomically; its header has a fixed size. The history is a file of JSON lines
-that only grows, so a run may have any number of steps.
+The state is a safetensors file that is replaced atomically; its header does not grow with the number of steps. The
+history is an append-only file with one JSON object per line. A run may therefore have any number of steps.
 """
 
 import dataclasses
@@ -14,6 +14,7 @@ import numpy as np
 
 from training.recipes import Step
 from zoo.errors import CheckpointError
+from zoo.files import output_errors
 from zoo.tensors import read_tensors, write_tensors
 
 MOMENTUM = "momentum:"
@@ -22,12 +23,12 @@ _STEPS = "steps"
 
 @dataclasses.dataclass(frozen=True)
 class State:
-    """The tensors after a number of steps.
+    """The tensors of a run after a number of steps.
 
     Attributes:
         steps: finished steps.
         weights: float32 arrays by canonical name, class weights included.
-        momentum: SGD's momentum of each parameter, by the same names.
+        momentum: SGD's momentum of each trained tensor, by the same names.
     """
 
     steps: int
@@ -36,7 +37,7 @@ class State:
 
 
 def save_state(path: Path, state: State, identity: Mapping[str, str]) -> None:
-    """Writes a state atomically; `identity` says which run it belongs to.
+    """Writes a state atomically. `identity` identifies the run: recipe, model, data and framework.
 
     Raises:
         OutputError: the disk is full or the folder cannot be written; the last state is kept.
@@ -49,14 +50,14 @@ def load_state(path: Path, identity: Mapping[str, str]) -> State:
     """Reads the state of the run that `identity` describes.
 
     Raises:
-        CheckpointError: the file is unreadable, or it is another run's.
+        CheckpointError: the file is unreadable, or belongs to another run.
     """
     tensors, header = read_tensors(path)
     differing = [key for key, value in identity.items() if header.get(key) != value]
     if differing or not header.get(_STEPS, "").isdecimal():
-        what = f"its {' and '.join(differing)} differ" if differing else "an older version of this program wrote it"
+        what = f"different {' and '.join(differing)}" if differing else "written by an older version of this program"
         raise CheckpointError(
-            f"{path} is the state of another run ({what}). Remove it to start from the beginning, or choose another --out."
+            f"{path} is the state of another run ({what}). Remove it to start again, or choose another --out."
         )
     weights = {name: value for name, value in tensors.items() if not name.startswith(MOMENTUM)}
     momentum = {name.removeprefix(MOMENTUM): v for name, v in tensors.items() if name.startswith(MOMENTUM)}
@@ -64,56 +65,64 @@ def load_state(path: Path, identity: Mapping[str, str]) -> State:
 
 
 class History:
-    """The steps of a run, one JSON object per line of `<out>.history.jsonl`.
+    """The history of a run, open for appending: one JSON object per line of `<out>.history.jsonl`.
 
     Args:
-        path: the file; what it holds beyond `steps` lines is cut off, for those steps are computed again.
+        path: the file. It is cut to `steps` lines, because later steps are computed again.
         steps: finished steps.
 
     Raises:
-        CheckpointError: the file holds fewer than `steps` steps.
+        CheckpointError: the file has fewer than `steps` complete lines.
+        OutputError: the folder or the file cannot be written.
     """
 
     def __init__(self, path: Path, steps: int) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = open(path, "r+b" if path.exists() else "w+b")  # noqa: SIM115 (closed by close)
+        self._path = path
+        with output_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = open(path, "r+b" if path.exists() else "w+b")  # noqa: SIM115 (closed by close)
         for number in range(steps):
             if not self._file.readline().endswith(b"\n"):
                 self._file.close()
                 raise CheckpointError(
-                    f"{path} has {number} steps, and the state beside it is of {steps}. Remove the state to start from the "
-                    "beginning, or restore the history."
+                    f"{path} has {number} steps, but the state beside it has {steps}. Restore the history, or remove the state "
+                    "to start again."
                 )
         self._file.truncate(self._file.tell())
 
     def add(self, step: Step, loss: float, accuracy: float) -> None:
-        """Appends one step; it is on the disk after `sync`."""
+        """Appends a step. It is safe on disk only after `sync`."""
         entry = {"step": step.number, "stage": step.stage, "resolution": step.resolution, "margin": step.margin}
         entry |= {"learning_rate": step.learning_rate, "loss": loss, "accuracy": accuracy}
-        self._file.write(json.dumps(entry).encode() + b"\n")
+        with output_errors(self._path):
+            self._file.write(json.dumps(entry).encode() + b"\n")
 
     def sync(self) -> None:
-        """Makes every line durable: before the state that counts on them is written."""
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        """Flushes all lines to disk. To be called before a state that includes these steps is saved."""
+        with output_errors(self._path):
+            self._file.flush()
+            os.fsync(self._file.fileno())
 
     def close(self) -> None:
-        """Closes the file."""
-        self._file.close()
+        """Writes what is buffered and closes the file."""
+        with output_errors(self._path):
+            self._file.close()
 
 
 def history_path(checkpoint: Path) -> Path:
-    """Where the history of a checkpoint's run is: `<name>.history.jsonl` beside it."""
+    """The history file of the run that writes a checkpoint: `<name>.history.jsonl` beside it."""
     return checkpoint.with_suffix(".history.jsonl")
 
 
 def state_path(checkpoint: Path) -> Path:
-    """Where the state of a run that makes a checkpoint is: `<name>.state.safetensors` beside it."""
+    """The state file of the run that writes a checkpoint: `<name>.state.safetensors` beside it."""
     return checkpoint.with_suffix(".state.safetensors")
 
 
 def read_history(checkpoint: Path) -> list[dict]:
-    """Every step of a checkpoint's run: `step`, `stage`, `resolution`, `margin`, `learning_rate`, `loss`, `accuracy`.
+    """All steps of the run that wrote a checkpoint, as dicts.
+
+    The keys are `step`, `stage`, `resolution`, `margin`, `learning_rate`, `loss` and `accuracy`.
 
     Raises:
         CheckpointError: the file is missing or damaged.

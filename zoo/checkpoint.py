@@ -57,8 +57,8 @@ def load_checkpoint(path: str | os.PathLike) -> Checkpoint:
     """Reads and checks a checkpoint.
 
     Raises:
-        CheckpointError: the file is not a landmark-zoo checkpoint, its tensors are not exactly the spec's, or a value is not
-            finite.
+        CheckpointError: the file is not a landmark-zoo checkpoint, its tensors are not exactly the spec's, or a value
+            is not finite.
     """
     weights, header = read_tensors(path)
     if header.get("format") != FORMAT:

@@ -1,7 +1,7 @@
 """Errors that a user can act on.
 
-Each message names the file, what was expected, what was found and what to do next. Command lines print the message without a
-traceback and exit with status 2 (`zoo.command.run`).
+Each message names the file, what was expected, what was found and what to do next. Command lines print the message
+without a traceback and exit with status 2 (`zoo.command.run`).
 """
 
 

@@ -18,7 +18,7 @@ _ADVICE = {
     errno.EACCES: "You may not write there: change the permissions or choose another place",
     errno.EPERM: "You may not write there: change the permissions or choose another place",
 }
-"""What to do about a full or protected disk. Errors with other numbers in the body of a `with` are not about the output."""
+"""What to do about a full or a protected disk. In the body of a `with`, other errors are not about the output."""
 
 
 def _temporary(path: Path) -> Path:
@@ -34,8 +34,8 @@ def _write_error(path: Path, error: OSError) -> OutputError:
 
 
 @contextmanager
-def _own_errors(path: Path) -> Iterator[None]:
-    """Reports any `OSError` as a failure to write `path`; for this module's own calls."""
+def output_errors(path: Path) -> Iterator[None]:
+    """Reports any `OSError` as an `OutputError` about `path`; for code that only writes there."""
     try:
         yield
     except OSError as error:
@@ -68,12 +68,12 @@ def new_file(path: str | os.PathLike) -> Iterator[Path]:
     path = Path(path)
     partial = _temporary(path)
     try:
-        with _own_errors(path):
+        with output_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             partial.touch()
         with _disk_errors(path, partial):
             yield partial
-        with _own_errors(path):
+        with output_errors(path):
             with open(partial, "rb") as written:
                 os.fsync(written.fileno())
             os.replace(partial, path)
@@ -98,11 +98,11 @@ def new_folder(path: str | os.PathLike, *, overwrite: bool = False) -> Iterator[
     require_free(path, overwrite=overwrite)
     partial = _temporary(path)
     try:
-        with _own_errors(path):
+        with output_errors(path):
             partial.mkdir(parents=True)
         with _disk_errors(path, partial):
             yield partial
-        with _own_errors(path):
+        with output_errors(path):
             _move_into_place(partial, path)
     finally:
         shutil.rmtree(partial, ignore_errors=True)

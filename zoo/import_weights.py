@@ -4,9 +4,9 @@ Examples:
     python -m zoo.import_weights resnest50d-528c19ca.pth --model resnest50 --headless --out resnest50.safetensors
     python -m zoo.import_weights Res2Net200_vd_26w_4s_pretrained.pdparams --model res2net200_vd --headless --out r.safetensors
 
-Reads .pth and .safetensors files from torchvision, timm, ResNeSt, Res2Net and IBN-Net, .pdparams files from PaddleClas and
-paddle.vision, and files written by `torch_models.write_weights` and `paddle_models.write_weights`. --model is a variant of the
-zoo or a published name ("timm resnest50d", "PaddleClas ResNeSt50"); docs/models.md lists both.
+Reads .pth and .safetensors files from torchvision, timm, ResNeSt, Res2Net and IBN-Net, .pdparams files from PaddleClas
+and paddle.vision, and files written by `torch_models.write_weights` and `paddle_models.write_weights`. --model is a
+variant of the zoo or a published name ("timm resnest50d", "PaddleClas ResNeSt50"); docs/models.md lists both.
 """
 
 import argparse
@@ -35,8 +35,8 @@ def import_weights(source: Path, spec: ModelSpec, *, headless: bool = False) -> 
         headless: import only the backbone and drop the classifier; the average-pooled features become the descriptor.
 
     Raises:
-        CheckpointError: the file cannot be read without executing it, or its tensors are not exactly the model's. The message
-            lists the differences and the models that would fit.
+        CheckpointError: the file cannot be read without executing it, or its tensors are not exactly the model's. The
+            message lists the differences and the models that would fit.
     """
     published, framework = read_published(source)
     spec = spec.headless() if headless else spec

@@ -1,8 +1,8 @@
-"""The one definition of how a uint8 image becomes a network input.
+"""Converts a uint8 image to a network's input. Training, embedding and the exported graph all follow this definition.
 
 An image of any height and width is stretched to a square by bilinear resampling with antialiasing (a triangle filter
 whose support grows with the scale, as in Pillow's `Image.resize` and TensorFlow's `tf.image.resize(antialias=True)`),
-kept in floating point, scaled to 0…1 and normalised channel by channel.
+kept in floating point, scaled to 0…1 and normalised per channel.
 """
 
 import functools
@@ -16,8 +16,8 @@ from zoo.specs import PreprocessSpec
 def _triangle_filter(length: int, size: int) -> np.ndarray:
     """Weights float32 [size, length] of each input pixel in each output pixel; every row sums to 1.
 
-    In float32 throughout and in the order of TensorFlow's own kernel (ScaleAndTranslate), whose rounding the graph cannot
-    leave: pixels then differ from the graph's by 1e-4 of 255, and not by 5e-3 as with exact weights.
+    Computed in float32 and in the same order as TensorFlow's kernel (ScaleAndTranslate), in order to round as the
+    exported graph does: pixels then differ from the graph's by 1e-4 of 255; with exact weights it would be 5e-3.
     """
     one, half = np.float32(1), np.float32(0.5)
     step = one / (np.float32(size) / np.float32(length))
@@ -30,7 +30,7 @@ def _triangle_filter(length: int, size: int) -> np.ndarray:
 
 @functools.lru_cache(maxsize=256)
 def _nearest_two(length: int, size: int) -> np.ndarray:
-    """Weights float32 [size, length] of bilinear sampling that averages over nothing (TensorFlow's ResizeBilinear)."""
+    """Weights float32 [size, length] of bilinear sampling without antialiasing (TensorFlow's ResizeBilinear)."""
     half = np.float32(0.5)
     scale = np.float32(length) / np.float32(size)
     place = (np.arange(size, dtype=np.float32) + half) * scale - half
@@ -44,28 +44,29 @@ def _nearest_two(length: int, size: int) -> np.ndarray:
 
 
 def resize(image: np.ndarray, size: int, how: str = "antialias") -> np.ndarray:
-    """Stretches an image to a square.
+    """Resizes an image to a square, ignoring its aspect ratio.
 
     Args:
-        image: uint8 [H, W, 3], any H and W from 1.
-        size: the square's side in pixels.
+        image: uint8 [H, W, 3]; H and W are at least 1.
+        size: side of the square in pixels.
         how: `antialias` or `bilinear` (`PreprocessSpec.resize`).
 
     Returns:
-        float32 [size, size, 3], values from 0 to 255, not rounded.
+        float32 [size, size, 3]; values from 0 to 255, not rounded.
     """
     height, width, channels = image.shape
     weights = {"antialias": _triangle_filter, "bilinear": _nearest_two}[how]
-    # Rows first: a tall panorama gets small before anything else is computed from it.
+    # Rows first, so that a tall image is small before the columns are computed.
     rows = weights(height, size) @ image.reshape(height, width * channels).astype(np.float32)
     return np.einsum("sw,hwc->hsc", weights(width, size), rows.reshape(size, width, channels), optimize=True)
 
 
 def normalise(pixels: np.ndarray, spec: PreprocessSpec) -> np.ndarray:
-    """Turns pixels into what the network reads.
+    """Normalises pixels per channel and orders them as the network expects.
 
     Args:
         pixels: uint8 or float32 [N, H, W, 3], RGB, values from 0 to 255.
+        spec: mean, std and channel order.
 
     Returns:
         float32 [N, 3, H, W] in the spec's channel order.
@@ -78,5 +79,5 @@ def normalise(pixels: np.ndarray, spec: PreprocessSpec) -> np.ndarray:
 
 
 def network_input(image: np.ndarray, spec: PreprocessSpec) -> np.ndarray:
-    """One uint8 [H, W, 3] RGB image of any size → float32 [1, 3, size, size]."""
+    """Resizes and normalises a uint8 RGB image [H, W, 3] to float32 [1, 3, size, size]."""
     return normalise(resize(image, spec.size, spec.resize)[None], spec)

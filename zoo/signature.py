@@ -1,7 +1,7 @@
 """Names, dtypes and shapes of the served model.
 
-The contest calls the first signature positionally, so it has exactly one input. The second signature embeds batches of images
-that are already resized (`zoo.preprocess.resize`), which is many times faster for large sets.
+The contest calls the first signature positionally, so it has exactly one input. The second signature embeds batches of
+images that are already resized (`zoo.preprocess.resize`), which is many times faster for large sets.
 """
 
 CONTEST_SIGNATURE = "serving_default"
@@ -11,7 +11,7 @@ CONTEST_INPUT = "input_image"
 BATCH_SIGNATURE = "embed_resized"
 
 DESCRIPTOR = "global_descriptor"
-"""float32 [D] from the contest's signature, [N, D] from the batch signature; of unit Euclidean norm unless the spec says otherwise."""
+"""float32 [D] from the contest's signature, [N, D] from the batch signature; unit norm unless the spec says otherwise."""
 
 
 def batch_input(size: int, resize: str = "antialias") -> str:

@@ -1,11 +1,11 @@
-"""What a model is, as data: one frozen spec a variant (the table is `zoo.variants`).
+"""Describes models as data: one frozen spec per variant (`zoo.variants` has the table).
 
-Both frameworks build a network from these specs alone, so a variant exists in both or in neither.
+Both frameworks build their networks from these specs only, so a variant exists in both or in neither.
 
 Sources: ResNet (arXiv 1512.03385, stride in the 3×3 convolution as in torchvision: "-B"), the "-C" stem and the "-D"
 shortcut (arXiv 1812.01187), ResNeXt (arXiv 1611.05431), squeeze-and-excitation (arXiv 1709.01507), IBN-a (arXiv
-1807.09441), ResNeSt (arXiv 2004.08955), Res2Net (arXiv 1904.01169), GeM (arXiv 1711.02512), and the head of the 2nd place
-solution of Google Landmark Retrieval 2020 (arXiv 2210.01624): GeM, then a linear layer to 512 without bias.
+1807.09441), ResNeSt (arXiv 2004.08955), Res2Net (arXiv 1904.01169), GeM (arXiv 1711.02512), and the head of the 2nd
+place solution of Google Landmark Retrieval 2020 (arXiv 2210.01624): GeM, then a linear layer to 512 without bias.
 """
 
 import dataclasses
@@ -28,23 +28,24 @@ class BackboneSpec:
         stem: `conv7x7`; or `deep`, three 3×3 convolutions of `stem_width`, `stem_width` and the stem's output channels;
             or `deep_tiered`, whose first one is a quarter narrower.
         stem_width: channels of the deep stem's first two convolutions.
-        stem_channels: channels that the stem hands to layer1.
-        shortcut: how a block's shortcut gets smaller: `conv` (1×1 with stride) or `avg_conv` (2×2 average pooling that
-            does not count padding, then 1×1: the "-D" shortcut).
-        first_shortcut: a 1×1 shortcut in layer1's first block even where nothing changes (PaddleClas' basic blocks).
-        cardinality: groups of the 3×3 convolution (ResNeXt's meaning), within each radix split.
-        base_width: channels of one group (for `res2net`: of one split) where `planes` is 64.
-        radix: splits that ResNeSt's attention chooses among.
-        reduction: how much narrower than its input split attention's hidden layer is (never below 32 channels).
-        attention_bias: split attention's first 1×1 convolution has a bias (PaddleClas' has none).
-        avd_first: ResNeSt's 3×3 average pooling stands before the split attention ("fast"), not behind it.
-        scale: splits of Res2Net's hierarchy.
-        hierarchy_from_first: Res2Net's layer1 begins with a hierarchical block (PaddleClas); in the original, and in
-            every layer that strides, the first block's splits are convolved apart and its last one is pooled.
-        pool_counts_padding: ResNeSt's and Res2Net's 3×3 average poolings count the zeros around the map (the original);
-            PaddleClas' do not.
-        squeeze_excitation: a squeeze-and-excitation of a sixteenth behind the block's last BatchNorm.
-        ibn_a: in layer1 … layer3, half of the first BatchNorm's channels are instance-normalised.
+        stem_channels: output channels of the stem, which are the input channels of layer1.
+        shortcut: how a block's shortcut reduces the resolution: `conv` (1×1 convolution with stride) or `avg_conv` (2×2
+            average pooling that does not count padding, then a 1×1 convolution: the "-D" shortcut).
+        first_shortcut: layer1's first block has a 1×1 convolution in its shortcut even if the shape does not change
+            (PaddleClas' basic blocks).
+        cardinality: groups of the 3×3 convolution, as in ResNeXt; in ResNeSt, groups of each radix split.
+        base_width: channels per group (for `res2net`: per split) of a layer with 64 `planes`.
+        radix: splits that ResNeSt's attention weights.
+        reduction: input channels of split attention divided by the channels of its hidden layer, which has at least 32.
+        attention_bias: split attention's first 1×1 convolution has a bias (none in PaddleClas).
+        avd_first: ResNeSt's 3×3 average pooling is before the split attention ("fast"), not after it.
+        scale: number of splits in Res2Net's hierarchy.
+        hierarchy_from_first: the first block of Res2Net's layer1 is hierarchical (PaddleClas). In the original, and in
+            every layer with a stride, the first block convolves its splits separately and pools the last one.
+        pool_counts_padding: ResNeSt's and Res2Net's 3×3 average poolings include the zero padding (the original;
+            PaddleClas' do not).
+        squeeze_excitation: squeeze-and-excitation with reduction 16 after the block's last BatchNorm.
+        ibn_a: in layer1 … layer3, instance normalisation replaces half of the first BatchNorm.
     """
 
     depths: tuple[Count, Count, Count, Count]
@@ -83,39 +84,39 @@ class BackboneSpec:
         return (self.stem_width // 4 * 3 if self.stem == "deep_tiered" else self.stem_width, self.stem_width)
 
     def group_width(self, planes: int) -> int:
-        """Channels of a block's 3×3 convolution; of each of them in Res2Net."""
+        """Channels of a block's 3×3 convolution; in Res2Net, of each of its 3×3 convolutions."""
         return planes * self.base_width // 64 * self.cardinality
 
     def squeezed(self, planes: int) -> int:
-        """Channels of a squeeze-and-excitation's hidden layer: a sixteenth, rounded to a multiple of 8."""
+        """Channels of squeeze-and-excitation's hidden layer: a sixteenth, rounded to a multiple of 8."""
         return max(8, int(planes * self.expansion / 16 + 4) // 8 * 8)
 
     def needs_shortcut(self, layer: int, inputs: int, outputs: int) -> bool:
-        """Whether the first block of layer 1 … 4 has a shortcut of its own."""
+        """Whether the first block of a layer (1 … 4) has a convolution in its shortcut."""
         return layer > 1 or inputs != outputs or self.first_shortcut
 
     def instance_normalised(self, layer: int) -> bool:
-        """Whether the blocks of layer 1 … 4 are IBN-a's."""
+        """Whether the blocks of a layer (1 … 4) use IBN-a."""
         return self.ibn_a and layer < 4
 
     def attention_channels(self, planes: int) -> int:
-        """Channels of the hidden layer of a block's split attention."""
+        """Channels of split attention's hidden layer."""
         return max(self.group_width(planes) * self.radix // self.reduction, 32)
 
 
 @dataclass(frozen=True)
 class HeadSpec:
-    """From the last feature map to the descriptor.
+    """The layers between the last feature map and the descriptor.
 
     Attributes:
-        pool: `gem` (generalised mean), `avg`, `max`, or two of them concatenated.
-        gem_p: the exponent that training starts from, or stays at.
-        gem_p_learned: whether training moves it.
-        neck: `linear`, `linear_bn` (then BatchNorm), `bn_linear` (BatchNorm first) or `none` (the pooled features are the
-            embedding).
+        pool: global pooling: `gem` (generalised mean), `avg`, `max`, or two of them concatenated.
+        gem_p: GeM's initial exponent; fixed unless `gem_p_learned`.
+        gem_p_learned: whether GeM's exponent is trained.
+        neck: `linear`, `linear_bn` (a linear layer, then BatchNorm), `bn_linear` (BatchNorm, then a linear layer) or
+            `none` (the pooled features are the embedding).
         neck_bias: whether the neck's linear layer has a bias.
-        embedding_size: length of the embedding; must equal the pooled features where there is no neck.
-        l2: whether the descriptor is divided by its Euclidean norm.
+        embedding_size: length of the embedding; without a neck it must be the length of the pooled features.
+        l2: whether the descriptor is scaled to unit Euclidean norm.
     """
 
     pool: Literal["gem", "avg", "max", "avg_max", "avg_gem", "max_gem"] = "gem"
@@ -128,20 +129,20 @@ class HeadSpec:
 
     @property
     def pools(self) -> tuple[str, ...]:
-        """The poolings that are concatenated."""
+        """The global poolings, in the order of concatenation."""
         return tuple(self.pool.split("_"))
 
 
 @dataclass(frozen=True)
 class LossSpec:
-    """The margin loss over the class weights; its margin is the recipe's, stage by stage (`margins.py`).
+    """The margin loss (`margins.py`). Its scale and, per stage, its margin are in the recipe.
 
     Attributes:
         kind: `arc_face` (arXiv 1801.07698), `cos_face` (1801.09414), `curricular_face` (2004.00288), `ada_cos`
-            (1905.00292: no margin, the scale moves by itself) or `dynamic_arc_face` (2010.05350: a frequent class
-            has a smaller margin).
-        sub_centers: class weights a class, the nearest of which counts (Sub-center ArcFace, ECCV 2020); 1 but for
-            `arc_face` and `dynamic_arc_face`.
+            (1905.00292: no margin, and the scale adapts) or `dynamic_arc_face` (2010.05350: smaller margins for
+            frequent classes).
+        sub_centers: weight vectors per class, of which the nearest counts (Sub-center ArcFace, ECCV 2020); more than 1
+            only for `arc_face` and `dynamic_arc_face`.
     """
 
     kind: Literal["arc_face", "cos_face", "curricular_face", "ada_cos", "dynamic_arc_face"] = "arc_face"
@@ -156,14 +157,15 @@ class LossSpec:
 
 @dataclass(frozen=True)
 class PreprocessSpec:
-    """How a uint8 RGB image becomes the network's input (`zoo.preprocess`).
+    """How a uint8 RGB image is converted to the network's input (`zoo.preprocess`).
 
     Attributes:
-        size: height and width in pixels that an image of any shape is resized to.
-        mean, std: of each channel, in the network's channel order, for pixels from 0 to 1 (ImageNet's by default).
-        channels: the order that the network wants.
-        resize: `antialias` averages over the pixels that a smaller image has no place for (a triangle filter, as PIL's
-            and `tf.image.resize(antialias=True)`); `bilinear` takes the four nearest ones alone, as OpenCV's default.
+        size: height and width in pixels to which an image of any shape is resized.
+        mean, std: per channel, in the network's channel order, for pixels from 0 to 1; ImageNet's by default.
+        channels: the network's channel order.
+        resize: `antialias` widens the bilinear filter when it shrinks an image (a triangle filter, as in Pillow and
+            `tf.image.resize(antialias=True)`); `bilinear` reads only the four nearest pixels, as OpenCV does by
+            default.
     """
 
     size: Pixels = 224
@@ -173,7 +175,7 @@ class PreprocessSpec:
     resize: Literal["antialias", "bilinear"] = "antialias"
 
     def in_order(self, channels: str) -> "PreprocessSpec":
-        """The same for a network that reads channels in an order; mean and std go with their channels."""
+        """The same preprocessing for another channel order; mean and std are reordered with the channels."""
         if channels == self.channels:
             return self
         return replace(self, channels=channels, mean=self.mean[::-1], std=self.std[::-1])
@@ -181,7 +183,7 @@ class PreprocessSpec:
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """One member of the zoo: a backbone, a head, a loss and the preprocessing that belong together."""
+    """A model: its backbone, head, preprocessing and loss."""
 
     name: str
     backbone: BackboneSpec
@@ -215,12 +217,12 @@ class ModelSpec:
             raise SpecError(f"{self.name}: size {self.preprocess.size} is below 32, the backbone's stride")
 
     def headless(self) -> "ModelSpec":
-        """The backbone alone: averaged features, of unit norm, are the descriptor."""
+        """The model without a neck: the descriptor is the average-pooled features, scaled to unit norm."""
         head = HeadSpec(pool="avg", neck="none", embedding_size=self.backbone.features)
         return replace(self, head=head)
 
     def resized(self, size: int) -> "ModelSpec":
-        """The same model serving images at another size ("Fix": testing above the training resolution)."""
+        """The same model for another input size, for example above the training size (FixRes, arXiv 1906.06423)."""
         return replace(self, preprocess=replace(self.preprocess, size=size))
 
     def to_dict(self) -> dict:
@@ -229,9 +231,10 @@ class ModelSpec:
 
     @staticmethod
     def from_dict(values: dict) -> "ModelSpec":
-        """Reads `to_dict`'s values strictly.
+        """Reads the values of `to_dict` strictly.
 
         Raises:
-            SpecError: an unknown or missing key, or a value of another kind than the field's.
+            SpecError: an unknown or a missing key, a value of the wrong type or out of range, or a combination that
+                does not exist.
         """
         return read_fields(ModelSpec, values, "spec")

@@ -35,7 +35,8 @@ def read_fields(kind: type[Kind], values: object, where: str) -> Kind:
         where: the name of the values in errors, for example "recipe".
 
     Raises:
-        SpecError: an unknown or a missing key, a value of the wrong type, a number out of range or not finite. The message
+        SpecError: an unknown or a missing key, a value of the wrong type, a number out of range or not finite. The
+            message
             contains the path of the key: `recipe.stages[0].margin`.
     """
     if not isinstance(values, dict):

@@ -1,4 +1,4 @@
-"""Safetensors files: named arrays and a header of strings. Nothing in them is executed. The project's only reader and writer."""
+"""The project's only reader and writer of safetensors files: named arrays and a header of strings. Nothing is executed."""
 
 import errno
 import os
@@ -31,7 +31,8 @@ def write_tensors(
     Args:
         path: the file to write.
         tensors: arrays by name; views are copied, because safetensors writes a buffer as it lies in memory.
-        header: strings by name. The format limits the header to 100 MB, so what grows with the data belongs in a tensor.
+        header: strings by name. The format limits the header to 100 MB, so what grows with the data belongs in a
+            tensor.
 
     Raises:
         OutputError: the disk is full or the folder cannot be written.

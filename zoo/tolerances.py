@@ -1,7 +1,7 @@
 """The tolerance of each step of an export ("arrow"), and how the difference is measured.
 
-Every arrow compares descriptors of unit norm. An entry of a 512-dimensional unit vector is about 0.044, so an absolute error
-of 1e-3 would be 2 %. Therefore the cosine is checked too, NaN never passes, and there is no relative tolerance.
+Every arrow compares descriptors of unit norm. An entry of a 512-dimensional unit vector is about 0.044, so an absolute
+error of 1e-3 would be 2 %. Therefore the cosine is checked too, NaN never passes, and there is no relative tolerance.
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from zoo.constants import NORM_EPSILON
 
 @dataclass(frozen=True)
 class Tolerance:
-    """The largest allowed absolute difference of any entry, the smallest allowed cosine of any descriptor, and the reason."""
+    """The largest absolute difference of an entry and the smallest cosine of a descriptor that pass, with the reason."""
 
     max_abs: float
     cosine: float
@@ -38,9 +38,9 @@ class Difference:
 def compare(expected: np.ndarray, found: np.ndarray) -> Difference:
     """Compares two float arrays of descriptors, [N, D] or [D].
 
-    Both are divided by the norm of the expected descriptors, so the result does not depend on their scale. The cosine is
-    computed in float64, so that rounding does not hide a difference of 1e-7. If the shapes differ or a value is not finite,
-    the result is NaN, which is never within a tolerance.
+    Both are divided by the norm of the expected descriptors, so the result does not depend on their scale. The cosine
+    is computed in float64, so that rounding does not hide a difference of 1e-7. If the shapes differ or a value is not
+    finite, the result is NaN, which is never within a tolerance.
     """
     if expected.shape != found.shape or not (np.isfinite(expected).all() and np.isfinite(found).all()):
         return Difference(float("nan"), float("nan"))

@@ -1,9 +1,10 @@
-"""The table of variants: each row says how it differs from another, and which published network it equals.
+"""The table of variants: each row states how it differs from another, and which published networks it equals.
 
-Where two sources give one name to two networks, both are rows and the name says whose it is. "200" is three of them:
-timm's ResNet-200 and ResNeSt-200 have depths 3, 24, 36, 3 (as He et al.'s), PaddleClas' ResNet200_vd and Res2Net200_vd
-3, 12, 48, 3. PaddleClas' average poolings do not count padding where the original's do, its split attention has one bias
-less, its ResNet-18 and -34 have a convolution in the first shortcut, and its Res2Nets begin with a hierarchical block.
+If two sources use one name for two networks, both are rows, and the name contains the source. For example, ResNet-200
+and ResNeSt-200 in timm have depths 3, 24, 36, 3 (as in He et al.), while ResNet200_vd and Res2Net200_vd in PaddleClas
+have 3, 12, 48, 3. PaddleClas differs from the originals in four more ways: average poolings do not count padding, split
+attention has one bias less, ResNet-18 and -34 have a convolution in the first shortcut, and Res2Net begins with a
+hierarchical block.
 """
 
 import difflib
@@ -15,12 +16,12 @@ from zoo.specs import BackboneSpec, HeadSpec, ModelSpec
 
 @dataclass(frozen=True)
 class Variant:
-    """One row.
+    """A row of the table.
 
     Attributes:
         backbone: the network.
-        equals: published networks of the same tensors and outputs, as "library name" or "library name(option=value,…)"; the
-            tests hold it against each of them.
+        equals: published networks with the same tensors and outputs, as "library name" or "library
+            name(option=value,…)"; the tests compare the variant with each of them.
     """
 
     backbone: BackboneSpec
@@ -47,7 +48,7 @@ _PADDLE_POOL = {"pool_counts_padding": False}
 _PADDLE_S = {"attention_bias": False, **_PADDLE_POOL}
 _R2 = {n: replace(r, block="res2net", base_width=26, scale=4) for n, r in _R.items()}
 _PADDLE_R2 = {"hierarchy_from_first": True, **_PADDLE_POOL}
-# A quarter and half of the width and one block a layer: small enough to train on two cores while a reader waits.
+# Half or a quarter of the width and one block per layer: small enough to train on two CPU cores in minutes.
 _NARROW = {"depths": (1, 1, 1, 1), "stem_width": 16, "stem_channels": 32}
 
 
@@ -60,7 +61,7 @@ def _fast(radix: int, cardinality: int, base_width: int) -> BackboneSpec:
 
 
 VARIANTS: dict[str, Variant] = {
-    # The demo's.
+    # For the demo.
     "resnet10_narrow": Variant(BackboneSpec(block="basic", planes=(32, 64, 128, 256), **_NARROW)),
     "resnest14_narrow": Variant(replace(_S14, planes=(16, 32, 64, 128), **_NARROW)),
     # ResNet: -B (the 7×7 stem), -C (the deep stem), -D ("vd": the pooled shortcut as well), timm's tiered "t".
@@ -178,10 +179,10 @@ SPECS: dict[str, ModelSpec] = {name: ModelSpec(name, row.backbone, HeadSpec()) f
 
 
 def get_spec(name: str) -> ModelSpec:
-    """The spec of a variant by its name, or by a published one (`timm resnet50d`).
+    """The spec of a variant, by its name or by a published one (`timm resnet50d`).
 
     Raises:
-        SpecError: no such variant; the message names the nearest ones.
+        SpecError: there is no such variant; the message suggests the nearest names.
     """
     if name in SPECS:
         return SPECS[name]

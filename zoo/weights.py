@@ -1,8 +1,8 @@
-"""Names, shapes and first values of a model's tensors, derived from its spec without a framework.
+"""Names, shapes and initial values of a model's tensors, derived from its spec without a framework.
 
-The grammar is torchvision's and timm's (`backbone.layer3.0.conv2.weight`), for IBN-a IBN-Net's (`bn1.IN`, `bn1.BN`);
-layouts are PyTorch's: convolutions [out, in / groups, height, width], linear weights [out, in], class weights
-[classes · sub-centres, embedding].
+Names follow torchvision and timm (`backbone.layer3.0.conv2.weight`), and IBN-Net for IBN-a (`bn1.IN`, `bn1.BN`).
+Layouts are PyTorch's: convolutions [out, in / groups, height, width], linear weights [out, in], class weights [classes
+· sub-centres, embedding].
 """
 
 import math
@@ -15,15 +15,15 @@ from zoo.specs import BackboneSpec, ModelSpec
 
 Shape = tuple[int, ...]
 LOSS_PREFIX = "arc_margin."
-"""Of the loss' tensors, which an exported network does not have."""
+"""Prefix of the loss's tensors, which an exported network does not contain."""
 
 
 def parameter_shapes(spec: ModelSpec, classes: int = 0) -> dict[str, Shape]:
-    """Every tensor of a checkpoint by its canonical name, in the order of the forward pass.
+    """The shape of every tensor of a checkpoint by canonical name, in the order of the forward pass.
 
     Args:
         spec: the model.
-        classes: of the margin loss' class weights; 0 for a model without them.
+        classes: classes of the margin loss; 0 for a model without class weights.
     """
     shapes = {f"backbone.{name}": shape for name, shape in _backbone(spec.backbone)}
     head = spec.head
@@ -44,7 +44,7 @@ def parameter_shapes(spec: ModelSpec, classes: int = 0) -> dict[str, Shape]:
 
 
 def loss_state(kind: str, classes: int) -> dict[str, Shape]:
-    """What a margin loss keeps besides its class weights: measured or counted, not trained."""
+    """Shapes of a margin loss's buffers by name: values that are measured or counted, not trained."""
     kept = {"curricular_face": {"mean_cosine": (1,)}, "ada_cos": {"adaptive_scale": (1,)}}
     return {"dynamic_arc_face": {"class_margin": (classes,)}, **kept}.get(kind, {})
 
@@ -120,40 +120,40 @@ def _split_attention(spec: BackboneSpec, name: str, width: int, hidden: int) -> 
 
 
 def is_buffer(name: str) -> bool:
-    """Whether a tensor is measured or counted, not trained: BatchNorm's statistics and the losses' own state."""
+    """Whether a tensor is a buffer, which is not trained: BatchNorm's statistics and the state of the losses."""
     return name.endswith((".running_mean", ".running_var", ".mean_cosine", ".class_margin", ".adaptive_scale"))
 
 
 def parameters(spec: ModelSpec) -> int:
-    """How many numbers training moves, without the class weights."""
+    """The number of trained values, without the class weights."""
     return sum(math.prod(shape) for name, shape in parameter_shapes(spec).items() if not is_buffer(name))
 
 
 def without_loss(weights: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The network's tensors alone."""
+    """The tensors without those of the loss."""
     return {name: value for name, value in weights.items() if not name.startswith(LOSS_PREFIX)}
 
 
 def dynamic_margins(class_counts: Sequence[int]) -> np.ndarray:
-    """float64 [classes]: each class' share of the stage's margin, (n / n of the rarest)^(-1/4).
+    """float64 [classes]: each class's share of the stage's margin, (n / n of the rarest class)^(-1/4).
 
-    The law n^(-1/4) is the 3rd place solution's of Google Landmark Recognition 2020 (arXiv 2010.05350, §2.2), scaled so
-    that the rarest class gets the whole margin of the stage.
+    The exponent is from the 3rd place solution of Google Landmark Recognition 2020 (arXiv 2010.05350, §2.2). The shares
+    are scaled so that the rarest class has the full margin of the stage.
     """
     counts = np.maximum(np.asarray(class_counts, np.float64), 1)
     return (counts / counts.min()) ** -0.25
 
 
 def initial_weights(spec: ModelSpec, class_counts: Sequence[int], seed: int) -> dict[str, np.ndarray]:
-    """The float32 values that training starts from, the same in both frameworks.
+    """The float32 values that training starts from; the same in both frameworks.
 
     Convolutions: He et al. (arXiv 1502.01852), normal, fan out. Linear and class weights: normal with a standard
     deviation of 1/√embedding_size. BatchNorm: identity. AdaCos' scale: √2 · log(classes - 1), its paper's equation 12.
 
     Args:
         spec: the model.
-        class_counts: training images of each class.
-        seed: of the random values.
+        class_counts: training images per class.
+        seed: seed of the random values.
     """
     random = np.random.default_rng(seed)
     values = {}

@@ -1,4 +1,4 @@
-"""The command line of `torch_models.write_weights` and `paddle_models.write_weights`: writes a framework's own file format."""
+"""The command line of `torch_models.write_weights` and `paddle_models.write_weights`."""
 
 import argparse
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Recipes are read strictly; the schedule that comes of one; the reference of every key."""
+"""Recipes are read strictly; the schedule of a recipe; the reference of all keys."""
 
 import dataclasses
 import itertools
@@ -35,7 +35,10 @@ def test_the_recipes_of_the_project_rise(path):
         (MINIMAL.replace("resolution: 64", "resolution: 0"), "resolution: expected int >= 32"),
         (MINIMAL.replace("epochs: 2", "epochs: 0"), "epochs: expected int >= 1"),
         (MINIMAL.replace("learning_rate: 0.1", "learning_rate: 0"), "learning_rate: expected float > 0"),
-        (MINIMAL.replace("epochs: 2", "epochs: 2, warmup_epochs: 3"), "stage 1: 3.* warm-up epochs, and only 2"),
+        (
+            MINIMAL.replace("epochs: 2", "epochs: 2, warmup_epochs: 3"),
+            r"stages\[0\].warmup_epochs: 3.* warm-up epochs, but the stage has only 2 epochs",
+        ),
         (MINIMAL + "momentum: 7\n", "recipe.momentum: expected float < 1"),
         (MINIMAL + "scale: -3\n", "recipe.scale: expected float > 0"),
         (MINIMAL + "weight_decay: -1\n", "weight_decay: expected float >= 0"),

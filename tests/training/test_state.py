@@ -1,13 +1,18 @@
 """A run's state and history have no limit on the number of steps; a finished run is not overwritten."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from training.loop import require_new
-from training.recipes import Step
+from training import loop
+from training.loop import fit, require_new
+from training.recipes import Recipe, Stage, Step
 from training.state import History, State, history_path, load_state, read_history, save_state
+from zoo.checkpoint import load_checkpoint
 from zoo.errors import CheckpointError, OutputError
 from zoo.tensors import read_header
+from zoo.weights import is_buffer
 
 IDENTITY = {"recipe": "a", "framework": "torch"}
 STEP = Step(0, 1, 0, 0, 64, 0.1, 0.01)
@@ -33,7 +38,7 @@ def test_a_state_comes_back(tmp_path):
     assert list(found.weights) == list(found.momentum) == ["w"]
     assert found.weights["w"].tolist() == [1, 1]
     assert found.momentum["w"].tolist() == [0, 0]
-    with pytest.raises(CheckpointError, match="its recipe differ"):
+    with pytest.raises(CheckpointError, match="different recipe"):
         load_state(tmp_path / "a.state.safetensors", IDENTITY | {"recipe": "b"})
 
 
@@ -57,7 +62,7 @@ def test_a_history_that_lost_steps_is_refused(tmp_path):
     history = History(tmp_path / "a.history.jsonl", 0)
     history.add(STEP, 1.0, 0.0)
     history.close()
-    with pytest.raises(CheckpointError, match="has 1 steps, and the state beside it is of 4"):
+    with pytest.raises(CheckpointError, match="has 1 steps, but the state beside it has 4"):
         History(tmp_path / "a.history.jsonl", 4)
 
 
@@ -71,6 +76,74 @@ def test_a_finished_run_is_not_overwritten(tmp_path):
     out = tmp_path / "a.safetensors"
     require_new(out, overwrite=False)
     out.touch()
-    with pytest.raises(OutputError, match="pass --overwrite to train it again"):
+    with pytest.raises(OutputError, match="pass --overwrite to train again"):
         require_new(out, overwrite=False)
     require_new(out, overwrite=True)
+
+
+RECIPE = Recipe(["resnet10_narrow"], [Stage(2, 32, 0.1, 0.01)], batch_size=1)
+STEPS_PER_EPOCH = 4
+
+
+class FakeTrainer:
+    """Counts its steps in every trained tensor, and is killed in the one that `killed_at` says."""
+
+    framework = "torch"
+    version = "0"
+    killed_at = -1
+
+    def __init__(self, spec, classes, recipe, weights) -> None:
+        self.values = {name: value.copy() for name, value in weights.items()}
+
+    def step(self, images, labels, step) -> tuple[float, float]:
+        if step.number == self.killed_at:
+            raise SystemExit
+        for name, value in self.values.items():
+            if not is_buffer(name):
+                value += 1
+        return 1.0 / (step.number + 1), 0.0
+
+    def weights(self):
+        return self.values
+
+    def momentum(self):
+        return {}
+
+    def load_momentum(self, momentum) -> None:
+        assert momentum == {}
+
+
+def run(out: Path, *, killed_at: int = -1) -> None:
+    trainer = type("Killed", (FakeTrainer,), {"killed_at": killed_at})
+    batch = np.zeros((1, 32, 32, 3), np.uint8), np.zeros(1, np.int64)
+    spec = RECIPE.spec("resnet10_narrow")
+    fit(trainer, spec, RECIPE, [1, 1], STEPS_PER_EPOCH, lambda step: iter([batch] * STEPS_PER_EPOCH), out)
+
+
+@pytest.mark.parametrize(("seconds", "saved"), [(0, 3), (600, None)])
+def test_the_state_is_saved_within_an_epoch(tmp_path, monkeypatch, seconds, saved):
+    """An epoch may take hours: a killed run loses at most ten minutes of it."""
+    out, whole = tmp_path / "a.safetensors", tmp_path / "whole.safetensors"
+    monkeypatch.setattr(loop, "SECONDS_BETWEEN_STATES", seconds)
+    with pytest.raises(SystemExit):
+        run(out, killed_at=3)
+    state = tmp_path / "a.state.safetensors"
+    assert state.exists() == (saved is not None)
+    if saved is not None:
+        assert read_header(state)["steps"] == str(saved)
+    run(out)
+    run(whole)
+    assert not state.exists()
+    assert [entry["step"] for entry in read_history(out)] == list(range(2 * STEPS_PER_EPOCH))
+    assert history_path(out).read_text() == history_path(whole).read_text()
+    found, expected = load_checkpoint(out), load_checkpoint(whole)
+    assert found.provenance == expected.provenance
+    assert all(np.array_equal(found.weights[name], value) for name, value in expected.weights.items())
+    with pytest.raises(OutputError, match="this run is finished"):
+        run(out)
+
+
+def test_a_history_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match=r"a\.history\.jsonl could not be written"):
+        History(tmp_path / "file" / "a.history.jsonl", 0)

@@ -1,1 +1,1 @@
-"""Reads checkpoints published by other projects: their file formats, their tensor names, and pickles without executing them."""
+"""Reads checkpoints of other projects: their file formats, their tensor names, and pickles without executing them."""

@@ -1,8 +1,9 @@
 """Reads published weights without executing them: .pth and .pt, .pdparams, .safetensors.
 
-The format is detected from the first bytes, not from the extension (except for .safetensors). PyTorch writes a zip with one
-pickle and one file per storage. Before version 1.6 it wrote five pickles followed by the storages, and torchvision's oldest
-weights still have that format. Paddle writes one pickle of numpy arrays. `zoo.published.pickles` reads all of these pickles.
+The format is detected from the first bytes, not from the extension (except for .safetensors). PyTorch writes a zip with
+one pickle and one file per storage. Before version 1.6 it wrote five pickles followed by the storages, and
+torchvision's oldest weights still have that format. Paddle writes one pickle of numpy arrays. `zoo.published.pickles`
+reads all of these pickles.
 """
 
 import functools
@@ -46,8 +47,8 @@ def read_published(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], str]
         path: a state dict, or a training script's checkpoint that contains one.
 
     Returns:
-        The arrays by name, with the dtypes and the layout of the file (bfloat16 in a .pth becomes float32), and the framework
-        that wrote it: `torch` or `paddle`. A .safetensors file counts as `torch`.
+        The arrays by name, with the dtypes and the layout of the file (bfloat16 in a .pth becomes float32), and the
+        framework that wrote it: `torch` or `paddle`. A .safetensors file counts as `torch`.
 
     Raises:
         CheckpointError: the file is missing, cut off, not a file of weights, or could only be read by executing it.
@@ -164,7 +165,7 @@ def _read_zip(file: BinaryIO) -> Any:
 
 
 def _read_legacy(file: BinaryIO) -> Any:
-    """The rest of a file from PyTorch before 1.6, after its magic number: the storages follow the tensors that use them."""
+    """The rest of a file from PyTorch before 1.6, after its magic number. The storages follow the tensors that use them."""
     read_pickle(file)  # the protocol's version
     read_pickle(file)  # a description of the machine that wrote it
     start = file.tell()
@@ -177,7 +178,7 @@ def _read_legacy(file: BinaryIO) -> Any:
         kinds[key] = _storage_type(kind)
         return _Storage(lambda: np.empty(0))
 
-    # The pickle is read twice: first only for the types of the storages, then, once the storages are read, for the tensors.
+    # The pickle is read twice: first for the types of the storages, then, when the storages are known, for the tensors.
     read_pickle(file, dict.fromkeys(_TORCH, lambda *_: None), note)
     storages, length = {}, os.fstat(file.fileno()).st_size
     for key in read_pickle(file):

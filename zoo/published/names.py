@@ -43,8 +43,8 @@ def canonical_name(name: str, spec: BackboneSpec) -> str | None:
 def publishers(names: Iterable[str], spec: BackboneSpec) -> set[str] | None:
     """The libraries that use these tensor names, as `Variant.equals` spells them; None if the names are canonical.
 
-    Names matter because networks with the same tensors may differ in what they compute: PaddleClas' average poolings do not
-    count padding.
+    Names matter because networks with the same tensors may differ in what they compute: PaddleClas' average poolings do
+    not count padding.
     """
     plain = [_unwrapped(name) for name in names]
     if any(name.startswith(_CANONICAL) for name in plain):

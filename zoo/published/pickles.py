@@ -1,8 +1,9 @@
 """Reads pickles as data: nothing that a pickle refers to is ever imported or called.
 
-A pickle is a program for a small stack machine. Python's `pickle` module executes it and calls any function that the program
-names. The interpreter here recognises only the few constructors that files of weights use and builds plain values for them.
-Every other object becomes `Opaque`, which has no behaviour. Format: https://docs.python.org/3/library/pickletools.html
+A pickle is a program for a small stack machine. Python's `pickle` module executes it and calls any function that the
+program names. The interpreter here recognises only the few constructors that files of weights use and builds plain
+values for them. Every other object becomes `Opaque`, which has no behaviour. Format:
+https://docs.python.org/3/library/pickletools.html
 """
 
 import pickletools
