@@ -1,12 +1,12 @@
-"""Whether a SavedModel will load and run in the contest's TensorFlow 2.2 on CPUs, told without that TensorFlow.
+"""Predicts whether a SavedModel loads and runs in the contest's TensorFlow 2.2 on CPUs, without that TensorFlow.
 
 Examples:
     python export/check.py runs/demo/ensemble/saved_model
     python export/check.py submission/submission.zip --json
     python export/check.py other/saved_model --no-contest --tf 2.4
 
-Reads the files and runs nothing of them. Each finding names the node, its function, what is wrong and what to do.
-Exit status: 0 accepted, 1 rejected, 2 where there is no SavedModel to be read.
+The files are read, not executed. Each finding names the node, its function, what is wrong and what to do.
+Exit status: 0 accepted, 1 rejected, 2 if no SavedModel could be read.
 """
 
 import argparse
@@ -15,7 +15,7 @@ import sys
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-if not __package__:  # run as a file: the packages lie beside this folder, not in it
+if not __package__:  # run as a file: the packages lie in the repository's root, not in this folder
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from export.checker.flat_graph import flatten
@@ -35,20 +35,20 @@ from zoo.signature import CONTEST_SIGNATURE
 
 CONTEST_TENSORFLOW = "2.2.0"
 CONTEST_IMAGES = 879_334
-"""The contest's index and test images, one a call."""
+"""The number of the contest's index and test images."""
 SUSTAINED_GFLOPS = 2000.0
-"""What one P100 might sustain on one image a call, about a fifth of its 9,300: an assumption, not a measurement."""
+"""What one P100 might sustain with one image per call, about a fifth of its 9,300: an assumption, not a measurement."""
 SIDE = 448
-"""Side in pixels of the images for which shapes and arithmetic are worked out; served models resize to their own."""
+"""Side in pixels of the images for which shapes and arithmetic are computed; exported models resize to their own size."""
 
 
 @dataclass(frozen=True)
 class Report:
-    """What was found.
+    """The result of a check.
 
     Attributes:
         tensorflow: the version that it was checked for.
-        findings: everything wrong; none of them rejects where the SavedModel is accepted.
+        findings: everything that is wrong; if the SavedModel is accepted, only warnings.
         size: bytes of the folder or the zip.
         gflop: {signature: billions of operations of one call, in convolutions and matrix products}.
     """
@@ -60,7 +60,7 @@ class Report:
 
     @property
     def accepted(self) -> bool:
-        """Whether nothing rejects it."""
+        """True if no finding rejects it."""
         return not any(finding.rejects for finding in self.findings)
 
 
@@ -69,12 +69,12 @@ def check(saved_model: Path, tensorflow: str = CONTEST_TENSORFLOW, *, contest: b
 
     Args:
         saved_model: a folder, or a zip with saved_model.pb at its root.
-        tensorflow: the version that shall run it; "2.4" is the newest 2.4 that there is a registry of.
-        contest: hold it against the contest's signature too; what is wrong with other signatures is then only told.
-        side: height and width in pixels of the images for which shapes and arithmetic are worked out.
+        tensorflow: the version that should run it; "2.4" means the newest 2.4 with a registry.
+        contest: also check the contest's signature; findings in other signatures are then only warnings.
+        side: height and width in pixels of the images for which shapes and arithmetic are computed.
 
     Raises:
-        ExportError: there is no SavedModel to be read, or no registry of the version.
+        ExportError: no SavedModel could be read, or there is no registry of the version.
     """
     registry = load_registry(tensorflow)
     with open_saved_model(saved_model) as graph:
@@ -95,7 +95,7 @@ def check(saved_model: Path, tensorflow: str = CONTEST_TENSORFLOW, *, contest: b
 
 
 def describe(report: Report, images: int, gflops: float, side: int) -> list[str]:
-    """Lines for a person: the findings, the size, the time, the verdict."""
+    """Readable lines: the findings, the size, the time, the verdict."""
     lines = [str(finding) for finding in report.findings]
     lines.append(f"size: {report.size / 1e6:.1f} MB")
     for name, gflop in report.gflop.items():
@@ -115,15 +115,22 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--no-contest",
         action="store_true",
-        help="for models that are no submission: any signatures, all of which must load and run",
+        help="for models that are not submissions: any signatures, all of which must load and run",
     )
-    parser.add_argument("--side", type=int, default=SIDE, help="image side in pixels for shapes and time: %(default)s")
-    parser.add_argument("--images", type=int, default=CONTEST_IMAGES, help="images to estimate for: %(default)s")
+    parser.add_argument(
+        "--side", type=int, default=SIDE, help="side in pixels of the images for shapes and time; default: %(default)s"
+    )
+    parser.add_argument(
+        "--images",
+        type=int,
+        default=CONTEST_IMAGES,
+        help="number of images for the estimate of time; default: %(default)s",
+    )
     parser.add_argument(
         "--gflops",
         type=float,
         default=SUSTAINED_GFLOPS,
-        help="GFLOP/s that the machine sustains; default %(default)g, a guess for one P100 with one image a call. "
+        help="GFLOP/s that the machine sustains; default %(default)g, a guess for one P100 with one image per call. "
         "Two CPU cores were measured at 150.",
     )
     parser.add_argument("--json", action="store_true", help="print the findings as JSON")

@@ -31,7 +31,7 @@ class Embedder:
     """A model that turns images into descriptors.
 
     Args:
-        path: the folder of a SavedModel, single or ensemble; an ONNX file of ours (`model.onnx` or `normal_form.onnx`); or a
+        path: the folder of a SavedModel, single or ensemble; an exported ONNX file (`model.onnx` or `normal_form.onnx`); or a
             checkpoint. The kind is detected from the content, not from the name.
         framework: `torch` or `paddle`, for a checkpoint; by default the one that trained it.
 
@@ -103,7 +103,7 @@ def kind_of(path: str | os.PathLike) -> str:
 
 
 class OnnxDescriber:
-    """An ONNX file of ours in ONNX Runtime, as `retrieval.embed.Describer`.
+    """An exported ONNX file in ONNX Runtime, as `retrieval.embed.Describer`.
 
     Raises:
         ExportError: not a readable ONNX file, or without the spec in its metadata.

@@ -4,7 +4,7 @@ Examples:
     python -m export.ensemble --members a/saved_model b/saved_model --weights 1 0.8 --out ensemble
     python -m export.ensemble --members a/saved_model b/saved_model --scales 0.7 1 1.4 --flip --norm l2 --out ensemble
 
-Members may differ in resolution; where they agree, an image is resized once for all of them. By default the concatenation
+Members may differ in resolution; images are resized once per distinct resolution. By default the concatenation
 is scaled to unit norm by one constant, which changes no ranking.
 """
 
@@ -39,18 +39,18 @@ def ensemble(
     variables: bool | None = None,
     overwrite: bool = False,
 ) -> list[parity.Row]:
-    """Writes `out`/saved_model and `out`/parity.json; `out` appears only when every arrow is within tolerance.
+    """Writes `out`/saved_model and `out`/parity.json; `out` appears only if every step is within tolerance.
 
     Args:
         members: SavedModels of single models, written by `export.to_savedmodel`.
-        weights: one positive factor a member.
+        weights: one positive factor per member.
         out: folder to make.
         serving: views of an image, norm and whitening.
-        variables: store weights as variables or as constants; by default whichever suits their size.
+        variables: store weights as variables or as constants; by default depending on their size.
         overwrite: replace `out` if it holds something.
 
     Raises:
-        ExportError: no members, weights that do not fit, or a folder that is no member.
+        ExportError: no members, weights that do not match, or a folder that is not a member.
         OutputError, ParityError: see there.
     """
     require_free(out, overwrite=overwrite)
@@ -58,7 +58,7 @@ def ensemble(
         raise ExportError(f"expected one positive weight for each of {len(members)} members, found {weights}")
     name = f"ensemble of {len(members)}"
     with new_folder(out, overwrite=overwrite) as made:
-        # In a process of its own: it holds all the weights, and the checks need one member's memory at a time.
+        # In a separate process: it holds all weights, and the checks then need only one member's memory at a time.
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
             write = pool.submit(_write, made / "saved_model", members, weights, serving, variables)
             own, static = write.result()
@@ -71,7 +71,7 @@ def ensemble(
 def _write(
     folder: Path, members: list[Path], weights: list[float], serving: Combination, variables: bool | None
 ) -> tuple[list[str], bool]:
-    """Writes the SavedModel; returns the members' own inputs, and whether one of them takes a single size."""
+    """Writes the SavedModel; returns the members' own inputs, and whether one of them takes only one size."""
     from export.writer.member import member_from_saved_model
     from export.writer.save import write_saved_model
 
@@ -87,14 +87,14 @@ def _check(
     serving: Combination,
     static: bool,
 ) -> list[parity.Row]:
-    """The ensemble against its members, each called by itself: what they return is combined in numpy."""
+    """Compares the ensemble with its members, which are called separately and combined in numpy."""
     inputs = sorted({view for _, own, _ in members for view in serving.views(own)})
     size = max(read_batch_input(view)[0] for view in inputs)
     images = probes.images(size)
     resized = {
         key: {view: resize(image, *read_batch_input(view))[None] for view in inputs} for key, image in images.items()
     }
-    # Batches of one size under every input's name: heights and widths are free, unless a member is static.
+    # The same batch sizes for every input: heights and widths are dynamic, unless a member is static.
     batches = {} if static else {key: dict.fromkeys(inputs, b) for key, b in probes.pixel_batches(size).items()}
     batches |= {f"resized {key}": views for key, views in resized.items()}
     alone = {member: _member(member, own, batches, serving) for member, own in {(m, own) for m, own, _ in members}}
@@ -110,7 +110,7 @@ def _check(
 
 
 def _member(member: Path, own: str, batches: dict[str, Arrays], serving: Combination) -> Arrays:
-    """A member's descriptors of every batch: of each of its views, called by itself, put together in numpy."""
+    """A member's descriptors of every batch: each view is embedded separately, and views are combined in numpy."""
     sides = [(view, step) for view in serving.views(own) for step in ((1, -1) if serving.flip else (1,))]
     pixels = {
         f"{view} {step} {key}": {own: inputs[view][:, :, ::step]}
@@ -124,10 +124,10 @@ def _member(member: Path, own: str, batches: dict[str, Arrays], serving: Combina
 
 
 def read_whitening(path: Path) -> Whitening:
-    """What `python -m retrieval.whitening` wrote.
+    """Reads a whitening that `python -m retrieval.whitening` wrote.
 
     Raises:
-        ExportError: the file is missing, or is something else.
+        ExportError: the file is missing or not a whitening.
     """
     try:
         arrays = load_file(path)
@@ -142,16 +142,16 @@ def parse_arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--members", required=True, nargs="+", type=Path, help="SavedModels of single models")
-    parser.add_argument("--weights", nargs="+", type=float, help="one factor a member; default: all 1")
+    parser.add_argument("--weights", nargs="+", type=float, help="one factor per member; default: 1 each")
     parser.add_argument(
-        "--scales", nargs="+", type=float, default=[1.0], help="embed an image at these factors of the resolution"
+        "--scales", nargs="+", type=float, default=[1.0], help="embed each image at these factors of the resolution"
     )
-    parser.add_argument("--flip", action="store_true", help="embed the image's mirror image as well")
+    parser.add_argument("--flip", action="store_true", help="also embed the mirrored image")
     parser.add_argument(
         "--norm",
         choices=NORMS,
         default="constant",
-        help="of the concatenation: by one constant, its own, or left alone",
+        help="of the concatenation: by one constant, by its own norm, or none",
     )
     parser.add_argument("--whitening", type=Path, help="PCA-whitening as the last layer, from retrieval.whitening")
     add_store_option(parser)

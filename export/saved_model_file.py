@@ -1,4 +1,4 @@
-"""A SavedModel as it lies on the disk, read without running anything of it, and what is found wrong with it."""
+"""Reads a SavedModel from disk without executing it, and describes what is wrong with it."""
 
 import os
 import re
@@ -17,7 +17,7 @@ from zoo.errors import ExportError
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 PB = "saved_model.pb"
 _SCOPES = re.compile(r"^(?:(?:Stateful)?PartitionedCall(?:_\d+)?|model(?:_\d+)?|functional(?:_\d+)?)/")
-"""Scopes that TensorFlow and Keras put before the name that a converter gave."""
+"""Scopes that TensorFlow and Keras prepend to the converter's name."""
 
 
 @dataclass(frozen=True)
@@ -27,10 +27,10 @@ class Finding:
     Attributes:
         problem: what was expected and what was found.
         remedy: what to do about it.
-        node: name of the node, or of the variable, object or signature; "" where it is the whole SavedModel.
+        node: name of the node, or of the variable, object or signature; "" for the whole SavedModel.
         op: the node's operator.
         function: the function that the node is in; "" for the graph itself.
-        rejects: whether the SavedModel is rejected for it; else it is told and no more.
+        rejects: True if this finding rejects the SavedModel; otherwise it is a warning.
     """
 
     problem: str
@@ -42,7 +42,7 @@ class Finding:
 
     @property
     def layer(self) -> str:
-        """The node's name without TensorFlow's scopes: the layer that the converter, and before it the ONNX file, named."""
+        """The node's name without TensorFlow's scopes: the layer's name in the converter and the ONNX file."""
         name, before = self.node, ""
         while name != before:
             name, before = _SCOPES.sub("", name), name
@@ -61,7 +61,7 @@ class SavedGraph:
     """A SavedModel.
 
     Attributes:
-        folder: where its files are; of a zip, a temporary place.
+        folder: where its files are; for a zip, a temporary folder.
         meta_graph: its one MetaGraphDef.
         size: bytes of all its files, or of the zip.
     """
@@ -77,7 +77,7 @@ class SavedGraph:
 
     @property
     def has_objects(self) -> bool:
-        """Whether it was written in the manner of TensorFlow 2: objects and functions are loaded, not the graph."""
+        """Whether it is in the style of TensorFlow 2: objects and functions are loaded, not the graph."""
         return self.meta_graph.HasField("object_graph_def")
 
 
@@ -89,7 +89,7 @@ def open_saved_model(path: Path) -> Iterator[SavedGraph]:
         path: the folder that `tf.saved_model.save` wrote, or a zip with saved_model.pb at its root.
 
     Raises:
-        ExportError: there is none, or it cannot be read, or it holds more than one graph.
+        ExportError: there is none, it cannot be read, or it has more than one graph.
     """
     if path.is_dir():
         yield _read(path, path)
@@ -117,7 +117,7 @@ def read_saved_model(folder: str | os.PathLike) -> Any:
     """The SavedModel message of a folder.
 
     Raises:
-        ExportError: the folder holds no saved_model.pb, or one that is cut off or something else.
+        ExportError: the folder has no saved_model.pb, or it is truncated or not a SavedModel.
     """
     path = Path(folder, PB)
     if not path.is_file():
@@ -131,9 +131,9 @@ def parse_saved_model(path: Path) -> Any:
     """The SavedModel message of a saved_model.pb, with its one graph.
 
     Raises:
-        ExportError: the file is cut off or something else, or it holds another number of graphs.
+        ExportError: the file is truncated or not a SavedModel, or does not have exactly one graph.
     """
-    # Here and not above: TensorFlow takes seconds to import.
+    # Not at the top: TensorFlow takes seconds to import.
     with quiet_stderr():
         from google.protobuf.message import DecodeError
         from tensorflow.core.protobuf import saved_model_pb2

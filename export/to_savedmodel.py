@@ -1,10 +1,10 @@
-"""Checkpoint → ONNX → normal form → SavedModel that TensorFlow 2.2 runs, every step checked. One command.
+"""Exports a checkpoint to ONNX, rewrites it to the normal form, writes a SavedModel for TensorFlow 2.2, verifies each step.
 
 Example:
     python export/to_savedmodel.py --ckpt runs/demo/checkpoints/resnest14_narrow_torch.safetensors
 
-The folder it makes holds model.onnx (the framework's own export), normal_form.onnx, saved_model/ and parity.json. Parity
-is measured on every arrow; a SavedModel that is outside the tolerance table is not kept.
+The output folder contains model.onnx (the framework's own export), normal_form.onnx, saved_model/ and parity.json. Each step is
+compared with the one before it; an export that exceeds the tolerances is deleted.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-if not __package__:  # run as a file: the packages lie beside this folder, not in it
+if not __package__:  # run as a file: the packages lie in the repository's root, not in this folder
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 import numpy as np
@@ -56,17 +56,17 @@ def to_savedmodel(
     verified: bool = True,
     overwrite: bool = False,
 ) -> list[parity.Row]:
-    """Exports a checkpoint and measures every arrow; `out` appears only if all of them are within tolerance.
+    """Exports a checkpoint and measures every step; `out` appears only if all of them are within tolerance.
 
     Args:
         ckpt: a checkpoint from either framework.
         out: folder to make.
         framework: whose exporter to use; by default the one that trained the checkpoint.
         size: side in pixels of the square that served images are resized to; by default the spec's.
-        check_sizes: other sides in pixels at which the arrows of the batch signature are measured too.
+        check_sizes: other sides in pixels at which the batch signature is measured too.
         storage: how the SavedModel is stored.
         converter: what turns the normal form into a SavedModel, one of `CONVERTERS`.
-        verified: measure; without, nothing is compared and no row is returned.
+        verified: measure; otherwise nothing is compared and no row is returned.
         overwrite: replace `out` if it holds something.
 
     Raises:
@@ -82,7 +82,7 @@ def to_savedmodel(
     with new_folder(out, overwrite=overwrite) as made, tempfile.TemporaryDirectory() as work:
         save_checkpoint(Path(work, "model.safetensors"), checkpoint)
         spec = checkpoint.spec
-        del checkpoint  # every step reads what it needs; this process waits for them with little memory
+        del checkpoint  # the steps load what they need; this process waits with little memory
         export = _Export(spec, framework, made, Path(work), storage, converter)
         if not verified:
             log("NOT VERIFIED (--no-verify): nothing was compared with the framework or run in TensorFlow 2.2.")
@@ -102,7 +102,7 @@ def to_savedmodel(
 
 @dataclass(frozen=True)
 class _Export:
-    """The steps; each is a process of its own, so that a network's weights are in one at a time."""
+    """The steps; each is a separate process, so only one at a time has the network's weights in memory."""
 
     spec: ModelSpec
     framework: str
@@ -127,7 +127,7 @@ class _Export:
             _run_module("export.writer", "--onnx", source, "--out", folder, *options, made=folder / "saved_model.pb")
 
     def export_and_measure(self, check_sizes: Sequence[int]) -> tuple[list[parity.Row], Check]:
-        """All steps, the rows of every arrow between them, and TensorFlow 2.2's verdict."""
+        """Runs all steps; returns the rows of every step and TensorFlow 2.2's verdict."""
         spec, name = self.spec.preprocess, f"{self.spec.name} ({self.framework})"
         batches = probes.pixel_batches(spec.size)
         if self.storage.static:
@@ -141,7 +141,7 @@ class _Export:
             np.savez(self.work / "pixels.npz", **batches)
             with ThreadPoolExecutor(len(FRAMEWORKS)) as pool:
                 sources = dict(zip(FRAMEWORKS, pool.map(self._descriptors, FRAMEWORKS), strict=True))
-            # Spawned, not forked: a process that ran a network keeps its memory.
+            # In a spawned process: a process that has run a network does not release its memory.
             with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
                 original, normal, rounded = pool.submit(
                     _run_files, self.made, batches, spec, self.storage.half
@@ -164,7 +164,7 @@ class _Export:
             rows += [
                 parity.measure(arrow, name, *({key: side[key] for key in other} for side in sides), size=size)
                 for arrow, sides in arrows.items()
-                if other.keys() <= sides[0].keys()  # not of the arrow that images alone go along
+                if other.keys() <= sides[0].keys()  # except the step that only images take
             ]
         return rows, checked
 
@@ -175,14 +175,14 @@ class _Export:
 
 
 def _run_files(made: Path, batches: Arrays, spec: PreprocessSpec, half: bool) -> tuple[Arrays, Arrays, Arrays | None]:
-    """What both ONNX files return in ONNX Runtime, and the second with weights rounded to float16."""
+    """The outputs of both ONNX files in ONNX Runtime, and of the second with weights rounded to float16."""
     normal = onnx.load(made / "normal_form.onnx")
     rounded = run_onnx(rounded_to_half(normal), batches, spec) if half else None
     return run_onnx(onnx.load(made / "model.onnx"), batches, spec), run_onnx(normal, batches, spec), rounded
 
 
 def _run_module(module: str, *options: object, made: Path | None = None) -> None:
-    """Runs one of the project's modules in a process of its own; `made` is what it must have made."""
+    """Runs one of the project's modules in a separate process; `made` is the file that it must make."""
     command = module_command(module, *options)
     done = subprocess.run(command, env=module_environment(), capture_output=True, text=True, check=False)
     if done.returncode:

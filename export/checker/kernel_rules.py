@@ -17,7 +17,7 @@ _FORMS = {
     "NCHW": ("has its channels first, for which there is no kernel on CPUs", "Write the layer with channels last"),
     "NCDHW": ("has its channels first, for which there is no kernel on CPUs", "Write the layer with channels last"),
     "dilations": ("is dilated, for which there is no kernel on CPUs", "Put zeros into the filter instead"),
-    "strides": ("has strides {0} and {1}; the kernel on CPUs takes equal ones alone", "Use equal strides"),
+    "strides": ("has strides {0} and {1}; the CPU kernel only supports equal strides", "Use equal strides"),
 }
 """Form that kernels refuse (`registry_worker.py` tests each TensorFlow for them) → (problem, remedy)."""
 

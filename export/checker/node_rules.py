@@ -91,7 +91,7 @@ def _check_node(node: Any, graph: SavedGraph, registry: Registry, defaults: dict
         return
     if node.op not in registry.ops:
         advice = (
-            "Make weights constants, as `python export/to_savedmodel.py` does: today's writer puts it before variables"
+            "Make weights constants, as `python export/to_savedmodel.py` does: newer TensorFlow versions add it to variables"
             if node.op == "DisableCopyOnRead"
             else "Write the layer with older operators"
         )

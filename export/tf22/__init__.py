@@ -1,4 +1,4 @@
-"""A real TensorFlow 2.2.0, in an environment and a process of its own."""
+"""A real TensorFlow 2.2.0, in its own environment and process."""
 
 from export.tf22.environment import TENSORFLOW
 from export.tf22.runner import (

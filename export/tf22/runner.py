@@ -1,7 +1,7 @@
-"""Runs SavedModels in a real TensorFlow 2.2.0, in a process of its own.
+"""Runs SavedModels in a real TensorFlow 2.2.0, in a separate process.
 
-TensorFlow 2.2 needs Python 3.8, and this process may hold another TensorFlow: so arrays go over as npz files and
-`export/tf22/worker.py` does the work.
+TensorFlow 2.2 needs Python 3.8, and this process may have imported another TensorFlow. So arrays are exchanged as npz files
+with `export/tf22/worker.py`.
 """
 
 import json

@@ -1,6 +1,6 @@
-"""Runs SavedModels in whichever TensorFlow its python has; started by `export/tf22/runner.py` with TensorFlow 2.2's.
+"""Runs SavedModels in the TensorFlow of the Python that runs it; `export/tf22/runner.py` starts it with TensorFlow 2.2's.
 
-Stand-alone: Python 3.8 syntax, and no import of ours, because the environment of TensorFlow 2.2 holds nothing of ours.
+Stand-alone: Python 3.8 syntax, and no imports from this project, which is not installed beside TensorFlow 2.2.
 
     python export/tf22/worker.py JOB.json
     python export/tf22/worker.py --score submission.zip --test DIR --index DIR --out predictions.json
@@ -22,12 +22,12 @@ import numpy as np
 import PIL.Image
 import tensorflow as tf
 
-tf.get_logger().setLevel("ERROR")  # 2.2 warns of objects without weights, which constants are
+tf.get_logger().setLevel("ERROR")  # 2.2 warns about objects without variables, and our weights are constants
 
 CONTEST_SIGNATURE = "serving_default"
 DESCRIPTOR = "global_descriptor"
 RANKED = 100
-"""Neighbours kept for each query: the contest's metric is mAP@100."""
+"""Neighbours kept per query: the contest's metric is mAP@100."""
 
 REFUSED = 3
 """Exit status for a submission that the contest would refuse, as opposed to a run that failed."""
@@ -38,7 +38,7 @@ class Refused(Exception):
 
 
 def load_signature(folder, name, loaded):
-    """The signature `name` of the SavedModel in `folder`; `loaded` keeps each SavedModel, as loading takes seconds."""
+    """The signature `name` of the SavedModel in `folder`; `loaded` caches SavedModels, because loading takes seconds."""
     if folder not in loaded:
         loaded[folder] = tf.saved_model.load(folder)
     signatures = loaded[folder].signatures
@@ -50,8 +50,8 @@ def load_signature(folder, name, loaded):
 def run_job(path):
     """Runs every call of a job file and writes its report.
 
-    The job is {"calls": [{"saved_model", "signature", "inputs", "outputs"}], "report": path}. Where the signature is
-    the contest's, each array of the npz file `inputs` (uint8 [H, W, 3]) is one positional call, as the scorer makes it,
+    The job is {"calls": [{"saved_model", "signature", "inputs", "outputs"}], "report": path}. If the signature is
+    the contest's, each array of the npz file `inputs` (uint8 [H, W, 3]) is one positional call, as in the scorer,
     and the descriptor is stored under the array's own name. For every other signature the arrays are named
     "<call>/<input name>" and passed by keyword; each output is stored as "<call>/<output name>".
     """
@@ -59,7 +59,7 @@ def run_job(path):
         job = json.load(file)
     loaded, seconds = {}, []
     for call in job["calls"]:
-        # The model is held by this variable too: a signature's function dies with the object it came from.
+        # Keep a reference to the model: a signature's function is deleted with its object.
         _model, function = load_signature(call["saved_model"], call["signature"], loaded)
         with np.load(call["inputs"], allow_pickle=False) as arrays:
             inputs = {key: arrays[key] for key in arrays.files}
@@ -77,7 +77,7 @@ def run_job(path):
 
 
 def _grouped(inputs, signature):
-    """{call: {input name: array}}; the contest's signature has one unnamed input a call."""
+    """{call: {input name: array}}; the contest's signature has one unnamed input per call."""
     groups = {}
     for key, array in inputs.items():
         call, slash, name = key.partition("/")
@@ -98,10 +98,10 @@ def _call_by_name(function, name, arguments):
 
 
 def score(submission, test, index):
-    """Does what the contest's scorer does with submission.zip.
+    """Scores submission.zip as the contest's scorer does.
 
-    Every image is decoded by Pillow and passed alone, positionally; the 100 nearest index images are ranked by
-    Euclidean distance on the raw vectors. Equal distances keep the index images' sorted order, so a run is repeatable.
+    Every image is decoded by Pillow and passed positionally, one per call; the 100 nearest index images are ranked by
+    Euclidean distance on the raw vectors. Equal distances keep the index images' sorted order, so results are reproducible.
 
     Args:
         submission: path of submission.zip.
@@ -110,8 +110,8 @@ def score(submission, test, index):
 
     Returns:
         {"tensorflow", "descriptor_size", "seconds_first_image", "seconds_per_image", "predictions", "distances"}; the
-        last two map each query id to a list over ranks. Seconds include decoding; the first image, whose call also
-        builds the graph, is not part of the mean.
+        last two map each query id to a list over ranks. Seconds include decoding. The mean excludes the first image,
+        whose call also builds the graph.
     """
     queries, found = images_below(test), images_below(index)
     with tempfile.TemporaryDirectory() as folder:
@@ -149,7 +149,7 @@ def images_below(folder):
 
 
 def unzip(submission, folder):
-    """Unzips into the empty `folder`; raises `Refused` where saved_model.pb is not at the root."""
+    """Unzips into the empty `folder`; raises `Refused` if saved_model.pb is not at the root."""
     try:
         with zipfile.ZipFile(submission) as archive:
             archive.extractall(folder)
@@ -168,7 +168,7 @@ def embed(function, paths, seconds):
         image = np.array(PIL.Image.open(path).convert("RGB"))
         try:
             outputs = function(tf.convert_to_tensor(image))
-        except TypeError as error:  # TensorFlow allows a positional call only where there is exactly one input.
+        except TypeError as error:  # TensorFlow allows a positional call only if there is exactly one input.
             names = sorted(function.structured_input_signature[1])
             raise Refused(f"expected one input, callable by position; found inputs {names}") from error
         if DESCRIPTOR not in outputs:
@@ -203,7 +203,7 @@ def main():
     options = parser.parse_args()
     scoring = [options.score, options.test, options.index, options.out]
     if bool(options.job) == any(scoring) or (any(scoring) and not all(scoring)):
-        parser.error("expected JOB.json alone, or --score, --test, --index and --out together")
+        parser.error("expected either JOB.json, or --score, --test, --index and --out together")
     print(f"tensorflow {tf.__version__}", file=sys.stderr)
     try:
         if options.job:
