@@ -18,9 +18,10 @@ from export.quiet_tensorflow import quiet_stderr
 from retrieval.embed import BATCH_SIZE, Batch, Describer, Image, Resized, describe
 from zoo.checkpoint import load_checkpoint
 from zoo.constants import FRAMEWORKS
-from zoo.errors import DataError, ExportError, SpecError
+from zoo.errors import DataError, ExportError, MissingToolError, SpecError
+from zoo.manifest import require_manifest
 from zoo.preprocess import normalise
-from zoo.signature import BATCH_SIGNATURE, CONTEST_SIGNATURE, DESCRIPTOR, batch_input, read_batch_input
+from zoo.signature import BATCH_SIGNATURE, CONTEST_SIGNATURE, DESCRIPTOR, batch_input
 from zoo.specs import ModelSpec
 
 SAVED_MODEL, ONNX, CHECKPOINT = "SavedModel", "ONNX file", "checkpoint"
@@ -37,6 +38,7 @@ class Embedder:
 
     Raises:
         ExportError: `path` is none of these.
+        MissingToolError: the framework that runs it is not installed.
         CheckpointError: it is a checkpoint whose tensors do not fit its spec.
     """
 
@@ -73,7 +75,10 @@ def open_describer(path: str | os.PathLike, framework: str | None = None) -> Des
     framework = framework or checkpoint.provenance.get("framework")
     if framework not in FRAMEWORKS:
         framework = FRAMEWORKS[0]  # imported weights were trained elsewhere; both frameworks compute the same
-    return importlib.import_module(f"{framework}_models.embed").Describer(checkpoint)
+    try:
+        return importlib.import_module(f"{framework}_models.embed").Describer(checkpoint)
+    except ImportError as error:
+        raise _missing(framework, framework, error) from error
 
 
 def kind_of(path: str | os.PathLike) -> str:
@@ -110,12 +115,12 @@ class OnnxDescriber:
     """
 
     def __init__(self, path: str | os.PathLike) -> None:
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3  # Paddle exports unused initializers; silences one warning for each
         try:
-            self._session = onnxruntime.InferenceSession(os.fspath(path), options, providers=["CPUExecutionProvider"])
+            from export.onnx_runtime import run, session
+        except ImportError as error:
+            raise _missing("onnxruntime", "export", error) from error
+        try:
+            self._run, self._session = run, session(path)
             metadata = self._session.get_modelmeta().custom_metadata_map
             spec = ModelSpec.from_dict(json.loads(metadata["spec"]))
         except KeyError:
@@ -126,7 +131,7 @@ class OnnxDescriber:
             raise ExportError(f"{path} has a spec in its metadata that does not parse: {error}. {_EXPORT}") from error
         except Exception as error:  # ONNX Runtime's own classes have no public base
             raise ExportError(f"{path} is not a readable ONNX file: {error}. {_EXPORT}") from error
-        self._input, self._preprocess = self._session.get_inputs()[0].name, spec.preprocess
+        self._preprocess = spec.preprocess
         self.inputs = (Resized.of(spec.preprocess),)
         self.source = {
             "model": spec.name,
@@ -136,24 +141,39 @@ class OnnxDescriber:
         }
 
     def __call__(self, batch: Batch) -> np.ndarray:
-        return self._session.run(None, {self._input: normalise(batch[self.inputs[0]], self._preprocess)})[0]
+        return self._run(self._session, normalise(batch[self.inputs[0]], self._preprocess))[0]
 
 
 class SavedModelDescriber:
     """A SavedModel in the current TensorFlow, by its batch signature, as `retrieval.embed.Describer`.
 
     Raises:
-        ExportError: not a SavedModel, or without one of the two signatures.
+        ExportError: not a SavedModel, without one of the two signatures, or without a manifest that fits them.
     """
 
     def __init__(self, folder: str | os.PathLike) -> None:
-        self._loaded = load(folder)
-        self.inputs = tuple(Resized(*read_batch_input(name)) for name in _inputs(self._loaded))
-        size = max(wanted.size for wanted in self.inputs)
-        self.source = {"model": str(folder), "framework": "tensorflow", "size": size}
+        self._loaded, manifest = load(folder), require_manifest(folder)
+        self.inputs = tuple(Resized(*wanted) for wanted in manifest.inputs)
+        expected, found = sorted(batch_input(*wanted) for wanted in self.inputs), _inputs(self._loaded)
+        if expected != found:
+            raise ExportError(
+                f"{folder}: its manifest asks for the inputs {expected}, its signature for {found}. {_EXPORT}"
+            )
+        self.source = {
+            "model": manifest.name,
+            "framework": "tensorflow",
+            "size": max(wanted.size for wanted in self.inputs),
+            "checkpoint": " + ".join(source.checkpoint_sha256 for source in manifest.sources),
+        }
 
     def __call__(self, batch: Batch) -> np.ndarray:
         return _call(self._loaded, {batch_input(*wanted): batch[wanted] for wanted in self.inputs})
+
+
+def _missing(package: str, extra: str, error: ImportError) -> MissingToolError:
+    return MissingToolError(
+        f"{package} cannot be imported ({error}). Install it with `pip install 'landmark-zoo[{extra}]'`."
+    )
 
 
 def load(folder: str | os.PathLike) -> Any:
@@ -165,8 +185,10 @@ def load(folder: str | os.PathLike) -> Any:
     if not Path(folder, "saved_model.pb").is_file():
         raise ExportError(f"{folder} is not a SavedModel: it holds no saved_model.pb. {_EXPORT}")
     with quiet_stderr():
-        import tensorflow as tf
-
+        try:
+            import tensorflow as tf
+        except ImportError as error:
+            raise _missing("TensorFlow", "export", error) from error
         loaded = tf.saved_model.load(os.fspath(folder))
     missing = {CONTEST_SIGNATURE, BATCH_SIGNATURE} - set(loaded.signatures)
     if missing:
@@ -186,7 +208,7 @@ def _cached(folder: str | os.PathLike) -> Any:
 
 
 def batch_inputs(folder: str | os.PathLike) -> list[str]:
-    """The names of the batch signature's inputs, one per way of resizing (`zoo.signature.read_batch_input`)."""
+    """The names of the batch signature's inputs, one per way of resizing (`zoo.signature.batch_input`)."""
     return _inputs(_cached(folder))
 
 

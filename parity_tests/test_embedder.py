@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -11,11 +12,15 @@ from PIL import Image
 from export import parity
 from export.embedder import CHECKPOINT, ONNX, SAVED_MODEL, Embedder, kind_of
 from export.parity.probes import images as probe_images
+from export.writer.combine import Combination
 from export.writer.convert import save_normal_form
+from export.writer.member import member_from_saved_model
+from export.writer.save import write_saved_model
 from parity_tests.small_models import exported, in_normal_form, small_checkpoint
 from retrieval.embeddings import Embeddings
 from zoo.checkpoint import save_checkpoint
 from zoo.errors import DataError, ExportError
+from zoo.manifest import Combined, require_manifest, write_manifest
 
 NAME = "resnest14"
 KINDS = {"checkpoint": CHECKPOINT, "model.onnx": ONNX, "normal_form.onnx": ONNX, "saved_model": SAVED_MODEL}
@@ -91,6 +96,23 @@ def test_errors_say_what_was_found(models, tmp_path):
         embedder([])
     with pytest.raises(DataError, match="expected a list of images"):
         embedder("photo.jpg")
+
+
+def test_an_ensemble_is_described_by_its_manifest(models, photos, tmp_path):
+    """Two scales are two inputs, and their sizes come from the manifest, which must fit the signature."""
+    write_saved_model(
+        tmp_path / "ensemble", [member_from_saved_model(models / "saved_model")], Combination(scales=(1.0, 0.75))
+    )
+    manifest = replace(require_manifest(models / "saved_model"), combined=Combined(scales=[1.0, 0.75]))
+    write_manifest(tmp_path / "ensemble", manifest)
+    embedder = Embedder(tmp_path / "ensemble")
+    assert embedder.describer.inputs == ((48, "antialias"), (64, "antialias"))
+    assert embedder(photos[:2]).shape == (2, 64)
+    write_manifest(tmp_path / "ensemble", replace(manifest, combined=None))
+    with pytest.raises(
+        ExportError, match=r"its manifest asks for the inputs \['images_64'\], its signature for \['images_48'"
+    ):
+        Embedder(tmp_path / "ensemble")
 
 
 def test_the_command_embeds_with_every_kind(models, small_dataset, tmp_path):

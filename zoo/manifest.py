@@ -117,6 +117,13 @@ class Manifest:
         """A model's name, or what an ensemble consists of."""
         return " + ".join(source.spec.name for source in self.sources)
 
+    @property
+    def inputs(self) -> list[tuple[int, str]]:
+        """How images are resized for it: each different (side in pixels, filter), in the order of both."""
+        scales = self.combined.scales if self.combined else [1.0]
+        wanted = [source.spec.preprocess for source in self.sources]
+        return sorted({(max(1, round(p.size * scale)), p.resize) for p in wanted for scale in scales})
+
 
 def write_manifest(saved_model: str | os.PathLike, manifest: Manifest) -> None:
     """Writes a SavedModel's manifest atomically, replacing the one it has."""
