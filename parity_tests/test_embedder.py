@@ -154,3 +154,10 @@ def small_dataset(tmp_path_factory):
         folder, size=DemoSize(train_landmarks=2, train_images=2, queried_seen=2, queried_unseen=1, distractors=2)
     )
     return folder
+
+
+def test_no_framework_is_imported_before_a_model_is_opened():
+    heavy = "{'torch', 'paddle', 'tensorflow', 'onnxruntime', 'onnx'}"
+    code = f"import sys, export.embedder, export.embed; print(sorted({heavy} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
