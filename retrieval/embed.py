@@ -170,7 +170,7 @@ def _describe_pixels(describer: Describer, pixels: Path, out: Path) -> None:
     with np.load(pixels, allow_pickle=False) as arrays:
         outputs = {name: describer({wanted: arrays[name]}) for name in arrays}
     with new_file(out) as partial, open(partial, "wb") as file:
-        np.savez(file, **outputs)
+        np.savez(file, **outputs)  # pyright: ignore[reportArgumentType]  # no array is named allow_pickle
 
 
 def _resized(image: Image, inputs: Sequence[Resized]) -> list[np.ndarray]:
