@@ -19,9 +19,9 @@ from retrieval.embed import BATCH_SIZE, Batch, Describer, Image, Resized, descri
 from zoo.checkpoint import load_checkpoint
 from zoo.constants import FRAMEWORKS
 from zoo.errors import DataError, ExportError, MissingToolError, SpecError
-from zoo.manifest import require_manifest
+from zoo.manifest import read_manifest
 from zoo.preprocess import normalise
-from zoo.signature import BATCH_SIGNATURE, CONTEST_SIGNATURE, DESCRIPTOR, batch_input
+from zoo.signature import BATCH_SIGNATURE, CONTEST_SIGNATURE, DESCRIPTOR, batch_input, read_batch_input
 from zoo.specs import ModelSpec
 
 SAVED_MODEL, ONNX, CHECKPOINT = "SavedModel", "ONNX file", "checkpoint"
@@ -148,13 +148,18 @@ class SavedModelDescriber:
     """A SavedModel in the current TensorFlow, by its batch signature, as `retrieval.embed.Describer`.
 
     Raises:
-        ExportError: not a SavedModel, without one of the two signatures, or without a manifest that fits them.
+        ExportError: not a SavedModel, without one of the two signatures, or with a manifest that contradicts them.
     """
 
     def __init__(self, folder: str | os.PathLike) -> None:
-        self._loaded, manifest = load(folder), require_manifest(folder)
+        self._loaded, manifest = load(folder), read_manifest(folder)
+        found = _inputs(self._loaded)
+        if manifest is None:  # an export of version 0.1, which says it in the names of its inputs
+            self.inputs = tuple(Resized(*read_batch_input(name)) for name in found)
+            self.source = {"model": str(folder), "framework": "tensorflow", "size": max(self.inputs).size}
+            return
         self.inputs = tuple(Resized(*wanted) for wanted in manifest.inputs)
-        expected, found = sorted(batch_input(*wanted) for wanted in self.inputs), _inputs(self._loaded)
+        expected = sorted(batch_input(*wanted) for wanted in self.inputs)
         if expected != found:
             raise ExportError(
                 f"{folder}: its manifest asks for the inputs {expected}, its signature for {found}. {_EXPORT}"
@@ -162,7 +167,7 @@ class SavedModelDescriber:
         self.source = {
             "model": manifest.name,
             "framework": "tensorflow",
-            "size": max(wanted.size for wanted in self.inputs),
+            "size": max(self.inputs).size,
             "checkpoint": " + ".join(source.checkpoint_sha256 for source in manifest.sources),
         }
 
