@@ -99,10 +99,10 @@ def describe(report: Report, images: int, gflops: float, side: int) -> list[str]
     lines = [str(finding) for finding in report.findings]
     lines.append(f"size: {report.size / 1e6:.1f} MB")
     for name, gflop in report.gflop.items():
-        lines.append(f"{name}: {gflop:.2f} GFLOP a call in convolutions and matrix products, from images of {side} px")
+        lines.append(f"{name}: {gflop:.2f} GFLOP per call in convolutions and matrix products, for images of {side} px")
     if gflop := report.gflop.get(CONTEST_SIGNATURE):
         hours = images * gflop / gflops / 3600
-        lines.append(f"time: {hours:.1f} h for {images:,} images, if {gflops:g} GFLOP/s are sustained, decoding apart")
+        lines.append(f"time: {hours:.1f} h for {images:,} images, at {gflops:g} GFLOP/s, without decoding")
     verdict = "accepted" if report.accepted else f"rejected, {sum(f.rejects for f in report.findings)} reasons"
     return [*lines, f"TensorFlow {report.tensorflow} on CPUs: {verdict}"]
 

@@ -64,7 +64,7 @@ class Steps:
         """
         waiting = [command for command, path in zip(commands, made, strict=True) if not path.exists()]
         if not waiting:
-            log(f"== {name}: already done")
+            log(f"== {name}: already finished")
             return
         log(f"== {name}")
         start = time.perf_counter()
@@ -80,7 +80,7 @@ class Steps:
                     if status == INTERRUPTED:
                         raise KeyboardInterrupt
                     if status:
-                        raise StepError(f"`python -m {' '.join(map(str, command))}` failed; its error stands above")
+                        raise StepError(f"`python -m {' '.join(map(str, command))}` failed; its error was printed above")
             except BaseException:
                 self._stop()
                 pool.shutdown(wait=True, cancel_futures=True)

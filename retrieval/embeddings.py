@@ -116,7 +116,7 @@ def _validate(ids: tuple[str, ...], descriptors: np.ndarray) -> None:
     if descriptors.ndim != 2 or descriptors.dtype != np.float32:
         raise DataError(f"expected float32 descriptors [n, D], found {descriptors.dtype} {list(descriptors.shape)}")
     if len(ids) != len(descriptors):
-        raise DataError(f"expected one id a descriptor, found {len(ids)} ids and {len(descriptors)} descriptors")
+        raise DataError(f"expected one id per descriptor, found {len(ids)} ids and {len(descriptors)} descriptors")
     seen: set[str] = set()
     for name in ids:
         if not isinstance(name, str) or not name or name.split() != [name]:

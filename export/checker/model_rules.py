@@ -103,7 +103,7 @@ def check_size(graph: SavedGraph) -> list[Finding]:
     size = (graph.folder / PB).stat().st_size
     if size <= LARGEST_PB:
         return []
-    return [Finding(f"{PB} has {size} bytes; protobuf ends at {LARGEST_PB}", "Give fewer members to the ensemble")]
+    return [Finding(f"{PB} has {size} bytes; protobuf's limit is {LARGEST_PB}", "Give fewer members to the ensemble")]
 
 
 def check_variables(graph: SavedGraph) -> list[Finding]:

@@ -79,7 +79,7 @@ def _check_versions(versions: Any, registry: Registry) -> Iterator[Finding]:
     if versions.producer < known["min_producer"]:
         yield Finding(f"the graph is of version {versions.producer}, older than {known['min_producer']}", remedy)
     if known["producer"] in versions.bad_consumers:
-        yield Finding(f"the graph names version {known['producer']} as one that reads it wrongly", remedy)
+        yield Finding(f"the graph says that version {known['producer']} reads it incorrectly", remedy)
 
 
 def _check_node(node: Any, graph: SavedGraph, registry: Registry, defaults: dict) -> Iterator[tuple[str, str]]:
@@ -105,7 +105,7 @@ def _check_node(node: Any, graph: SavedGraph, registry: Registry, defaults: dict
             yield (
                 f"{node.op} has no attribute {name!r} in TensorFlow {registry.tensorflow}{_since(node.op, name)}; "
                 f"found {_shown(value)}",
-                "Use the form of the layer without it, or strip it where it says what is done anyway",
+                "Use the form of the layer without it, or remove it if it states the default",
             )
     for name, attribute in known.items():
         if name not in node.attr and "default" not in attribute:

@@ -144,4 +144,4 @@ def _run_worker(arguments: list, what: str, python: Path | None, refusal: type[E
     if worker.returncode == _REFUSED:
         raise refusal(f"{what}: refused. {said}")
     if worker.returncode != 0:
-        raise ExportError(f"{what}: {command[0]} failed with status {worker.returncode}; it said at its end:\n{said}")
+        raise ExportError(f"{what}: {command[0]} failed with status {worker.returncode}; its last output:\n{said}")
