@@ -28,7 +28,9 @@ def evaluate(
     scores = {"members": {}, "ensemble": _score(ranking, truth)}
     parts = [np.split(e.descriptors, len(members), axis=1) for e in (index, queries)] if members else ((), ())
     for name, index_part, query_part in zip(members, *parts, strict=True):
-        own = search(*(Embeddings(e.ids, part, e.source) for e, part in ((index, index_part), (queries, query_part))))
+        own = search(
+            Embeddings(index.ids, index_part, index.source), Embeddings(queries.ids, query_part, queries.source)
+        )
         scores["members"][name] = _score(own, truth)
     return ranking, scores
 

@@ -122,7 +122,7 @@ def check_saved_model(folder: Path) -> None:
 
     def described(tensor) -> str:
         shape = "unknown rank" if tensor.tensor_shape.unknown_rank else [dim.size for dim in tensor.tensor_shape.dim]
-        return f"{types_pb2.DataType.Name(tensor.dtype)} {shape}"
+        return f"{types_pb2.DataType.Name(tensor.dtype)} {shape}"  # pyright: ignore[reportAttributeAccessIssue]
 
     image, descriptor = described(inputs[CONTEST_INPUT]), described(outputs[DESCRIPTOR])
     require(image == "DT_UINT8 [-1, -1, 3]", f"input {CONTEST_INPUT!r} DT_UINT8 [-1, -1, 3]", image)

@@ -133,7 +133,7 @@ def _run_worker(arguments: list, what: str, python: Path | None, refusal: type[E
         raise MissingToolError(f"{command[0]} cannot be run: {error.strerror}. Run `make tf22`.") from error
     with worker:
         try:
-            for line in worker.stderr:
+            for line in worker.stderr or ():
                 if not _CHATTER.match(line):
                     print(line, end="", file=sys.stderr, flush=True)
                 last.append(line)

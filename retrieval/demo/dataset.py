@@ -68,7 +68,8 @@ def write_demo_data(root: Path, *, seed: int = 0, size: DemoSize = DemoSize()) -
         rng = _generator(seed, 1, position)
         path = dataset.image_path(split, image_id)
         path.parent.mkdir(parents=True, exist_ok=True)
-        photograph(landmarks.get(number), rng).save(path, quality=int(rng.integers(*JPEG_QUALITY)))
+        landmark = None if number is None else landmarks[number]
+        photograph(landmark, rng).save(path, quality=int(rng.integers(*JPEG_QUALITY)))
     for name, rows in tables.rows.items():
         _write_csv(root / name, rows)
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby, pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -251,8 +252,8 @@ def _validate(report: Report) -> None:
         _finite(vars(query), ("average_precision",), f"query {query.image_id!r}")
 
 
-def _table(parent: dict, key: str, where: str, keys: Sequence[str] = ()) -> dict | list:
-    """`parent[key]`, which must not be empty and must have all of `keys`."""
+def _table(parent: dict, key: str, where: str, keys: Sequence[str] = ()) -> Any:
+    """`parent[key]`, a dict or a list, which must not be empty and must have all of `keys`."""
     _require(parent, (key,), where)
     if not parent[key]:
         raise _incomplete(f"{where}[{key!r}] is empty")

@@ -1,0 +1,128 @@
+"""The wheel, installed outside the checkout, runs the commands and contains every file that they read."""
+
+import os
+import subprocess
+import sys
+import sysconfig
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+ROOMS = (
+    "zoo", "training", "torch_models", "paddle_models", "retrieval", "export", "pipeline", "landmark_zoo", "submission", "recipes"
+)  # fmt: skip
+DATA = {".j2", ".yaml", ".gz", ".txt", ".ipynb", ".json", ".md"}
+"""Suffixes of the files that the packages read besides Python."""
+
+
+def tracked() -> list[str]:
+    """Every file of the rooms that belongs to the project, relative to the root."""
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "--", *ROOMS]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+    return [name for name in listed if (ROOT / name).is_file()]
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The built wheel. It is built from a copy, because setuptools writes build/ beside the sources."""
+    source, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
+    for name in [*tracked(), "pyproject.toml", "README.md", "LICENSE"]:
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        (source / name).write_bytes((ROOT / name).read_bytes())
+    pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
+    subprocess.run([*pip, "--wheel-dir", out, source], check=True, cwd=out)
+    return next(out.glob("*.whl"))
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An environment outside the checkout with the wheel; a .pth file lends it this environment's other packages."""
+    environment = tmp_path_factory.mktemp("installed") / "venv"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", environment], check=True)
+    python = environment / "bin" / "python"
+    site_packages = Path(sysconfig.get_path("purelib", vars={"base": str(environment)}))
+    # --target would leave scripts out, so this environment's pip installs for the other python.
+    pip = [sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-deps", "--no-index", wheel]
+    subprocess.run(pip, check=True)
+    (site_packages / "lent.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    # The lent packages contain this checkout, if it is installed as editable: its import hook must not serve ours.
+    probe = run(environment, "python", "-c", "import zoo, sys; print(zoo.__file__)", cwd=environment)
+    assert Path(probe.stdout.strip()).is_relative_to(environment), "the checkout is imported instead of the wheel"
+    return environment
+
+
+def run(environment: Path, program: str, *arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Runs a program of `environment` without this process's import path."""
+    variables = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
+    command = [environment / "bin" / program, *arguments]
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, env=variables)
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+def test_every_module_and_data_file_is_in_the_wheel(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        contents = set(archive.namelist())
+    expected = {name for name in tracked() if Path(name).suffix in {".py", *DATA}}
+    assert expected - contents == set()
+    assert {name.split("/")[0] for name in contents if ".dist-info/" not in name} <= set(ROOMS)
+
+
+def test_what_the_wheel_declares(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        metadata = archive.read(next(name for name in archive.namelist() if name.endswith("METADATA"))).decode()
+    assert "Classifier: Private :: Do Not Upload" in metadata
+    assert "Requires-Python: <3.13,>=3.11" in metadata
+
+
+IMPORT_ALL = """
+import importlib, pkgutil, sys
+names = {names!r}
+for name in names:
+    importlib.import_module(name)
+ours = [m for n, m in sys.modules.items() if n.split(".")[0] in {rooms!r} and getattr(m, "__file__", None)]
+outside = [m.__file__ for m in ours if not m.__file__.startswith(sys.prefix)]
+assert not outside, outside
+"""
+
+
+def test_the_core_imports_from_the_wheel_only(installed, tmp_path):
+    names = [
+        "zoo.variants",
+        "zoo.environments",
+        "training.recipes",
+        "retrieval.data",
+        "export.tf22.environment",
+        "submission.pack",
+    ]
+    run(installed, "python", "-c", IMPORT_ALL.format(names=names, rooms=ROOMS), cwd=tmp_path)
+
+
+def test_files_of_an_installed_package_go_to_the_users_cache(installed, tmp_path):
+    code = "from export.tf22.environment import ENVIRONMENT; print(ENVIRONMENT)"
+    folder = Path(run(installed, "python", "-c", code, cwd=tmp_path).stdout.strip())
+    assert not folder.is_relative_to(installed) and folder.parent.name == "landmark-zoo"
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "pipeline", "export.to_savedmodel", "export.check", "export.ensemble", "export.embed", "export.tf22.environment",
+        "submission.pack", "torch_models.train", "paddle_models.train", "zoo.import_weights",
+    ],
+)  # fmt: skip
+def test_the_module_commands_run_from_the_wheel(module, installed, tmp_path):
+    assert "usage" in run(installed, "python", "-m", module, "--help", cwd=tmp_path).stdout.lower()
+
+
+@pytest.mark.skipif(not (ROOT / "landmark_zoo" / "__main__.py").exists(), reason="the command does not exist yet")
+@pytest.mark.parametrize("arguments", [("--help",), ("models",), ("demo", "--help")])
+def test_the_command_runs_from_the_wheel(arguments, installed, tmp_path):
+    assert run(installed, "landmark-zoo", *arguments, cwd=tmp_path).stdout.strip()
+
+
+def test_the_pipelines_recipe_comes_with_the_wheel(installed, tmp_path):
+    code = "from training.recipes import read_recipe; import recipes, pathlib; print(read_recipe(pathlib.Path(recipes.__path__[0]) / 'demo.yaml'))"
+    run(installed, "python", "-c", code, cwd=tmp_path)
