@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 
 from export.tf22.runner import find_python
+from zoo.manifest import Check, Manifest, ParityRow, Source, write_manifest
+from zoo.variants import get_spec
 
 PARITY_TESTS = Path(__file__).resolve().parent / "parity_tests"
 TINY_SAVED_MODELS = Path(__file__).resolve().parent / "tests" / "tiny_saved_models.py"
@@ -49,7 +51,16 @@ def tiny_saved_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of small SavedModels, valid and invalid ones, written by the current TensorFlow in its own process."""
     folder = tmp_path_factory.mktemp("tiny-saved-models")
     subprocess.run([sys.executable, TINY_SAVED_MODELS, folder], check=True)
+    write_manifest(folder / "good", measured_manifest())
     return folder
+
+
+def measured_manifest() -> Manifest:
+    """The manifest of a model that was exported, measured and run in TensorFlow 2.2."""
+    rows = [ParityRow("torch → tf 2.2", "resnet18 (torch)", 3e-7, 1.0, 1e-5)]
+    checked = Check("2.2.0", "run", accepted=True)
+    source = Source(get_spec("resnet18"), "0" * 64, "torch", {"torch": "2"}, {}, parity=rows, check=checked)
+    return Manifest([source], parity=rows, check=checked, versions={"landmark-zoo": "0"})
 
 
 @pytest.fixture(scope="session")

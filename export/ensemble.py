@@ -10,32 +10,36 @@ is scaled to unit norm by one constant, which changes no ranking.
 
 import argparse
 import json
+import math
 import multiprocessing
+import os
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
-from safetensors import SafetensorError
-from safetensors.numpy import load_file
-
-from export import parity
+from export import parity, tf22
+from export.check import check
 from export.parity import probes
 from export.parity.everywhere import Arrays, run_current, run_tf22
 from export.storage import Storage, add_store_option
 from export.writer.combine import NORMS, PLAIN, Combination, NumpyArrays, Whitening
+from retrieval.whitening import read_whitening
 from zoo.command import log, run
 from zoo.errors import ExportError
-from zoo.files import new_folder, require_free, write_json
+from zoo.files import new_folder, require_elsewhere, require_free, write_json
+from zoo.manifest import Check, Combined, Manifest, file_sha256, parity_rows, require_manifest, versions, write_manifest
 from zoo.preprocess import resize
 from zoo.signature import read_batch_input
 
 
 def ensemble(
-    members: list[Path],
-    weights: list[float],
-    out: Path,
-    serving: Combination = PLAIN,
+    members: Sequence[str | os.PathLike],
+    weights: Sequence[float],
+    out: str | os.PathLike,
+    combination: Combination = PLAIN,
     *,
+    whitening_sha256: str | None = None,
     variables: bool | None = None,
     overwrite: bool = False,
 ) -> list[parity.Row]:
@@ -45,38 +49,51 @@ def ensemble(
         members: SavedModels of single models, written by `export.to_savedmodel`.
         weights: one positive factor per member.
         out: folder to make.
-        serving: views of an image, norm and whitening.
+        combination: views of an image, norm and whitening.
+        whitening_sha256: of the whitening's file, for the manifest.
         variables: store weights as variables or as constants; by default depending on their size.
         overwrite: replace `out` if it holds something.
 
     Raises:
-        ExportError: no members, weights that do not match, or a folder that is not a member.
+        ExportError: no members, weights that do not fit, or a folder that is not a member.
         OutputError, ParityError: see there.
     """
+    out, folders = Path(out), [Path(member) for member in members]
     require_free(out, overwrite=overwrite)
-    if not members or len(members) != len(weights) or min(weights) <= 0:
-        raise ExportError(f"expected one positive weight for each of {len(members)} members, found {weights}")
-    name = f"ensemble of {len(members)}"
+    require_elsewhere(out, folders)
+    if not folders or len(folders) != len(weights) or not all(0 < weight < math.inf for weight in weights):
+        raise ExportError(f"expected one positive weight for each of {len(folders)} members, found {list(weights)}")
+    manifests = [require_manifest(folder) for folder in folders]
+    name = f"ensemble of {len(folders)}"
     with new_folder(out, overwrite=overwrite) as made:
         # In a separate process: it holds all weights, and the checks then need only one member's memory at a time.
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-            write = pool.submit(_write, made / "saved_model", members, weights, serving, variables)
+            write = pool.submit(_write, made / "saved_model", folders, list(weights), combination, variables)
             own, static = write.result()
-        rows = _check(made / "saved_model", name, list(zip(members, own, weights, strict=True)), serving, static)
+        together = list(zip(folders, own, weights, strict=True))
+        rows, checked = _check(made / "saved_model", name, together, combination, static)
         write_json(made / "parity.json", parity.to_json(rows))
         parity.require(rows)
+        sources = [
+            replace(source, weight=float(weight))
+            for manifest, weight in zip(manifests, weights, strict=True)
+            for source in manifest.sources
+        ]
+        combined = Combined(list(combination.scales), combination.flip, combination.norm, whitening_sha256)
+        written_by = versions("landmark-zoo", "tensorflow")
+        write_manifest(made / "saved_model", Manifest(sources, combined, parity_rows(rows), checked, written_by))
     return rows
 
 
 def _write(
-    folder: Path, members: list[Path], weights: list[float], serving: Combination, variables: bool | None
+    folder: Path, members: list[Path], weights: list[float], combination: Combination, variables: bool | None
 ) -> tuple[list[str], bool]:
     """Writes the SavedModel; returns the members' own inputs, and whether one of them takes only one size."""
     from export.writer.member import member_from_saved_model
     from export.writer.save import write_saved_model
 
     networks = [member_from_saved_model(m, weight) for m, weight in zip(members, weights, strict=True)]
-    write_saved_model(folder, networks, serving, variables=variables)
+    write_saved_model(folder, networks, combination, variables=variables)
     return [network.input for network in networks], any(network.shape[1] for network in networks)
 
 
@@ -84,11 +101,11 @@ def _check(
     saved_model: Path,
     name: str,
     members: Sequence[tuple[Path, str, float]],
-    serving: Combination,
+    combination: Combination,
     static: bool,
-) -> list[parity.Row]:
+) -> tuple[list[parity.Row], Check]:
     """Compares the ensemble with its members, which are called separately and combined in numpy."""
-    inputs = sorted({view for _, own, _ in members for view in serving.views(own)})
+    inputs = sorted({view for _, own, _ in members for view in combination.views(own)})
     size = max(read_batch_input(view)[0] for view in inputs)
     images = probes.images(size)
     resized = {
@@ -97,21 +114,22 @@ def _check(
     # The same batch sizes for every input: heights and widths are dynamic, unless a member is static.
     batches = {} if static else {key: dict.fromkeys(inputs, b) for key, b in probes.pixel_batches(size).items()}
     batches |= {f"resized {key}": views for key, views in resized.items()}
-    alone = {member: _member(member, own, batches, serving) for member, own in {(m, own) for m, own, _ in members}}
+    alone = {member: _member(member, own, batches, combination) for member, own in {(m, own) for m, own, _ in members}}
     parts, weights = [alone[member] for member, *_ in members], [weight for *_, weight in members]
-    together = {key: serving.combine([part[key] for part in parts], weights, NumpyArrays) for key in batches}
+    together = {key: combination.combine([part[key] for part in parts], weights, NumpyArrays) for key in batches}
     served_batches, served_images = run_current(saved_model, batches, images)
     found = served_batches | served_images
     expected = together | {key: together[f"resized {key}"][0] for key in images}
     rows = [parity.measure("members → ensemble", name, expected, found)]
     if in_tf22 := run_tf22(saved_model, batches, images):
         rows.append(parity.measure("savedmodel → tf 2.2", name, found, in_tf22[0] | in_tf22[1]))
-    return rows
+        return rows, Check(tf22.TENSORFLOW, "run", accepted=True)
+    return rows, Check(tf22.TENSORFLOW, "registry", accepted=check(saved_model, tf22.TENSORFLOW).accepted)
 
 
-def _member(member: Path, own: str, batches: dict[str, Arrays], serving: Combination) -> Arrays:
+def _member(member: Path, own: str, batches: dict[str, Arrays], combination: Combination) -> Arrays:
     """A member's descriptors of every batch: each view is embedded separately, and views are combined in numpy."""
-    sides = [(view, step) for view in serving.views(own) for step in ((1, -1) if serving.flip else (1,))]
+    sides = [(view, step) for view in combination.views(own) for step in ((1, -1) if combination.flip else (1,))]
     pixels = {
         f"{view} {step} {key}": {own: inputs[view][:, :, ::step]}
         for view, step in sides
@@ -119,23 +137,8 @@ def _member(member: Path, own: str, batches: dict[str, Arrays], serving: Combina
     }
     found = run_current(member, pixels, {})[0]
     return {
-        key: serving.member([found[f"{view} {step} {key}"] for view, step in sides], NumpyArrays) for key in batches
+        key: combination.member([found[f"{view} {step} {key}"] for view, step in sides], NumpyArrays) for key in batches
     }
-
-
-def read_whitening(path: Path) -> Whitening:
-    """Reads a whitening that `python -m retrieval.whitening` wrote.
-
-    Raises:
-        ExportError: the file is missing or not a whitening.
-    """
-    try:
-        arrays = load_file(path)
-        return Whitening(arrays["mean"], arrays["matrix"])
-    except (OSError, SafetensorError, KeyError) as error:
-        raise ExportError(
-            f"{path} holds no whitening: {error}. Make one with `python -m retrieval.whitening`."
-        ) from error
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -167,10 +170,19 @@ def main() -> None:
     weights = arguments.weights or [1.0] * len(arguments.members)
     if min(arguments.scales) <= 0:
         raise ExportError(f"--scales are factors above 0, found {arguments.scales}")
-    whitening = read_whitening(arguments.whitening) if arguments.whitening else None
-    serving = Combination(tuple(arguments.scales), arguments.flip, arguments.norm, whitening)
+    whitening = Whitening(*read_whitening(arguments.whitening)) if arguments.whitening else None
+    sha256 = file_sha256(arguments.whitening) if arguments.whitening else None
+    combination = Combination(tuple(arguments.scales), arguments.flip, arguments.norm, whitening)
     variables, overwrite = Storage(weights=arguments.store).variables, arguments.overwrite
-    rows = ensemble(arguments.members, weights, arguments.out, serving, variables=variables, overwrite=overwrite)
+    rows = ensemble(
+        arguments.members,
+        weights,
+        arguments.out,
+        combination,
+        whitening_sha256=sha256,
+        variables=variables,
+        overwrite=overwrite,
+    )
     for row in rows:
         log(str(row))
     if arguments.json:

@@ -11,14 +11,12 @@ the square root of its variance.
 import argparse
 from pathlib import Path
 
-import faiss
 import numpy as np
-from safetensors.numpy import save_file
 
 from retrieval.embeddings import Embeddings
 from zoo.command import run
 from zoo.errors import DataError
-from zoo.files import new_file
+from zoo.tensors import read_tensors, write_tensors
 
 
 def fit(descriptors: np.ndarray, dimensions: int) -> tuple[np.ndarray, np.ndarray]:
@@ -31,6 +29,8 @@ def fit(descriptors: np.ndarray, dimensions: int) -> tuple[np.ndarray, np.ndarra
     Raises:
         DataError: fewer descriptors than their length, or more dimensions than their length.
     """
+    import faiss  # here and not above: reading a whitening needs none of it
+
     count, length = descriptors.shape
     if count < length or not 0 < dimensions <= length:
         raise DataError(
@@ -43,6 +43,23 @@ def fit(descriptors: np.ndarray, dimensions: int) -> tuple[np.ndarray, np.ndarra
     # faiss sums squares without dividing by their number: divide by the number of descriptors that it used.
     seen = min(count, pca.max_points_per_d * length)
     return faiss.vector_to_array(pca.mean), np.ascontiguousarray(matrix * np.float32(np.sqrt(seen)))
+
+
+def read_whitening(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Mean float32 [D] and matrix float32 [D, K] that this command wrote.
+
+    Raises:
+        DataError: the file is missing, or holds something else.
+    """
+    advice = "Make a whitening with `python -m retrieval.whitening`."
+    arrays, _ = read_tensors(path, ("mean", "matrix"), error=DataError, advice=advice)
+    mean, matrix = arrays["mean"], arrays["matrix"]
+    if mean.ndim != 1 or matrix.ndim != 2 or len(mean) != len(matrix) or {mean.dtype, matrix.dtype} != {np.dtype("f4")}:
+        raise DataError(
+            f"{path}: expected float32 mean [D] and matrix [D, K], found {mean.dtype} {list(mean.shape)} and "
+            f"{matrix.dtype} {list(matrix.shape)}. {advice}"
+        )
+    return mean, matrix
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -60,8 +77,7 @@ def main() -> None:
     """Command line."""
     arguments = parse_arguments()
     mean, matrix = fit(Embeddings.load(arguments.embeddings).descriptors, arguments.dimensions)
-    with new_file(arguments.out) as partial:
-        save_file({"mean": mean, "matrix": matrix}, partial)
+    write_tensors(arguments.out, {"mean": mean, "matrix": matrix})
     print(arguments.out)
 
 

@@ -8,7 +8,6 @@ the same zip again if Kaggle has unpacked it.
 import argparse
 import hashlib
 import json
-import os
 import re
 import shutil
 import sys
@@ -20,16 +19,21 @@ HERE = Path(__file__).resolve().parent
 # Run as a script, Python searches this folder for imports, not the repository's root, where zoo/ is.
 sys.path.insert(0, str(HERE.parent))
 
+from export.check import check  # noqa: E402
+from submission import model_card  # noqa: E402
 from zoo.command import log, run  # noqa: E402
-from zoo.errors import OutputError, SubmissionError  # noqa: E402
+from zoo.errors import ExportError, OutputError, SubmissionError  # noqa: E402
 from zoo.files import new_file, new_folder, write_json  # noqa: E402
-from zoo.signature import CONTEST_INPUT, CONTEST_SIGNATURE, DESCRIPTOR  # noqa: E402
+from zoo.manifest import PLACE, Manifest, read_manifest  # noqa: E402
 
 ZIP = "submission.zip"
 LISTING = "submission-files.json"
 METADATA = "dataset-metadata.json"
 NOTEBOOK = "landmark-zoo-submission.ipynb"
 README = "README.md"
+SHOWN = 5
+"""Reasons that an error lists."""
+_EXPORT = "Make one with `python export/to_savedmodel.py`, or combine some with `python -m export.ensemble`."
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 """The zip format's earliest time; with a fixed time the zip's bytes depend only on the SavedModel."""
@@ -69,66 +73,51 @@ def pack(
     metadata["title"] = title or metadata["title"]
     check_metadata(metadata, HERE)
     _check_included(include)
-    check_saved_model(saved_model)
+    manifest = check_saved_model(saved_model)
     if out == HERE:
         if (HERE / ZIP).exists() and not overwrite:
             raise OutputError(
                 f"{HERE / ZIP} is there already; pass --overwrite to replace it, or choose another --out."
             )
-        _fill(out, saved_model, metadata, include)
+        _fill(out, saved_model, metadata, include, manifest)
     else:
         # --overwrite removes the content of `out`, which must not be the model or this repository.
         if any(path.is_relative_to(out) for path in (HERE, saved_model)) or out.is_relative_to(saved_model):
             raise OutputError(f"{out} holds {saved_model} or this repository, or lies in it. Choose another --out.")
         with new_folder(out, overwrite=overwrite) as partial:
-            _fill(partial, saved_model, metadata, [*include, HERE / README, HERE / NOTEBOOK])
+            _fill(partial, saved_model, metadata, [*include, HERE / README, HERE / NOTEBOOK], manifest)
     return out / ZIP
 
 
-def check_saved_model(folder: Path) -> None:
-    """Raises `SubmissionError` unless the scorer could call the SavedModel. The file is only read, not executed.
+def check_saved_model(folder: Path) -> Manifest:
+    """The manifest of a SavedModel that the contest would accept and whose parity was measured; nothing in it is run.
 
-    The scorer calls `serving_default` positionally, which TensorFlow allows only if there is exactly one input.
+    Raises:
+        SubmissionError: TensorFlow 2.2 or the contest's scorer would refuse it, it has no manifest, or its export was not
+            verified or failed.
     """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    # Not at the top: TensorFlow takes seconds to import, and --help and the other checks do not need it.
-    from google.protobuf.message import DecodeError
-    from tensorflow.core.framework import types_pb2
-    from tensorflow.core.protobuf import saved_model_pb2
-
-    path = folder / "saved_model.pb"
-
-    def require(holds: bool, expected: str, found: object) -> None:
-        if not holds:
-            raise SubmissionError(f"{path}: expected {expected}, found {found}. Export the model again.")
-
-    if not path.is_file():
-        inside = sorted(str(p.parent) for p in folder.glob("*/saved_model.pb")) if folder.is_dir() else []
-        hint = (
-            f"Did you mean --saved-model {inside[0]}?" if inside else "Pass the folder that tf.saved_model.save wrote."
-        )
-        raise SubmissionError(f"{path}: expected the SavedModel's own file, found none. {hint}")
-    model = saved_model_pb2.SavedModel()
     try:
-        model.ParseFromString(path.read_bytes())
-    except DecodeError as error:
-        raise SubmissionError(f"{path}: expected a SavedModel, found other bytes. Export the model again.") from error
-    require(len(model.meta_graphs) == 1, "one graph", len(model.meta_graphs))
-    signatures = model.meta_graphs[0].signature_def
-    require(CONTEST_SIGNATURE in signatures, f"signature {CONTEST_SIGNATURE!r}", sorted(signatures))
-    inputs, outputs = signatures[CONTEST_SIGNATURE].inputs, signatures[CONTEST_SIGNATURE].outputs
-    require(list(inputs) == [CONTEST_INPUT], f"{CONTEST_INPUT!r} as the only input, passed by position", sorted(inputs))
-    require(DESCRIPTOR in outputs, f"output {DESCRIPTOR!r}", sorted(outputs))
-
-    def described(tensor) -> str:
-        shape = "unknown rank" if tensor.tensor_shape.unknown_rank else [dim.size for dim in tensor.tensor_shape.dim]
-        return f"{types_pb2.DataType.Name(tensor.dtype)} {shape}"  # pyright: ignore[reportAttributeAccessIssue]
-
-    image, descriptor = described(inputs[CONTEST_INPUT]), described(outputs[DESCRIPTOR])
-    require(image == "DT_UINT8 [-1, -1, 3]", f"input {CONTEST_INPUT!r} DT_UINT8 [-1, -1, 3]", image)
-    # The output's rank may be unknown in an imported graph, which the scorer accepts.
-    one_vector = re.fullmatch(r"DT_FLOAT (\[-?\d+\]|unknown rank)", descriptor)
-    require(one_vector is not None, f"output {DESCRIPTOR!r} DT_FLOAT [D]", descriptor)
+        report = check(folder)
+    except ExportError as error:
+        raise SubmissionError(str(error)) from error
+    if rejections := [str(finding) for finding in report.findings if finding.rejects]:
+        shown = "\n  ".join(rejections[:SHOWN])
+        raise SubmissionError(f"{folder}: the contest would refuse it:\n  {shown}\n{_EXPORT}")
+    manifest = read_manifest(folder)
+    if manifest is None:
+        raise SubmissionError(f"{folder} has no {PLACE}, so nobody knows what it was made from. {_EXPORT}")
+    measured = [(manifest.name, manifest.parity), *((source.spec.name, source.parity) for source in manifest.sources)]
+    for name, rows in measured:
+        if not rows:
+            raise SubmissionError(f"{folder}: the parity of {name} was not measured (--no-verify). {_EXPORT}")
+        if failed := [row for row in rows if not row.passed]:
+            raise SubmissionError(
+                f"{folder}: {failed[0].arrow} of {failed[0].model} differs by {failed[0].max_abs:.1e}, outside its "
+                f"tolerance. {_EXPORT}"
+            )
+    if manifest.check is None or not manifest.check.accepted:
+        raise SubmissionError(f"{folder} was not accepted by TensorFlow 2.2 when it was made. {_EXPORT}")
+    return manifest
 
 
 def check_metadata(metadata: dict, folder: Path) -> None:
@@ -180,7 +169,7 @@ def write_zip(saved_model: Path, path: Path) -> dict[str, dict]:
     return listing
 
 
-def _fill(folder: Path, saved_model: Path, metadata: dict, copies: Sequence[Path]) -> None:
+def _fill(folder: Path, saved_model: Path, metadata: dict, copies: Sequence[Path], manifest: Manifest) -> None:
     for file in copies:
         with new_file(folder / file.name) as partial:
             shutil.copyfile(file, partial)
@@ -188,10 +177,13 @@ def _fill(folder: Path, saved_model: Path, metadata: dict, copies: Sequence[Path
         listing = write_zip(saved_model, partial)
     write_json(folder / LISTING, listing)
     write_json(folder / METADATA, metadata)
+    with new_file(folder / model_card.FILE) as partial:
+        size = sum(entry["bytes"] for entry in listing.values())
+        partial.write_text(model_card.model_card(manifest, size), encoding="utf-8")
 
 
 def _check_included(include: Sequence[Path]) -> None:
-    names = [ZIP, LISTING, METADATA, NOTEBOOK, README, Path(__file__).name]
+    names = [ZIP, LISTING, METADATA, NOTEBOOK, README, model_card.FILE, *(path.name for path in HERE.glob("*.py"))]
     for file in include:
         if not file.is_file():
             raise SubmissionError(f"{file}: expected a file to include, found none. Kaggle's client skips folders.")

@@ -19,8 +19,8 @@ MAY_IMPORT = {
     "torch_models": {"zoo", "training", "retrieval.data", "retrieval.embed"},
     "paddle_models": {"zoo", "training", "retrieval.data", "retrieval.embed"},
     "retrieval": {"zoo"},
-    "submission": {"zoo"},
-    "export": {"zoo", "retrieval.data", "retrieval.embed"},
+    "submission": {"zoo", "export"},
+    "export": {"zoo", "retrieval"},
     "pipeline": {"zoo", "training", "retrieval"},
 }
 

@@ -1,5 +1,6 @@
 """What is uploaded to Kaggle: the zip, the metadata, and the notebook that writes submission.zip."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -11,10 +12,11 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from submission import pack
+from submission import model_card, pack
 from zoo.errors import OutputError, SubmissionError
+from zoo.manifest import Combined, require_manifest, write_manifest
 
-UPLOADED = {pack.ZIP, pack.LISTING, pack.METADATA, pack.NOTEBOOK, pack.README}
+UPLOADED = {pack.ZIP, pack.LISTING, pack.METADATA, pack.NOTEBOOK, pack.README, model_card.FILE}
 
 
 def committed_metadata() -> dict:
@@ -23,11 +25,8 @@ def committed_metadata() -> dict:
 
 @pytest.fixture
 def saved_model(tiny_saved_models, tmp_path) -> Path:
-    """The valid model as another writer would write it: two shards, an asset, an unknown file."""
+    """The valid model as another writer would write it: with an asset and an unknown file."""
     folder = shutil.copytree(tiny_saved_models / "good", tmp_path / "model")
-    variables = folder / "variables"
-    (variables / "variables.data-00000-of-00001").rename(variables / "variables.data-00001-of-00002")
-    (variables / "variables.data-00000-of-00002").write_bytes(b"shard")
     (folder / "assets").mkdir(exist_ok=True)
     (folder / "assets" / "names.txt").write_text("asset")
     (folder / "keras_metadata.pb").write_bytes(b"keras")
@@ -35,18 +34,18 @@ def saved_model(tiny_saved_models, tmp_path) -> Path:
 
 
 def test_packs_every_file_flat(saved_model, tmp_path):
-    card = tmp_path / "MODEL_CARD.md"
+    card = tmp_path / "NOTES.md"
     card.write_text("parity 1e-6")
     path = pack.pack(saved_model, tmp_path / "upload", owner="someone", include=[card])
     assert path == tmp_path / "upload" / pack.ZIP
-    assert {p.name for p in path.parent.iterdir() if p.is_file()} == UPLOADED | {"MODEL_CARD.md"}
+    assert {p.name for p in path.parent.iterdir() if p.is_file()} == UPLOADED | {"NOTES.md"}
     assert not [p for p in path.parent.iterdir() if p.is_dir()], "Kaggle's client skips folders"
     with zipfile.ZipFile(path) as archive:
         packed = {name: archive.read(name) for name in archive.namelist()}
     assert packed == {
         p.relative_to(saved_model).as_posix(): p.read_bytes() for p in saved_model.rglob("*") if p.is_file()
     }
-    assert "saved_model.pb" in packed and "variables/variables.data-00001-of-00002" in packed
+    assert "saved_model.pb" in packed and "variables/variables.data-00000-of-00001" in packed
     metadata = json.loads((path.parent / pack.METADATA).read_text(encoding="utf-8"))
     assert metadata["id"] == "someone/landmark-zoo-ensemble"
     pack.check_metadata(metadata, path.parent)
@@ -63,14 +62,14 @@ def test_the_same_model_gives_the_same_bytes(saved_model, tmp_path):
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        ("no_contest_signature", "expected signature 'serving_default'"),
+        ("no_contest_signature", "expected the signature 'serving_default'"),
         ("two_inputs", "only input.*'weight'"),
-        ("float_input", "DT_UINT8.*found DT_FLOAT"),
+        ("float_input", "uint8.*found DT_FLOAT"),
         ("batched", r"found DT_UINT8 \[-1, -1, -1, 3\]"),
         ("double_output", "found DT_DOUBLE"),
-        ("misnamed_output", "expected output 'global_descriptor'"),
-        ("", "own file, found none. Did you mean"),
-        ("missing", "found none. Pass the folder"),
+        ("misnamed_output", "expected the output 'global_descriptor'"),
+        ("", "found none. It lies in 'batched'"),
+        ("missing", "expected a SavedModel's folder"),
     ],
 )
 def test_refuses_a_saved_model_that_the_contest_cannot_call(model, message, tiny_saved_models, tmp_path):
@@ -82,7 +81,7 @@ def test_refuses_a_saved_model_that_the_contest_cannot_call(model, message, tiny
 @pytest.mark.parametrize("content", [b"", b"\xff\xff not a protocol buffer"])
 def test_refuses_a_broken_saved_model(content, tmp_path):
     (tmp_path / "saved_model.pb").write_bytes(content)
-    with pytest.raises(SubmissionError, match="expected (a SavedModel|one graph)"):
+    with pytest.raises(SubmissionError, match="is not a SavedModel"):
         pack.check_saved_model(tmp_path)
 
 
@@ -232,3 +231,52 @@ def test_the_notebook_writes_the_same_zip_whatever_kaggle_did(saved_model, tmp_p
     for name, message in (("corrupt", "SHA-256"), ("lost", "found neither"), ("empty", "expected one data")):
         assert message in outcomes[name]
         assert not Path(cases[name][1]).exists()
+
+
+def with_manifest(folder: Path, **changes: object) -> Path:
+    """The model with another manifest."""
+    write_manifest(folder, dataclasses.replace(require_manifest(folder), **changes))
+    return folder
+
+
+def test_refuses_a_model_without_a_manifest(saved_model, tmp_path):
+    shutil.rmtree(saved_model / "assets.extra")
+    with pytest.raises(SubmissionError, match=r"no assets.extra/landmark_zoo.json.*export/to_savedmodel.py"):
+        pack.pack(saved_model, tmp_path / "upload", owner="someone")
+    assert not (tmp_path / "upload").exists()
+
+
+def test_refuses_a_model_whose_parity_is_missing_or_failed(saved_model, tmp_path):
+    manifest = require_manifest(saved_model)
+    failed = [dataclasses.replace(manifest.parity[0], max_abs=1e-3)]
+    source = manifest.sources[0]
+    for changes, message in (
+        ({"parity": None}, "parity of resnet18 was not measured"),
+        ({"parity": failed}, "torch → tf 2.2 of resnet18 .torch. differs by 1.0e-03"),
+        ({"sources": [dataclasses.replace(source, parity=[])]}, "was not measured"),
+        ({"sources": [dataclasses.replace(source, parity=failed)]}, "differs by"),
+        ({"check": None}, "not accepted by TensorFlow 2.2"),
+        ({"check": dataclasses.replace(manifest.check, accepted=False)}, "not accepted by TensorFlow 2.2"),
+    ):
+        write_manifest(saved_model, dataclasses.replace(manifest, **changes))
+        with pytest.raises(SubmissionError, match=message):
+            pack.pack(saved_model, tmp_path / "upload", owner="someone")
+    assert not (tmp_path / "upload").exists()
+
+
+def test_a_tolerance_in_the_file_is_not_believed(saved_model, tmp_path):
+    """A row that says of itself that it may be 1 off is held against the project's own table."""
+    rows = [dataclasses.replace(require_manifest(saved_model).parity[0], max_abs=0.5, tolerance=1.0)]
+    with pytest.raises(SubmissionError, match="outside its tolerance"):
+        pack.pack(with_manifest(saved_model, parity=rows), tmp_path / "upload", owner="someone")
+
+
+def test_the_model_card_says_where_the_model_comes_from(saved_model, tmp_path):
+    path = pack.pack(
+        with_manifest(saved_model, combined=Combined([0.7, 1.0], True, "l2")), tmp_path / "u", owner="someone"
+    )
+    text = (path.parent / model_card.FILE).read_text(encoding="utf-8")
+    assert "| resnet18 | torch | 224 | 512 | 1 | `0000000000000000` |" in text
+    assert "scales 0.7, 1 and mirror images" in text
+    assert "| torch → tf 2.2 | resnet18 (torch) | several | 3.0e-07 | 1e-05 | 1.000000000 |" in text
+    assert "2.2.0 (it ran this file)" in text

@@ -1,0 +1,95 @@
+"""The model card of a SavedModel: what its manifest says, as Markdown."""
+
+from zoo.manifest import Combined, Manifest, ParityRow, Source
+
+FILE = "MODEL_CARD.md"
+
+
+def model_card(manifest: Manifest, bytes_packed: int) -> str:
+    """Markdown for the upload folder.
+
+    Args:
+        manifest: the SavedModel's.
+        bytes_packed: size of its files together.
+    """
+    parts = [
+        f"# {_title(manifest)}",
+        "A TensorFlow SavedModel for image retrieval, made with landmark-zoo. `serving_default` takes one image, "
+        "`input_image` uint8 [H, W, 3] of any height and width, and returns `global_descriptor` float32 [D]. Compare "
+        f"descriptors by Euclidean distance. {bytes_packed / 1e6:.1f} MB.",
+        "## Networks",
+        _networks(manifest.sources),
+        _combined(manifest.combined),
+        "## Parity",
+        "Largest absolute difference of any entry, and smallest cosine, between the two ends of each conversion step, on "
+        "descriptors of unit norm.",
+        _parity(manifest),
+        "## Versions",
+        "\n".join(f"- {package} {version}" for package, version in sorted(_versions(manifest).items())),
+        "## Use and licence",
+        "The weights may be used as the licence of their training data allows. The networks and the export are MIT-licensed.",
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _title(manifest: Manifest) -> str:
+    return manifest.name if len(manifest.sources) == 1 else f"Ensemble of {len(manifest.sources)}: {manifest.name}"
+
+
+def _networks(sources: list[Source]) -> str:
+    lines = ["| network | trained in | image side, px | descriptor | weight | checkpoint, sha256 |"]
+    lines.append("| --- | --- | ---: | ---: | ---: | --- |")
+    for source in sources:
+        size, length = source.spec.preprocess.size, source.spec.head.embedding_size
+        lines.append(
+            f"| {source.spec.name} | {source.exported_from} | {size} | {length} | {source.weight:g} "
+            f"| `{source.checkpoint_sha256[:16]}` |"
+        )
+    return "\n".join(lines)
+
+
+def _combined(combined: Combined | None) -> str:
+    if combined is None:
+        return ""
+    norms = {
+        "constant": "divided by one constant, which gives unit norm and changes no ranking",
+        "l2": "divided by its Euclidean norm",
+        "none": "left as it is",
+    }
+    views = (
+        f"scales {', '.join(f'{scale:g}' for scale in combined.scales)}{' and mirror images' if combined.flip else ''}"
+    )
+    whitening = f" It is whitened (sha256 `{combined.whitening_sha256[:16]}`)." if combined.whitening_sha256 else ""
+    return f"Each network sees {views}; the weighted concatenation is {norms.get(combined.norm, combined.norm)}.{whitening}"
+
+
+def _parity(manifest: Manifest) -> str:
+    rows = [row for source in manifest.sources for row in source.parity or []]
+    rows += [row for row in manifest.parity or [] if row not in rows]
+    lines = [
+        "| step | model | image side, px | max abs | allowed | cosine |",
+        "| --- | --- | ---: | ---: | ---: | ---: |",
+    ]
+    return "\n".join([*lines, *map(_row, rows)])
+
+
+def _row(row: ParityRow) -> str:
+    cells = (
+        row.arrow,
+        row.model,
+        row.size or "several",
+        f"{row.max_abs:.1e}",
+        f"{row.tolerance:.0e}",
+        f"{row.cosine:.9f}",
+    )
+    return f"| {' | '.join(map(str, cells))} |"
+
+
+def _versions(manifest: Manifest) -> dict[str, str]:
+    found = dict(manifest.versions)
+    for source in manifest.sources:
+        found |= source.versions
+    if manifest.check:
+        how = "ran" if manifest.check.how == "run" else "was checked against"
+        found["accepted by TensorFlow"] = f"{manifest.check.tensorflow} (it {how} this file)"
+    return found
