@@ -158,7 +158,8 @@ def write_zip(saved_model: Path, path: Path) -> dict[str, dict]:
     """
     listing = {}
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
-        for file in sorted(p for p in saved_model.rglob("*") if p.is_file()):
+        files = (path for path in saved_model.rglob("*") if path.is_file())
+        for file in sorted(files, key=lambda path: path.relative_to(saved_model).as_posix()):
             entry = zipfile.ZipInfo(file.relative_to(saved_model).as_posix(), _EPOCH)
             entry.create_system, entry.external_attr, entry.file_size = 3, 0o100644 << 16, file.stat().st_size
             with open(file, "rb") as source, archive.open(entry, "w") as target:
