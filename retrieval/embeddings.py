@@ -8,22 +8,21 @@ from itertools import pairwise
 from typing import Self
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
-from zoo.errors import DataError, OutputError
-from zoo.files import new_file
+from zoo.errors import DataError
+from zoo.tensors import read_header, read_tensors, write_tensors
 
-FORMAT = "landmark-zoo embeddings 1"
-TENSOR = "descriptors"
+FORMAT = "landmark-zoo embeddings 2"
+DESCRIPTORS, IDS = "descriptors", "ids"
+_ADVICE = "Embed the images again with `python -m export.embed`."
 
 
 @dataclass(frozen=True, eq=False)
 class Embeddings:
     """One descriptor per image.
 
-    On disk it is one safetensors file: the tensor `descriptors`, and in the header's metadata the ids and the source as
-    JSON. Nothing in it is executed when it is read.
+    On disk it is one safetensors file with two tensors, `descriptors` and `ids` (uint8: the ids in UTF-8, each followed by a
+    line feed); the header has the source as JSON. The number of images has no limit. Nothing is executed on reading.
 
     Attributes:
         ids: n image ids, all different, without white space (a predictions file separates them by spaces).
@@ -52,15 +51,9 @@ class Embeddings:
             source = json.dumps(self.source)
         except (TypeError, ValueError) as error:
             raise DataError(f"the source of embeddings for {path} must be JSON values: {error}.") from error
-        metadata = {"format": FORMAT, "ids": json.dumps(self.ids), "source": source}
-        with new_file(path) as partial:
-            try:
-                # safetensors writes the raw buffer, so a transposed or sliced view is copied first.
-                save_file({TENSOR: np.ascontiguousarray(self.descriptors)}, partial, metadata)
-            except SafetensorError as error:
-                raise OutputError(
-                    f"{path} could not be written: {error}. Free some disk space and try again."
-                ) from error
+        # Not in the header: safetensors limits it to 100 MB, which is about four million ids.
+        ids = np.frombuffer("".join(f"{name}\n" for name in self.ids).encode(), np.uint8)
+        write_tensors(path, {DESCRIPTORS: self.descriptors, IDS: ids}, {"format": FORMAT, "source": source})
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> Self:
@@ -69,19 +62,15 @@ class Embeddings:
         Raises:
             DataError: the file is missing, damaged or not an embeddings file, or its ids and descriptors do not match.
         """
+        header = read_header(path, error=DataError, advice=_ADVICE)
+        if header.get("format") != FORMAT:
+            raise DataError(f"{path}: expected the format {FORMAT!r}, found {header.get('format')!r}. {_ADVICE}")
+        tensors, _ = read_tensors(path, [DESCRIPTORS, IDS], error=DataError, advice=_ADVICE)
         try:
-            with safe_open(path, framework="numpy") as file:
-                metadata = file.metadata() or {}
-                if metadata.get("format") != FORMAT:
-                    raise DataError(f"expected the format {FORMAT!r}, found {metadata.get('format')!r}")
-                return cls(
-                    tuple(json.loads(metadata["ids"])), file.get_tensor(TENSOR), dict(json.loads(metadata["source"]))
-                )
-        except (OSError, SafetensorError, DataError, KeyError, TypeError, ValueError) as error:
-            raise DataError(
-                f"{path} is not a readable embeddings file: {error}. "
-                "Make it again with python -m torch_models.embed or python -m paddle_models.embed."
-            ) from error
+            ids = tuple(tensors[IDS].tobytes().decode().split("\n")[:-1])
+            return cls(ids, tensors[DESCRIPTORS], dict(json.loads(header["source"])))
+        except (DataError, KeyError, TypeError, ValueError) as error:
+            raise DataError(f"{path} is not a readable embeddings file: {error}. {_ADVICE}") from error
 
 
 def concatenate(members: Sequence[Embeddings]) -> Embeddings:

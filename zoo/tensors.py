@@ -54,7 +54,7 @@ def read_tensors(
     names: Iterable[str] | None = None,
     *,
     error: type[ZooError] = CheckpointError,
-    advice: str = _DAMAGED,
+    advice: str | None = None,
 ) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """Tensors and the header of a safetensors file.
 
@@ -62,7 +62,7 @@ def read_tensors(
         path: the file.
         names: the tensors to read; the others are skipped. By default every tensor is read.
         error: the class of the exception to raise.
-        advice: the last sentence of its message: what to do about the file.
+        advice: the last sentence of its message: what to do about the file, for example the command that writes it.
 
     Raises:
         error: the file is missing, pickled, cut off, or its header contradicts its data; or a tensor is missing.
@@ -71,12 +71,14 @@ def read_tensors(
         found = list(file.keys())
         wanted = found if names is None else list(names)
         if missing := [name for name in wanted if name not in found]:
-            raise error(f"{path} has no tensor {missing[0]!r}; it has {', '.join(found[:5]) or 'none'}. {advice}")
+            raise error(
+                f"{path} has no tensor {missing[0]!r}; it has {', '.join(found[:5]) or 'none'}. {advice or _DAMAGED}"
+            )
         return {name: file.get_tensor(name) for name in wanted}, file.metadata() or {}
 
 
 def read_header(
-    path: str | os.PathLike, *, error: type[ZooError] = CheckpointError, advice: str = _DAMAGED
+    path: str | os.PathLike, *, error: type[ZooError] = CheckpointError, advice: str | None = None
 ) -> dict[str, str]:
     """The header of a safetensors file; no tensor is read. Arguments and exceptions are those of `read_tensors`."""
     with _opened(path, error, advice) as file:
@@ -84,22 +86,16 @@ def read_header(
 
 
 @contextmanager
-def _opened(path: str | os.PathLike, error: type[ZooError], advice: str) -> Iterator[Any]:
+def _opened(path: str | os.PathLike, error: type[ZooError], advice: str | None) -> Iterator[Any]:
     path = Path(path)
     if not path.is_file():
-        raise error(f"{path} does not exist; expected a safetensors file")
+        raise error(f"{path} does not exist; expected a safetensors file.{f' {advice}' if advice else ''}")
     try:
         with safe_open(path, framework="numpy") as file:
             yield file
-    except (
-        OSError,
-        SafetensorError,
-        ValueError,
-        TypeError,
-        KeyError,
-        AttributeError,
-    ) as cause:  # the last: numpy lacks the dtype
-        advice = _PICKLED if path.suffix.lower() in PICKLED_SUFFIXES else advice
+    # AttributeError: numpy does not have the dtype.
+    except (OSError, SafetensorError, ValueError, TypeError, KeyError, AttributeError) as cause:
+        advice = _PICKLED if path.suffix.lower() in PICKLED_SUFFIXES else advice or _DAMAGED
         raise error(f"{path} is not a readable safetensors file: {cause}. {advice}") from cause
 
 

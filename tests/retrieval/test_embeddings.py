@@ -6,6 +6,7 @@ from safetensors.numpy import save_file
 
 from retrieval.embeddings import Embeddings, concatenate
 from zoo.errors import DataError, OutputError
+from zoo.tensors import read_header
 
 SOURCE = {"model": "resnet18", "framework": "torch", "image_size": 96}
 
@@ -65,31 +66,40 @@ def test_refuses_a_source_that_json_cannot_hold(tmp_path):
 
 def test_refuses_files_that_are_something_else(tmp_path):
     path = tmp_path / "file"
-    with pytest.raises(DataError, match="file is not a readable embeddings file"):
+    with pytest.raises(DataError, match="file does not exist.*python -m export.embed"):
         Embeddings.load(path)
     path.write_bytes(b"id,images\n")
-    with pytest.raises(DataError, match="not a readable embeddings file"):
+    with pytest.raises(DataError, match="not a readable safetensors file.*python -m export.embed"):
         Embeddings.load(path)
     save_file({"descriptors": np.ones((1, 1), np.float32)}, path)
-    with pytest.raises(DataError, match="expected the format 'landmark-zoo embeddings 1', found None"):
+    with pytest.raises(DataError, match="expected the format 'landmark-zoo embeddings 2', found None"):
         Embeddings.load(path)
     with pytest.raises(DataError):
         Embeddings.load(tmp_path)
 
 
-@pytest.mark.parametrize("ids", ['["a"]', '["a", "a"]', "[", "3"])
+@pytest.mark.parametrize("ids", [b"a\n", b"a\na\n", b"a\nb c\n", b"a\n\xff\n", b"", b"a\nb"])
 def test_refuses_a_file_whose_ids_do_not_fit(tmp_path, ids):
-    metadata = {"format": "landmark-zoo embeddings 1", "ids": ids, "source": "{}"}
-    save_file({"descriptors": np.ones((2, 1), np.float32)}, tmp_path / "file", metadata)
+    header = {"format": "landmark-zoo embeddings 2", "source": "{}"}
+    tensors = {"descriptors": np.ones((2, 1), np.float32), "ids": np.frombuffer(ids, np.uint8)}
+    save_file(tensors, tmp_path / "file", header)
     with pytest.raises(DataError, match="file is not a readable embeddings file"):
         Embeddings.load(tmp_path / "file")
+
+
+def test_the_header_does_not_grow_with_the_ids(tmp_path):
+    """safetensors refuses a header of more than 100 MB, which about four million ids would fill."""
+    for count in (1, 100_000):
+        embeddings(count, dimension=1).save(tmp_path / "file")
+        assert sum(map(len, read_header(tmp_path / "file").values())) < 200
+        assert Embeddings.load(tmp_path / "file").ids == tuple(f"{row:016x}" for row in range(count))
 
 
 def test_a_cut_file_is_refused(tmp_path):
     embeddings().save(tmp_path / "file")
     whole = (tmp_path / "file").read_bytes()
     (tmp_path / "file").write_bytes(whole[:-4])
-    with pytest.raises(DataError, match="not a readable embeddings file"):
+    with pytest.raises(DataError, match="not a readable safetensors file"):
         Embeddings.load(tmp_path / "file")
 
 

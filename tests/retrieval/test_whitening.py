@@ -10,6 +10,7 @@ import pytest
 from retrieval.embeddings import Embeddings
 from retrieval.whitening import fit, read_whitening
 from zoo.errors import DataError
+from zoo.tensors import write_tensors
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -99,6 +100,9 @@ def test_a_file_that_is_no_whitening_is_said(tmp_path):
     values = descriptors(5)
     Embeddings(tuple("abcde"), values, {}).save(tmp_path / "index.safetensors")
     (tmp_path / "text").write_text("no tensors at all")
-    for name in ("missing", "text", "index.safetensors"):
-        with pytest.raises(DataError, match=f"{name} .*python -m retrieval.whitening"):
+    square = np.eye(3, dtype=np.float32)
+    write_tensors(tmp_path / "lengths", {"mean": np.zeros(4, np.float32), "matrix": square})
+    write_tensors(tmp_path / "doubles", {"mean": np.zeros(3), "matrix": square})
+    for name in ("missing", "text", "index.safetensors", "lengths", "doubles"):
+        with pytest.raises(DataError, match=f"{name}.* .*python -m retrieval.whitening"):
             read_whitening(tmp_path / name)

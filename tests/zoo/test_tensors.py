@@ -54,8 +54,8 @@ def test_a_caller_chooses_the_error_and_its_advice(tmp_path, read):
     (tmp_path / "a.safetensors").write_text("something else")
     with pytest.raises(DataError, match=r"a\.safetensors is not a readable safetensors file: .* Embed again\.$"):
         read(tmp_path / "a.safetensors", error=DataError, advice="Embed again.")
-    with pytest.raises(DataError, match="does not exist"):
-        read(tmp_path / "none.safetensors", error=DataError)
+    with pytest.raises(DataError, match=r"does not exist; expected a safetensors file\. Embed again\.$"):
+        read(tmp_path / "none.safetensors", error=DataError, advice="Embed again.")
 
 
 @pytest.mark.parametrize(
