@@ -1,18 +1,14 @@
-"""Normal form → SavedModel with the contest's signature, which TensorFlow 2.2 loads and runs.
+"""Normal form → SavedModel by the project's own graph writer, with a manifest of what it was made from."""
 
-Example:
-    python -m export.writer --onnx resnest/normal_form.onnx --out saved_model
-"""
-
-import argparse
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import onnx
 
 from export.normal_form.half import rounded_to_half
-from export.storage import BY_SIZE, CONVERTERS, Storage, add_storage_options
+from export.storage import BY_SIZE, Storage
 from export.writer.combine import PLAIN
 from zoo.errors import ExportError, SpecError
 from zoo.files import new_folder
@@ -32,20 +28,38 @@ def save_normal_form(path: Path, folder: Path, storage: Storage = BY_SIZE) -> No
         ExportError: the file has no metadata of the project, or an operator that a normal form does not have.
         OutputError: `folder` holds something.
     """
-    from export.writer.member import in_half_precision, member_from_onnx
-    from export.writer.save import write_saved_model
+    from export.writer.member import member_from_onnx
 
     model = onnx.load(path)
     source = source_of(model, path, storage)
     member = member_from_onnx(rounded_to_half(model) if storage.half else model, source.spec, static=storage.static)
+    save_member(folder, member, source, storage)
+
+
+def save_member(folder: Path, member: Any, source: Source, storage: Storage) -> None:
+    """Writes one member (`export.writer.member.Member`), with its manifest, as the SavedModel of a single model.
+
+    Args:
+        folder: the SavedModel to make.
+        member: its network; with `storage.half` the convolutions' weights have already been rounded to float16.
+        source: what it was made from.
+        storage: how its weights are stored.
+
+    Raises:
+        OutputError: `folder` holds something.
+    """
+    from export.writer.member import in_half_precision
+    from export.writer.save import write_saved_model
+
+    packages = ["landmark-zoo", "tensorflow", *(["onnx2tf"] if source.converter == "onnx2tf" else [])]
     with new_folder(folder) as made:
         saved = in_half_precision(member) if storage.half else member
         write_saved_model(made, [saved], PLAIN, variables=storage.variables)
-        write_manifest(made, Manifest([source], versions=versions("landmark-zoo", "tensorflow")))
+        write_manifest(made, Manifest([source], versions=versions(*packages)))
 
 
 def source_of(model: onnx.ModelProto, path: Path, storage: Storage, converter: str = "writer") -> Source:
-    """What a normal form's metadata says of it.
+    """What a normal form's metadata says about its origin.
 
     Raises:
         ExportError: it has no metadata of the project.
@@ -64,28 +78,3 @@ def source_of(model: onnx.ModelProto, path: Path, storage: Storage, converter: s
         raise ExportError(
             f"{path} has no spec in its metadata, or a damaged one ({error}); `python export/to_savedmodel.py` makes one"
         ) from error
-
-
-def parse_arguments() -> argparse.Namespace:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--onnx", required=True, type=Path, help="a normal form; its metadata has the spec")
-    parser.add_argument("--out", required=True, type=Path, help="folder to make")
-    parser.add_argument(
-        "--converter",
-        choices=CONVERTERS,
-        default=CONVERTERS[0],
-        help="what makes the SavedModel; default: %(default)s",
-    )
-    add_storage_options(parser)
-    return parser.parse_args()
-
-
-def main() -> None:
-    """Command line: nothing is measured here; `export.to_savedmodel` does it."""
-    arguments = parse_arguments()
-    convert = save_normal_form
-    if arguments.converter == "onnx2tf":
-        from export.onnx2tf import save_with_onnx2tf as convert
-    convert(arguments.onnx, arguments.out, Storage.given(arguments))
-    print(arguments.out)
