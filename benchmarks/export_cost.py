@@ -17,12 +17,12 @@ from benchmarks.results_files import write_results
 from export.tf22 import require_python
 from pipeline.steps import StepError, Steps
 from zoo.command import log, run
+from zoo.constants import FRAMEWORKS
 
 SECONDS = {"resnet50": 60, "resnest269": 240}
 """Targets for the whole command on two cores."""
 TIMES_WEIGHTS, PLUS_MIB = 8, 2048
 """The target for peak memory: 8 times the weights plus 2 GiB."""
-FRAMEWORKS = ("torch", "paddle")
 
 
 def write_checkpoint(model: str, framework: str, path: Path) -> None:

@@ -3,10 +3,11 @@
 import textwrap
 from dataclasses import dataclass
 
+from zoo import contest
+
 TF22, TODAY, NOBUCO_TF = "tf 2.2", "current tf", "tf 2.15"
 PHOTO_CASE = "photo"
 """The case of one uint8 photograph through the contest's signature; all other cases are batch sizes."""
-CONTEST_IMAGES = 880_000
 OWN_FORMS = ("ours", "ONNX Runtime", "PyTorch", "Paddle")
 """Peers that get a row per form; for all others, whose forms are the same network, only the fastest is kept."""
 
@@ -97,13 +98,13 @@ def photos_table(results: dict) -> str:
     """Images per second through the contest's signature, one image per call, and the hours that the contest's images take."""
     height, width = results["photo"]
     lines = [
-        f"| model | runs in | {width}×{height} photographs per second | hours for {CONTEST_IMAGES:,} |",
+        f"| model | runs in | {width}×{height} photographs per second | hours for {contest.IMAGES:,} |",
         "| --- | --- | ---: | ---: |",
     ]
     for model, rows in results["models"].items():
         for row in (row for row in rows if PHOTO_CASE in row["ms"]):
             rate = 1000 / row["ms"][PHOTO_CASE]["median"]
-            lines.append(f"| {model} | {_place(row)} | {rate:.1f} | {CONTEST_IMAGES / rate / 3600:.1f} |")
+            lines.append(f"| {model} | {_place(row)} | {rate:.1f} | {contest.IMAGES / rate / 3600:.1f} |")
     return "\n".join(lines)
 
 

@@ -26,6 +26,7 @@ from parity_tests.results_table import read
 from parity_tests.small_models import FAMILIES
 from training.reference import reference
 from zoo.command import run
+from zoo.constants import FRAMEWORKS
 from zoo.errors import DataError
 from zoo.files import new_file
 from zoo.tolerances import TOLERANCES
@@ -33,7 +34,6 @@ from zoo.variants import SPECS, VARIANTS
 from zoo.weights import parameters
 
 ROOT = Path(__file__).resolve().parents[1]
-FRAMEWORKS = ("torch", "paddle")
 KEPT_FIGURES = ("map100", "seconds", "peak_rss_mib", "data")
 """The parts of a run's figures.json that the pages show."""
 RUNS = ("demo", "photographs")

@@ -30,12 +30,11 @@ from export.checker.model_rules import (
 from export.checker.node_rules import check_nodes
 from export.checker.registry import load_registry
 from export.saved_model_file import Finding, open_saved_model
+from zoo import contest
 from zoo.command import run
 from zoo.signature import CONTEST_SIGNATURE
 
 CONTEST_TENSORFLOW = "2.2.0"
-CONTEST_IMAGES = 879_334
-"""The number of the contest's index and test images."""
 SUSTAINED_GFLOPS = 2000.0
 """What one P100 might sustain with one image per call, about a fifth of its 9,300: an assumption, not a measurement."""
 SIDE = 448
@@ -123,7 +122,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--images",
         type=int,
-        default=CONTEST_IMAGES,
+        default=contest.IMAGES,
         help="number of images for the estimate of time; default: %(default)s",
     )
     parser.add_argument(

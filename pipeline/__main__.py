@@ -25,11 +25,11 @@ from training.recipes import Recipe, read_recipe
 from training.state import read_history
 from zoo.checkpoint import Checkpoint, save_checkpoint
 from zoo.command import log, run
+from zoo.constants import FRAMEWORKS
 from zoo.errors import OutputError
 from zoo.files import write_json
 from zoo.weights import initial_weights
 
-FRAMEWORKS = ("torch", "paddle")
 CORES = os.cpu_count() or 1
 
 
@@ -202,8 +202,8 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     """Command line."""
     arguments = parse_arguments()
-    data = arguments.data.resolve() if arguments.data else None  # the steps run in the project's folder
-    print(run_pipeline(arguments.recipe.resolve(), data, arguments.out.resolve(), arguments.owner))
+    data = arguments.data.resolve() if arguments.data else None  # run.json records it, for any working directory
+    print(run_pipeline(arguments.recipe, data, arguments.out, arguments.owner))
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -17,8 +16,8 @@ import psutil
 from zoo.command import INTERRUPTED, log
 from zoo.errors import ZooError
 from zoo.files import write_json
+from zoo.processes import module_command, module_environment
 
-_ROOT = Path(__file__).resolve().parents[1]
 _SAMPLE_SECONDS = 0.5
 Command = Sequence[object]
 """A module of the project and its options."""
@@ -69,7 +68,7 @@ class Steps:
         log(f"== {name}")
         start = time.perf_counter()
         at_once = min(at_once, len(waiting))
-        environment = os.environ | {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // at_once))}
+        environment = module_environment() | {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // at_once))}
         environment |= {"TQDM_MININTERVAL": "1"}
         with ThreadPoolExecutor(at_once) as pool:
             try:
@@ -80,7 +79,9 @@ class Steps:
                     if status == INTERRUPTED:
                         raise KeyboardInterrupt
                     if status:
-                        raise StepError(f"`python -m {' '.join(map(str, command))}` failed; its error was printed above")
+                        raise StepError(
+                            f"`python -m {' '.join(map(str, command))}` failed; its error was printed above"
+                        )
             except BaseException:
                 self._stop()
                 pool.shutdown(wait=True, cancel_futures=True)
@@ -92,8 +93,7 @@ class Steps:
     def _process(self, command: Command, environment: dict[str, str]) -> int:
         if self._done.is_set():
             return INTERRUPTED
-        words = [sys.executable, "-m", *map(str, command)]
-        process = subprocess.Popen(words, cwd=_ROOT, env=environment, stdout=subprocess.DEVNULL)
+        process = subprocess.Popen(module_command(*map(str, command)), env=environment, stdout=subprocess.DEVNULL)
         self._processes.append(process)
         return process.wait()
 

@@ -2,10 +2,10 @@
 
 import json
 import time
+from pathlib import Path
 
 import pytest
 
-from pipeline import steps
 from pipeline.steps import StepError, Steps
 
 MODULE = """
@@ -23,7 +23,7 @@ Path(rest[0]).write_text(name)
 def module(tmp_path, monkeypatch) -> str:
     """A step's command that writes a file, or fails."""
     (tmp_path / "worker.py").write_text(MODULE)
-    monkeypatch.setattr(steps, "_ROOT", tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     return "worker"
 
 
@@ -52,3 +52,12 @@ def test_a_failure_ends_the_others(tmp_path, module):
     assert time.perf_counter() - start < 30
     assert not (tmp_path / "slow").exists()
     assert not (tmp_path / "seconds.json").exists()
+
+
+def test_relative_paths_are_the_callers(tmp_path, module, monkeypatch):
+    folder = tmp_path / "anöther place"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    with Steps(folder) as run:
+        run.run("one", [(module, "a", "made")], [Path("made")])
+    assert (folder / "made").read_text() == "a"
