@@ -1,0 +1,40 @@
+"""`landmark-zoo data check` and `data render`."""
+
+from pathlib import Path
+
+from landmark_zoo.commands import Flag
+from zoo.command import log
+
+
+def check(*, data: Path, workers: int | None = None) -> None:
+    """Decode every image that the tables name, and write DATA/unreadable.csv. Training and the index leave those out.
+
+    Args:
+        data: root of the data set.
+        workers: decoding threads; default: one per core.
+    """
+    import os
+
+    from retrieval.data.check import check_data
+
+    path, counts = check_data(data, workers=max(1, workers or os.cpu_count() or 1))
+    if counts.get("test"):
+        log("queries are never left out: mAP@100 is a mean over all of them, and one that cannot be read counts 0")
+    print(path)
+
+
+def render(*, out: Path, seed: int = 0, overwrite: Flag = False) -> None:
+    """Draw 872 small photographs of made-up landmarks in the layout of Google Landmarks v2.
+
+    Args:
+        out: new or empty folder.
+        seed: another seed gives other landmarks.
+        overwrite: replace the folder's content once the new set is complete.
+    """
+    from retrieval.demo.dataset import write_demo_data
+    from zoo.files import new_folder
+
+    with new_folder(out, overwrite=overwrite) as folder:
+        write_demo_data(folder, seed=seed)
+    log(f"train with `--data {out}`")
+    print(out)

@@ -1,0 +1,157 @@
+"""`landmark-zoo export`, `ensemble` and `check`."""
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from landmark_zoo.commands import Flag
+from zoo.command import log
+
+if TYPE_CHECKING:
+    from export.parity import Row
+
+
+def export(
+    *,
+    ckpt: Path,
+    out: Path | None = None,
+    framework: Literal["torch", "paddle"] | None = None,
+    size: int | None = None,
+    check_sizes: list[int] | None = None,
+    converter: Literal["writer", "onnx2tf"] = "writer",
+    static: Flag = False,
+    half: Flag = False,
+    store: Literal["constants", "variables"] | None = None,
+    no_verify: Flag = False,
+    overwrite: Flag = False,
+    as_json: Flag = False,
+) -> None:
+    """Convert a checkpoint to a SavedModel that TensorFlow 2.2 runs, and verify every step.
+
+    Args:
+        ckpt: a landmark-zoo checkpoint from either framework.
+        out: folder to make; default: beside the checkpoint, under its name.
+        framework: whose exporter to use; default: the one that trained the checkpoint.
+        size: side in pixels that served images are resized to; default: the spec's.
+        check_sizes: further sides in pixels to measure parity at.
+        converter: what makes the SavedModel: the project's own writer, or onnx2tf.
+        static: batches have only images of the spec's size.
+        half: store the weights of convolutions as float16, in half the space.
+        store: constants are faster in the current TensorFlow, variables take less memory; default: by size.
+        no_verify: skip all comparisons and TensorFlow 2.2; `landmark-zoo pack` refuses the result.
+        overwrite: replace the folder if it holds something.
+        as_json: print the figures as JSON before the path.
+    """
+    from landmark_zoo import api
+
+    out = out or ckpt.with_suffix("")
+    rows = api.export(
+        ckpt,
+        out,
+        framework=framework,
+        size=size,
+        check_sizes=check_sizes or (),
+        half=half,
+        static=static,
+        store=store,
+        converter=converter,
+        verify=not no_verify,
+        overwrite=overwrite,
+    )
+    _print(rows, out, as_json)
+
+
+def ensemble(
+    *,
+    members: list[Path],
+    out: Path,
+    weights: list[float] | None = None,
+    scales: list[float] | None = None,
+    flip: Flag = False,
+    norm: Literal["constant", "l2", "none"] = "constant",
+    whitening: Path | None = None,
+    store: Literal["constants", "variables"] | None = None,
+    overwrite: Flag = False,
+    as_json: Flag = False,
+) -> None:
+    """Combine SavedModels into one whose descriptor is theirs, weighted and concatenated.
+
+    Args:
+        members: SavedModels of single models.
+        out: folder to make.
+        weights: one positive factor per member; default: all 1.
+        scales: embed an image at these factors of the resolution; default: only 1.
+        flip: embed the mirror image as well.
+        norm: how the concatenation is normalised: by one constant, by its own norm, or not at all.
+        whitening: PCA whitening as the last layer, a file of `python -m retrieval.whitening`.
+        store: constants are faster in the current TensorFlow, variables take less memory; default: by size.
+        overwrite: replace the folder if it holds something.
+        as_json: print the figures as JSON before the path.
+    """
+    from landmark_zoo import api
+
+    rows = api.ensemble(
+        members,
+        out,
+        weights=weights,
+        scales=scales or (1.0,),
+        flip=flip,
+        norm=norm,
+        whitening=whitening,
+        store=store,
+        overwrite=overwrite,
+    )
+    _print(rows, out, as_json)
+
+
+def check(
+    saved_model: Path,
+    /,
+    *,
+    tf: str = "2.2.0",
+    no_contest: Flag = False,
+    side: int = 448,
+    images: int = 879_334,
+    gflops: float = 2000.0,
+    as_json: Flag = False,
+) -> None:
+    """Tell whether a SavedModel loads and runs in the contest's TensorFlow 2.2, without installing that TensorFlow.
+
+    The exit status is 0 if it is accepted, 1 if it is rejected, and 2 if there is no SavedModel to be read.
+
+    Args:
+        saved_model: a SavedModel's folder, or a submission.zip.
+        tf: version of TensorFlow; "2.4" is the newest 2.4 that there is a registry of.
+        no_contest: for models that are not submissions: any signatures, all of which must load and run.
+        side: side in pixels of the images for which shapes and time are worked out.
+        images: number of images to estimate the time for.
+        gflops: GFLOP/s that the machine sustains; the default is a guess for one P100 with one image per call.
+        as_json: print the findings as JSON.
+    """
+    from landmark_zoo import api
+
+    report = api.check(saved_model, tf, contest=not no_contest, side=side)
+    from export.check import describe
+
+    if as_json:
+        from dataclasses import asdict
+
+        findings = [asdict(finding) | {"layer": finding.layer} for finding in report.findings]
+        verdict = {"tensorflow": report.tensorflow, "accepted": report.accepted, "bytes": report.size}
+        cost = {"gflop": report.gflop, "side": side, "images": images, "gflops": gflops}
+        print(json.dumps({**verdict, **cost, "findings": findings}, indent=2))
+    else:
+        print("\n".join(describe(report, images, gflops, side)))
+    sys.exit(not report.accepted)
+
+
+def _print(rows: "list[Row]", out: Path, as_json: bool) -> None:
+    """The measured rows, and the path of the SavedModel as the last line of stdout."""
+    from export.parity import to_json
+
+    for row in rows:
+        log(str(row))
+    if as_json:
+        print(json.dumps({"parity": to_json(rows)}))
+    print(out / "saved_model")

@@ -1,0 +1,82 @@
+"""`landmark-zoo models` and `landmark-zoo import`."""
+
+import json
+from pathlib import Path
+from typing import Literal
+
+from landmark_zoo.commands import Flag
+from zoo.command import log
+
+
+def models(pattern: str = "*", /, *, as_json: Flag = False) -> None:
+    """List the variants: name, parameters, features of the backbone, and the published networks that they equal.
+
+    Args:
+        pattern: shell pattern of names.
+        as_json: print the table as JSON.
+    """
+    import math
+
+    from landmark_zoo.api import get_spec, list_models
+    from zoo.variants import SPECS, VARIANTS
+    from zoo.weights import parameter_shapes
+
+    names = list_models(pattern) or [
+        get_spec(pattern).name
+    ]  # a published name, or an error that names the nearest ones
+    rows = []
+    for name in names:
+        shapes = parameter_shapes(SPECS[name])
+        parameters = sum(math.prod(shape) for key, shape in shapes.items() if "running_" not in key)
+        features = SPECS[name].backbone.features
+        rows.append({"name": name, "parameters": parameters, "features": features, "equals": VARIANTS[name].equals})
+    if as_json:
+        print(json.dumps(rows, indent=2))
+        return
+    width = max(len(name) for name in names)
+    print(f"{'name':{width}}  {'parameters':>12}  {'features':>8}  equals")
+    for row in rows:
+        line = f"{row['name']:{width}}  {row['parameters']:12,}  {row['features']:8}  {', '.join(row['equals'])}"
+        print(line.rstrip())
+
+
+def import_(
+    source: Path,
+    /,
+    *,
+    model: str,
+    out: Path,
+    headless: Flag = False,
+    size: int = 224,
+    channels: Literal["rgb", "bgr"] = "rgb",
+    mean: tuple[float, float, float] | None = None,
+    std: tuple[float, float, float] | None = None,
+    resize: Literal["antialias", "bilinear"] = "antialias",
+) -> None:
+    """Convert published weights to a checkpoint that loads in both frameworks. Nothing in the file is executed.
+
+    Args:
+        source: .pth, .pt, .pdparams or .safetensors.
+        model: the variant, by our name or a published one.
+        out: the checkpoint to write (.safetensors).
+        headless: only the backbone; its averaged features are the descriptor.
+        size: side in pixels that images are resized to.
+        channels: the order of the channels that the weights were trained with.
+        mean: of each channel in that order, 0 to 1.
+        std: of each channel in that order, 0 to 1.
+        resize: the filter.
+    """
+    import dataclasses
+
+    from zoo.checkpoint import save_checkpoint
+    from zoo.import_weights import import_weights
+    from zoo.specs import PreprocessSpec
+    from zoo.variants import get_spec
+
+    usual = PreprocessSpec(size, resize=resize).in_order(channels)
+    given = {key: value for key, value in (("mean", mean), ("std", std)) if value is not None}
+    spec = dataclasses.replace(get_spec(model), preprocess=dataclasses.replace(usual, **given))
+    checkpoint = import_weights(source, spec, headless=headless)
+    save_checkpoint(out, checkpoint)
+    log(f"{spec.name}: {len(checkpoint.weights)} tensors from {checkpoint.provenance['framework']}")
+    print(out)

@@ -1,0 +1,99 @@
+"""`landmark-zoo train`, `demo` and `pack`."""
+
+from pathlib import Path
+from typing import Literal
+
+from landmark_zoo import extras
+from landmark_zoo.commands import Flag
+from zoo.command import log
+
+
+def train(
+    *,
+    framework: Literal["torch", "paddle"],
+    recipe: Path,
+    data: Path,
+    out: Path,
+    model: str | None = None,
+    seed: int | None = None,
+    overwrite: Flag = False,
+) -> None:
+    """Train an ArcMargin model. If interrupted, the same command resumes.
+
+    Args:
+        framework: what trains it.
+        recipe: a YAML file; `python -m training.reference` lists every key.
+        data: a data set in the layout of Google Landmarks v2.
+        out: the checkpoint to write (.safetensors).
+        model: variant; default: the recipe's, if it names only one.
+        seed: instead of the recipe's; members with different seeds ensemble better.
+        overwrite: train again if the checkpoint exists.
+    """
+    import importlib
+
+    from training import loop
+
+    with extras.explained():
+        trainer = importlib.import_module(f"{framework}_models.train").Trainer
+    loop.train(trainer, recipe, data, out, model=model, seed=seed, overwrite=overwrite)
+    print(out)
+
+
+def demo(*, out: Path, data: Path | None = None, recipe: Path | None = None, owner: str = "landmark-zoo") -> None:
+    """Run the full pipeline: train, export, check, combine, search, score, report. About three minutes on two cores.
+
+    If interrupted, the same command resumes.
+
+    Args:
+        out: folder of this run.
+        data: a data set in the layout of Google Landmarks v2; default: render a small one.
+        recipe: models and training schedule; default: recipes/demo.yaml of this installation.
+        owner: Kaggle user name in the packed submission.
+    """
+    from landmark_zoo.api import EXPORT_PACKAGES, FRAMEWORK_PACKAGES
+
+    extras.require(*EXPORT_PACKAGES, *(package for names in FRAMEWORK_PACKAGES.values() for package in names))
+    with extras.explained():
+        from pipeline.__main__ import run_pipeline
+        from zoo.processes import ROOT
+
+        recipe = recipe or ROOT / "recipes" / "demo.yaml"
+        print(run_pipeline(recipe.resolve(), data.resolve() if data else None, out.resolve(), owner))
+
+
+def pack(
+    *,
+    saved_model: Path,
+    owner: str,
+    slug: str | None = None,
+    title: str | None = None,
+    include: list[Path] | None = None,
+    out: Path | None = None,
+    overwrite: Flag = False,
+) -> None:
+    """Check a SavedModel as the contest's scorer would, and fill the folder that becomes a Kaggle data set.
+
+    Args:
+        saved_model: the SavedModel to submit.
+        owner: your Kaggle user name, or an organisation's.
+        slug: the data set's name in its address; default: that of dataset-metadata.json.
+        title: the data set's title; default: that of dataset-metadata.json.
+        include: more files to upload.
+        out: the folder to fill; default: submission/ of this installation.
+        overwrite: replace an earlier submission.
+    """
+    with extras.explained():
+        from submission.pack import HERE
+        from submission.pack import pack as pack_
+
+        path = pack_(
+            saved_model,
+            out or HERE,
+            owner=owner,
+            slug=slug,
+            title=title,
+            include=include or (),
+            overwrite=overwrite,
+        )
+    log(f"upload with: kaggle datasets create -p {path.parent}   (again: kaggle datasets version -p … -m MESSAGE)")
+    print(path)

@@ -1,0 +1,87 @@
+"""`landmark-zoo embed`, `search` and `evaluate`."""
+
+import json
+from pathlib import Path
+from typing import Literal
+
+from landmark_zoo import extras
+from landmark_zoo.commands import Flag
+from zoo.command import log
+
+
+def embed(
+    model: Path,
+    /,
+    *,
+    data: Path,
+    out: Path,
+    split: Literal["train", "index", "test"] = "index",
+    framework: Literal["torch", "paddle"] | None = None,
+    batch_size: int = 32,
+) -> None:
+    """Compute the descriptors of a whole split.
+
+    Args:
+        model: a SavedModel's folder, an ONNX file or a checkpoint.
+        data: a data set in the layout of Google Landmarks v2.
+        out: embeddings to write (.safetensors).
+        split: the split of --data.
+        framework: for a checkpoint; default: the one that trained it.
+        batch_size: images per batch.
+    """
+    with extras.explained():
+        from export.embedder import open_describer
+        from retrieval.data.gldv2 import Gldv2
+        from retrieval.embed import embed_split
+
+        embed_split(open_describer(model, framework), Gldv2(data), split, batch_size=batch_size).save(out)
+    print(out)
+
+
+def search(*, index: Path, queries: Path, data: Path, out: Path, as_json: Flag = False) -> None:
+    """Rank the 100 nearest index images of each query, write a contest predictions file, and print its metrics.
+
+    Args:
+        index: embeddings of the index images.
+        queries: embeddings of the query images.
+        data: folder with retrieval_solution_v2.1.csv.
+        out: predictions file to write.
+        as_json: print the metrics and the path as one JSON object on stdout.
+    """
+    from landmark_zoo import api
+
+    with extras.explained():
+        from retrieval.data.gldv2 import Gldv2
+        from retrieval.metrics import read_retrieval_solution
+        from retrieval.search import write_predictions
+
+    read_retrieval_solution(Gldv2(data).solution_path)  # report a wrong solution before the search, which can take long
+    write_predictions(out, api.search(index, queries))
+    _print_scores(out, data, as_json)
+
+
+def evaluate(predictions: Path, /, *, data: Path, as_json: Flag = False) -> None:
+    """Print the contest's metrics of a predictions file.
+
+    Args:
+        predictions: a file that `landmark-zoo search` wrote, or another one with the columns id,images.
+        data: folder with retrieval_solution_v2.1.csv.
+        as_json: print the metrics and the path as one JSON object on stdout.
+    """
+    _print_scores(predictions, data, as_json)
+
+
+def _print_scores(predictions: Path, data: Path, as_json: bool) -> None:
+    with extras.explained():
+        from retrieval.data.gldv2 import Gldv2
+        from retrieval.metrics import read_retrieval_predictions, read_retrieval_solution
+        from retrieval.search import score
+
+    solution = read_retrieval_solution(Gldv2(data).solution_path)
+    figures = score(read_retrieval_predictions(predictions, solution), solution)
+    if as_json:
+        print(json.dumps(figures | {"path": str(predictions)}, indent=2))
+        return
+    for name, value in figures.items():
+        log(f"{name:>16}  {'-' if value is None else format(value, '.5g')}")
+    print(predictions)
