@@ -76,11 +76,6 @@ COMMANDS = {
 }
 
 
-def _name(python: str) -> str:
-    """An option's name from its parameter's: `as_json` is --json, because `json` is a module."""
-    return python.removeprefix("as_").strip("_").replace("_", "-")
-
-
 def build_app(tokens: Sequence[str] = ()) -> App:
     """The command with all sub-commands, none of which is imported yet.
 
@@ -91,11 +86,7 @@ def build_app(tokens: Sequence[str] = ()) -> App:
     options: dict[str, Any] = {
         "help_format": "plaintext",
         "help_formatter": "plain",  # rich's Markdown and panels take longer to import than everything else
-        "default_parameter": Parameter(
-            negative=(),
-            consume_multiple=True,
-            name_transform=_name,
-        ),
+        "default_parameter": Parameter(negative=(), consume_multiple=True),
         "result_action": "return_value",
     }
     app = App(

@@ -10,3 +10,6 @@ from cyclopts import Parameter
 
 Flag = Annotated[bool, Parameter(show_default=False)]
 """An option without a value."""
+
+Json = Annotated[bool, Parameter(name="--json", show_default=False)]
+"""The option --json; a parameter named `json` would hide the module."""

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from landmark_zoo.commands import Flag
+from landmark_zoo.commands import Flag, Json
 from zoo.command import log
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def export(
     store: Literal["constants", "variables"] | None = None,
     no_verify: Flag = False,
     overwrite: Flag = False,
-    as_json: Flag = False,
+    as_json: Json = False,
 ) -> None:
     """Convert a checkpoint to a SavedModel that TensorFlow 2.2 runs, and verify every step.
 
@@ -73,7 +73,7 @@ def ensemble(
     whitening: Path | None = None,
     store: Literal["constants", "variables"] | None = None,
     overwrite: Flag = False,
-    as_json: Flag = False,
+    as_json: Json = False,
 ) -> None:
     """Combine SavedModels into one whose descriptor is theirs, weighted and concatenated.
 
@@ -114,7 +114,7 @@ def check(
     side: int = 448,
     images: int = 879_334,
     gflops: float = 2000.0,
-    as_json: Flag = False,
+    as_json: Json = False,
 ) -> None:
     """Tell whether a SavedModel loads and runs in the contest's TensorFlow 2.2, without installing that TensorFlow.
 

@@ -4,11 +4,11 @@ import json
 from pathlib import Path
 from typing import Literal
 
-from landmark_zoo.commands import Flag
+from landmark_zoo.commands import Flag, Json
 from zoo.command import log
 
 
-def models(pattern: str = "*", /, *, as_json: Flag = False) -> None:
+def models(pattern: str = "*", /, *, as_json: Json = False) -> None:
     """List the variants: name, parameters, features of the backbone, and the published networks that they equal.
 
     Args:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from landmark_zoo import extras
-from landmark_zoo.commands import Flag
+from landmark_zoo.commands import Json
 from zoo.command import log
 
 
@@ -38,7 +38,7 @@ def embed(
     print(out)
 
 
-def search(*, index: Path, queries: Path, data: Path, out: Path, as_json: Flag = False) -> None:
+def search(*, index: Path, queries: Path, data: Path, out: Path, as_json: Json = False) -> None:
     """Rank the 100 nearest index images of each query, write a contest predictions file, and print its metrics.
 
     Args:
@@ -60,7 +60,7 @@ def search(*, index: Path, queries: Path, data: Path, out: Path, as_json: Flag =
     _print_scores(out, data, as_json)
 
 
-def evaluate(predictions: Path, /, *, data: Path, as_json: Flag = False) -> None:
+def evaluate(predictions: Path, /, *, data: Path, as_json: Json = False) -> None:
     """Print the contest's metrics of a predictions file.
 
     Args:
