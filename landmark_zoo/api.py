@@ -237,20 +237,21 @@ def ensemble(
     with extras.explained():
         from export import ensemble as room
         from export.storage import Storage
-        from export.writer.combine import NORMS, Combination
+        from export.writer.combine import NORMS, Combination, Whitening
+        from retrieval.whitening import read_whitening
+        from zoo.manifest import file_sha256
 
         if not scales or min(scales) <= 0:
             raise DataError(f"expected scales above 0, found {list(scales)}")
         if norm not in NORMS:
             raise DataError(f"there is no norm {norm!r}; expected one of {', '.join(NORMS)}")
-        serving = Combination(
-            tuple(scales), flip, norm, room.read_whitening(Path(whitening)) if whitening is not None else None
-        )
+        applied = Whitening(*read_whitening(Path(whitening))) if whitening is not None else None
         return room.ensemble(
-            [Path(member) for member in members],
-            list(weights) if weights is not None else [1.0] * len(members),
-            Path(out),
-            serving,
+            members,
+            weights if weights is not None else [1.0] * len(members),
+            out,
+            Combination(tuple(scales), flip, norm, applied),
+            whitening_sha256=file_sha256(whitening) if whitening is not None else None,
             variables=Storage(weights=store).variables,
             overwrite=overwrite,
         )

@@ -119,7 +119,7 @@ def test_a_published_file(checkpoint, tmp_path):
 def test_from_export_to_metrics(checkpoint, tmp_path):
     out = tmp_path / "a folder é"
     assert lz.export(checkpoint, out, verify=False) == []
-    with pytest.raises(lz.OutputError, match="already holds"):
+    with pytest.raises(lz.OutputError, match="already contains"):
         lz.export(checkpoint, out, verify=False)
     report = lz.check(out / "saved_model")
     assert report.accepted, report.findings
