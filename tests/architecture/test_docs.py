@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from docs import generate
+from landmark_zoo.__main__ import COMMANDS
 from zoo.errors import DataError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -45,6 +46,13 @@ def test_the_commands_and_files_it_names_exist(path: Path):
     ours = {path.name for path in ROOT.iterdir() if path.is_dir()}
     modules = [name for name in re.findall(r"python -m ([\w.]+)", text) if name.split(".")[0] in ours]
     assert not [name for name in modules if not _exists(name)]
+
+
+@pytest.mark.parametrize("path", TEXTS, ids=_name)
+def test_the_sub_commands_it_names_exist(path: Path):
+    fences = re.findall(r"^```bash\n(.*?)^```", path.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    used = re.findall(r"^landmark-zoo ((?:data )?[\w-]+)", "\n".join(fences), re.MULTILINE)
+    assert not [name for name in used if not name.startswith("-") and name not in COMMANDS]
 
 
 def test_the_documentation_names_many_commands():
