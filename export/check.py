@@ -18,6 +18,7 @@ from pathlib import Path
 if not __package__:  # run as a file: the packages lie in the repository's root, not in this folder
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
+from export.checker.finding import Finding
 from export.checker.flat_graph import flatten
 from export.checker.kernel_rules import check_forms, check_kernels, operations
 from export.checker.model_rules import (
@@ -29,7 +30,7 @@ from export.checker.model_rules import (
 )
 from export.checker.node_rules import check_nodes
 from export.checker.registry import load_registry
-from export.saved_model_file import Finding, open_saved_model
+from export.saved_model_file import open_saved_model
 from zoo import contest
 from zoo.command import run
 from zoo.signature import CONTEST_SIGNATURE

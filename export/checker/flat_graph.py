@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from export.checker.node_rules import attribute, called_functions, function_names
+from export.checker.nodes import attribute, called_functions, function_names
 from export.quiet_tensorflow import quiet_stderr
 from export.saved_model_file import SavedGraph
 

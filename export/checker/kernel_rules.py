@@ -5,10 +5,11 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from export.checker.finding import Finding
 from export.checker.flat_graph import FlatGraph, Placed, Shape, signature_nodes
-from export.checker.node_rules import attribute, called_functions, type_name
+from export.checker.nodes import attribute, called_functions, type_name
 from export.checker.registry import Registry
-from export.saved_model_file import Finding, SavedGraph
+from export.saved_model_file import SavedGraph
 
 _CHANNELS_FIRST = ("NCHW", "NCDHW")
 _DENSE = "Split it with `python export/to_savedmodel.py`, whose normal form has one dense convolution a group"

@@ -5,11 +5,12 @@ from typing import Any
 
 import numpy as np
 
+from export.checker.finding import Finding
 from export.checker.flat_graph import FlatGraph
-from export.checker.node_rules import type_name
+from export.checker.nodes import type_name
 from export.checker.registry import Registry
 from export.quiet_tensorflow import quiet_stderr
-from export.saved_model_file import PB, Finding, SavedGraph
+from export.saved_model_file import PB, SavedGraph
 from zoo.signature import CONTEST_INPUT, CONTEST_SIGNATURE, DESCRIPTOR
 
 LARGEST_PB = (1 << 31) - 1

@@ -7,8 +7,10 @@ TensorFlow 1 it loads the graph. `tests/export/test_check.py` compares each rule
 from collections.abc import Iterator
 from typing import Any
 
+from export.checker.finding import Finding
+from export.checker.nodes import called_functions, function_names, type_name
 from export.checker.registry import Registry, first_version_with
-from export.saved_model_file import Finding, SavedGraph
+from export.saved_model_file import SavedGraph
 
 _FIELDS = {"string": "s", "int": "i", "float": "f", "bool": "b", "type": "type", "shape": "shape", "func": "func"}
 """Attribute type → field of AttrValue; for every list it is "list"."""
@@ -35,40 +37,6 @@ def check_nodes(graph: SavedGraph, registry: Registry) -> list[Finding]:
                 for problem, remedy in _check_node(node, graph, registry, defaults.get(node.op, {}))
             ]
     return findings
-
-
-def called_functions(graph: SavedGraph, nodes: Any) -> list[str]:
-    """Names of the library's functions that nodes call, directly or indirectly."""
-    found: dict[str, None] = {}
-    waiting = list(nodes)
-    while waiting:
-        for name in function_names(waiting.pop(), graph):
-            if name in graph.functions and name not in found:
-                found[name] = None
-                waiting += graph.functions[name].node_def
-    return list(found)
-
-
-def function_names(node: Any, graph: SavedGraph) -> list[str]:
-    """Names of the functions that a node calls, whether they exist or not."""
-    attributes = node.attr.values()
-    names = [value.func.name for value in attributes] + [f.name for value in attributes for f in value.list.func]
-    return [name for name in names if name] + ([node.op] if node.op in graph.functions else [])
-
-
-def attribute(node: Any, name: str) -> Any:
-    """An attribute's AttrValue, or an empty one if it is not set; accessing it on the node would set it."""
-    return node.attr[name] if name in node.attr else type(node).AttrEntry().value
-
-
-def type_name(number: int) -> str:
-    """A type's name, such as "DT_FLOAT", without the reference mark; "DT_<number>" if the current TensorFlow does not know it."""
-    from tensorflow.core.framework import types_pb2
-
-    try:
-        return types_pb2.DataType.Name(number).removesuffix("_REF")
-    except ValueError:
-        return f"DT_{number}"
 
 
 def _check_versions(versions: Any, registry: Registry) -> Iterator[Finding]:

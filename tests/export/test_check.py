@@ -14,7 +14,7 @@ import pytest
 
 from export import check
 from export.checker import make_registries, registry
-from export.saved_model_file import Finding
+from export.checker.finding import Finding
 from parity_tests.small_models import FAMILIES, exported
 from zoo.errors import ExportError
 
