@@ -10,6 +10,7 @@ PyTorch and TensorFlow never share one. If interrupted, run the same command aga
 
 import argparse
 import dataclasses
+import importlib.resources
 import json
 import os
 from pathlib import Path
@@ -30,6 +31,7 @@ from zoo.errors import OutputError
 from zoo.files import write_json
 from zoo.weights import initial_weights
 
+DEMO_RECIPE = Path(str(importlib.resources.files("recipes"))) / "demo.yaml"
 CORES = os.cpu_count() or 1
 
 
@@ -172,16 +174,23 @@ def _sizes(checkpoints: list[Path], exports: list[Path], ensemble: Path, upload:
 
 def _summarise(figures: dict) -> None:
     scores = figures["map100"]
+    intervals = scores["intervals"]
     log(f"\nmAP@100  untrained {scores['untrained']:.4f}")
     for name, score in scores["members"].items():
-        log(f"         {name} {score:.4f}")
+        log(f"         {name} {score:.4f} {_shown(intervals['members'][name])}")
     mean = sum(scores["members"].values()) / len(scores["members"])
-    log(f"         members' mean {mean:.4f}\n         ensemble {scores['ensemble']:.4f}")
-    worst = max(figures["parity"], key=lambda row: row["max_abs"] / row["tolerance"])
     log(
-        f"parity   {len(figures['parity'])} arrows within tolerance; worst {worst['max_abs']:.1e}: {worst['arrow']} of {worst['model']}"
+        f"         members' mean {mean:.4f}\n         ensemble {scores['ensemble']:.4f} {_shown(intervals['ensemble'])}"
     )
+    log("         with 95 % intervals over the queries; scores also vary between machines, whose rounding differs")
+    worst = max(figures["parity"], key=lambda row: row["max_abs"] / row["tolerance"])
+    arrow = f"{worst['max_abs']:.1e}: {worst['arrow']} of {worst['model']}"
+    log(f"parity   {len(figures['parity'])} arrows within tolerance; worst {arrow}")
     log(f"time     {sum(figures['seconds'].values()):.0f} s, peak memory {figures['peak_rss_mib']:.0f} MiB")
+
+
+def _shown(interval: list[float]) -> str:
+    return f"[{interval[0]:.2f}, {interval[1]:.2f}]"
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -190,10 +199,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--data", type=Path, help="a data set in the Google Landmarks v2 layout; default: render a small one"
     )
-    root = Path(__file__).resolve().parents[1]
-    parser.add_argument(
-        "--recipe", type=Path, default=root / "recipes" / "demo.yaml", help="models and training schedule"
-    )
+    parser.add_argument("--recipe", type=Path, default=DEMO_RECIPE, help="models and training schedule")
     parser.add_argument("--out", type=Path, required=True, help="folder of this run")
     parser.add_argument("--owner", default="landmark-zoo", help="Kaggle user name in the packed submission")
     return parser.parse_args()

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from retrieval.embeddings import Embeddings
-from retrieval.metrics import mean_average_precision
+from retrieval.metrics import average_precision, bootstrap_interval, mean_average_precision
 from retrieval.search import Ranking, search
 
 
@@ -22,20 +22,33 @@ def evaluate(
         members: their names, in the order of concatenation.
 
     Returns:
-        The ensemble's ranking, and {"members": {name: mAP@100}, "ensemble": mAP@100}.
+        The ensemble's ranking, and {"members": {name: mAP@100}, "ensemble": mAP@100, "intervals": {"members": {name:
+        [low, high]}, "ensemble": [low, high]}}: 95 % bootstrap intervals over the queries.
     """
     ranking = search(index, queries)
     scores = {"members": {}, "ensemble": _score(ranking, truth)}
+    intervals = {"members": {}, "ensemble": _interval(ranking, truth)}
     parts = [np.split(e.descriptors, len(members), axis=1) for e in (index, queries)] if members else ((), ())
     for name, index_part, query_part in zip(members, *parts, strict=True):
         own = search(
             Embeddings(index.ids, index_part, index.source), Embeddings(queries.ids, query_part, queries.source)
         )
         scores["members"][name] = _score(own, truth)
-    return ranking, scores
+        intervals["members"][name] = _interval(own, truth)
+    return ranking, scores | {"intervals": intervals}
 
 
 def _score(ranking: Ranking, truth: Mapping[str, Sequence[str]]) -> float:
-    predictions = dict(zip(ranking.query_ids, ranking.hits, strict=True))
-    # Queries that the solution ignores are embedded and ranked like the others, and not scored.
-    return mean_average_precision({query: hits for query, hits in predictions.items() if query in truth}, truth)
+    return mean_average_precision(_scored(ranking, truth), truth)
+
+
+def _interval(ranking: Ranking, truth: Mapping[str, Sequence[str]]) -> list[float]:
+    """95 % bootstrap interval of mAP@100; a query of the solution that was not searched counts as 0, as in the score."""
+    hits = _scored(ranking, truth)
+    return list(bootstrap_interval([average_precision(hits.get(query, ()), truth[query]) for query in truth]))
+
+
+def _scored(ranking: Ranking, truth: Mapping[str, Sequence[str]]) -> dict[str, Sequence[str]]:
+    """Hits of the queries that count; the solution's ignored ones are embedded and ranked like the others."""
+    hits = dict(zip(ranking.query_ids, ranking.hits, strict=True))
+    return {query: found for query, found in hits.items() if query in truth}

@@ -5,19 +5,18 @@ dataset_file_io.py), with which the organisers score. If DELF would divide by ze
 `DataError` explains the problem.
 """
 
-import csv
 import math
 import os
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
 
+from retrieval.data.csv_tables import read_rows
 from zoo.errors import DataError
 
 T = TypeVar("T")
-LONGEST_CELL = 1 << 26  # a landmark's images fill one cell; the csv module stops at 131,072 characters (7,710 ids)
 
 
 class Recognition(NamedTuple):
@@ -73,6 +72,28 @@ def mean_average_precision(
     """
     _check(predictions, solution)
     return sum(average_precision(hits, solution[query], k) for query, hits in predictions.items()) / len(solution)
+
+
+def bootstrap_interval(
+    values: Sequence[float], *, share: float = 0.95, resamples: int = 2000, seed: int = 0
+) -> tuple[float, float]:
+    """Interval of the mean of per-query values by the percentile bootstrap (Efron and Tibshirani 1993, chapter 13).
+
+    Args:
+        values: one per query, for example AP@100.
+        share: of the resampled means that the interval holds.
+        resamples: how often queries are drawn with replacement.
+        seed: of the drawing; the same values give the same interval.
+
+    Raises:
+        DataError: there are no values.
+    """
+    if not len(values):
+        raise DataError("there are no scored queries, so there is no interval.")
+    numbers, generator = np.asarray(values, np.float64), np.random.default_rng(seed)
+    means = [numbers[generator.integers(len(numbers), size=len(numbers))].mean() for _ in range(resamples)]
+    low, high = np.quantile(means, [(1 - share) / 2, (1 + share) / 2])
+    return float(low), float(high)
 
 
 def average_precision(hits: Sequence[str], relevant: Collection[str], k: int = 100) -> float:
@@ -230,27 +251,10 @@ def _require_known(predictions: Mapping[str, object], solution: Mapping[str, obj
         raise DataError(f"query {unknown!r} was predicted but is not in the solution; predict for its queries only.")
 
 
-def _rows(path: str | os.PathLike, header: tuple[str, ...]) -> Iterator[tuple[int, list[str]]]:
-    """Yields (line number, cells) below the header, without blank lines."""
-    csv.field_size_limit(LONGEST_CELL)
-    try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file)
-            found = next(reader, [])
-            if tuple(found) != header:
-                raise DataError(f"{path}:1: expected the header {','.join(header)!r}, found {','.join(found)!r}.")
-            for row in filter(None, reader):
-                if len(row) != len(header):
-                    raise DataError(f"{path}:{reader.line_num}: expected {len(header)} columns, found {len(row)}.")
-                yield reader.line_num, row
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path} could not be read as CSV with the columns {','.join(header)}: {error}.") from error
-
-
 def _read_solution(path: str | os.PathLike, column: str, parse: Callable[[str], T]) -> tuple[dict, dict, list[str]]:
     parts: dict[str, dict[str, T]] = {"Public": {}, "Private": {}}
     ignored: dict[str, None] = {}
-    for line, (query, cell, usage) in _rows(path, ("id", column, "Usage")):
+    for line, (query, cell, usage) in read_rows(path, ("id", column, "Usage"), exact=True):
         if query in ignored or any(query in part for part in parts.values()):
             raise DataError(f"{path}:{line}: query {query!r} is repeated; expected each query once.")
         if usage == "Ignored":
@@ -271,7 +275,7 @@ def _read_predictions(
     public: dict[str, T] = {}
     private: dict[str, T] = {}
     ignored = set(solution.ignored)
-    for line, (query, cell) in _rows(path, ("id", column)):
+    for line, (query, cell) in read_rows(path, ("id", column), exact=True):
         if query in public or query in private:
             raise DataError(f"{path}:{line}: query {query!r} is repeated; expected each query once.")
         if query in ignored or not cell:

@@ -1,4 +1,4 @@
-"""Reads a data set in the layout of Google Landmarks v2 and makes training batches of it.
+"""Reads a data set in the layout of Google Landmarks v2.
 
 Layout: `<root>/<split>/a/b/c/<id>.jpg`, where split is train, index or test, id is 16 hexadecimal digits and a, b, c
 are its first three; the tables (`train.csv`, `train_clean.csv`, `index.csv`, `test.csv`,
@@ -10,22 +10,20 @@ mAP@100 is a mean over all of them: if unreadable queries are not embedded, the 
 of a query are unchanged too, so damaged images can only lower a score.
 """
 
-import csv
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
+from retrieval.data.csv_tables import bad_row, read_rows
 from zoo.errors import DataError
 
 SPLITS = ("train", "index", "test")
 UNREADABLE = "unreadable.csv"
 
 _IMAGE_ID = re.compile(r"[0-9a-f]{16}")
-_LONGEST_FIELD = 1 << 26  # GLDv2-clean's largest landmark has over 10,000 ids in one field; csv's own limit is 131,072
 
 _HOW_TO_GET_DATA = (
     "Point to a copy of GLDv2 (https://github.com/cvdfoundation/google-landmark), "
@@ -92,7 +90,7 @@ class Gldv2:
             return self._train_rows[0]
         path = self.table_path(split)
         ids: dict[str, None] = {}
-        for line, (image_id,) in _rows(path, ("id",)):
+        for line, (image_id,) in read_rows(path, ("id",), advice=_HOW_TO_GET_DATA):
             _check_new_id(path, line, image_id, ids)
             ids[image_id] = None
         return tuple(ids)
@@ -125,9 +123,11 @@ class Gldv2:
         path = self.table_path("train")
         clean = path.name == "train_clean.csv"
         landmarks: dict[str, int] = {}
-        for line, (field, landmark) in _rows(path, ("images" if clean else "id", "landmark_id")):
+        for line, (field, landmark) in read_rows(
+            path, ("images" if clean else "id", "landmark_id"), advice=_HOW_TO_GET_DATA
+        ):
             if not landmark.isdecimal():
-                raise _bad_row(path, line, "an integer landmark_id", landmark)
+                raise bad_row(path, line, "an integer landmark_id", landmark)
             for image_id in field.split() if clean else (field,):
                 _check_new_id(path, line, image_id, landmarks)
                 landmarks[image_id] = int(landmark)
@@ -139,45 +139,15 @@ class Gldv2:
         if not path.exists():
             return {}
         found: dict[str, set[str]] = {split: set() for split in SPLITS}
-        for line, (split, image_id) in _rows(path, ("split", "id")):
+        for line, (split, image_id) in read_rows(path, ("split", "id"), advice=_HOW_TO_GET_DATA):
             if split not in found:
-                raise _bad_row(path, line, f"a split of {', '.join(SPLITS)}", split)
+                raise bad_row(path, line, f"a split of {', '.join(SPLITS)}", split)
             found[split].add(image_id)
         return {split: frozenset(ids) for split, ids in found.items()}
 
 
-def _rows(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, list[str]]]:
-    """Yields the line number and the named columns of each row that is not blank."""
-    csv.field_size_limit(_LONGEST_FIELD)
-    try:
-        with open(path, encoding="utf-8", newline="") as file:
-            reader = csv.reader(file)
-            header = next(reader, [])
-            if missing := [column for column in columns if column not in header]:
-                raise _bad_row(path, 1, f"a header with column {missing[0]!r}", ",".join(header))
-            wanted = [header.index(column) for column in columns]
-            for row in reader:
-                if row and len(row) != len(header):
-                    raise _bad_row(path, reader.line_num, f"{len(header)} fields", f"{len(row)} in {','.join(row)}")
-                if row:
-                    yield reader.line_num, [row[position] for position in wanted]
-    except FileNotFoundError:
-        raise DataError(
-            f"{path} is missing; expected a table with the columns {', '.join(columns)}. {_HOW_TO_GET_DATA}"
-        ) from None
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path} is not a readable UTF-8 CSV file: {error}. {_HOW_TO_GET_DATA}") from error
-
-
 def _check_new_id(path: Path, line: int, image_id: str, seen: dict) -> None:
     if not _IMAGE_ID.fullmatch(image_id):
-        raise _bad_row(path, line, "an image id of 16 hexadecimal digits", image_id)
+        raise bad_row(path, line, "an image id of 16 hexadecimal digits", image_id)
     if image_id in seen:
-        raise _bad_row(path, line, "every image id once", f"{image_id} again")
-
-
-def _bad_row(path: Path, line: int, expected: str, found: str) -> DataError:
-    found = found if len(found) <= 80 else found[:77] + "..."
-    return DataError(
-        f"{path}, line {line}: expected {expected}, found {found!r}. Mend the line, or fetch the file anew."
-    )
+        raise bad_row(path, line, "every image id once", f"{image_id} again")

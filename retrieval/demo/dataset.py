@@ -1,14 +1,13 @@
 """Draws a small data set in the layout of Google Landmarks v2: made-up buildings, seen from many sides."""
 
-import csv
 import hashlib
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
+from retrieval.data.csv_tables import write_rows
 from retrieval.data.gldv2 import Gldv2
 from retrieval.demo.landmarks import Landmark, build_landmark
 from retrieval.demo.photos import photograph
@@ -71,7 +70,7 @@ def write_demo_data(root: Path, *, seed: int = 0, size: DemoSize = DemoSize()) -
         landmark = None if number is None else landmarks[number]
         photograph(landmark, rng).save(path, quality=int(rng.integers(*JPEG_QUALITY)))
     for name, rows in tables.rows.items():
-        _write_csv(root / name, rows)
+        write_rows(root / name, rows)
 
 
 def demo_landmark(seed: int, number: int) -> Landmark:
@@ -130,8 +129,3 @@ def _plan(seed: int, size: DemoSize) -> _Tables:
 
 def _generator(seed: int, *key: int) -> np.random.Generator:
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
-
-
-def _write_csv(path: Path, rows: Iterable[tuple]) -> None:
-    with open(path, "w", encoding="utf-8", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows(rows)

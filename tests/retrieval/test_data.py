@@ -288,7 +288,7 @@ def test_an_epoch_longer_than_the_prefetch_comes_in_order_and_once(root):
 
 def test_a_set_smaller_than_a_batch_and_a_start_outside_the_epoch_are_errors(root):
     train = Gldv2(root).train()
-    with pytest.raises(DataError, match="11 readable images; expected at least one batch of 12"):
+    with pytest.raises(DataError, match="11 readable images; expected at least .*12"):
         training_batches(root, train, epoch=0, **SETTINGS | {"batch_size": 12})
     for start in (-1, 3):
         with pytest.raises(DataError, match=f"batch {start} was asked for; expected 0 to 2"):

@@ -40,3 +40,7 @@ def test_members_and_ensemble():
         )
     hits = dict(zip(ranking.query_ids, ranking.hits, strict=True))
     assert scores["ensemble"] == mean_average_precision({q: hits[q] for q in truth}, truth)
+    for own, (low, high) in [(scores["ensemble"], scores["intervals"]["ensemble"])] + [
+        (scores["members"][name], scores["intervals"]["members"][name]) for name in ("a", "b")
+    ]:
+        assert 0 <= low <= own <= high <= 1

@@ -3,12 +3,14 @@
 import random
 import statistics
 
+import numpy as np
 import pytest
 
 from retrieval.metrics import (
     Recognition,
     RetrievalSolution,
     average_precision,
+    bootstrap_interval,
     global_average_precision,
     mean_average_precision,
     mean_median_position,
@@ -162,7 +164,7 @@ def test_reads_a_landmark_with_more_images_than_csv_allows_by_default(table):
         ("id,images,Usage\nq1,None,Ignored\nq1,b,Private\n", r":3: query 'q1' is repeated"),
         ("id,images,Usage\nq1,,Public\n", r":2: query 'q1': expected image ids"),
         ("id,images,Usage\nq1,a  b,Public\n", r":2: query 'q1': expected image ids"),
-        ("id,images,Usage\nq1,a\n", r":2: expected 3 columns, found 2"),
+        ("id,images,Usage\nq1,a\n", r", line 2: expected 3 fields, found .2 in"),
     ],
 )
 def test_refuses_a_bad_retrieval_solution(table, text, message):
@@ -171,10 +173,10 @@ def test_refuses_a_bad_retrieval_solution(table, text, message):
 
 
 def test_a_missing_or_binary_file_is_a_data_error(tmp_path):
-    with pytest.raises(DataError, match=r"none\.csv could not be read"):
+    with pytest.raises(DataError, match=r"none\.csv is missing"):
         read_retrieval_solution(tmp_path / "none.csv")
     (tmp_path / "binary.csv").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(DataError, match=r"binary\.csv could not be read"):
+    with pytest.raises(DataError, match=r"binary\.csv is not a readable UTF-8 CSV file"):
         read_retrieval_solution(tmp_path / "binary.csv")
 
 
@@ -192,7 +194,7 @@ def test_reads_retrieval_predictions(table):
         ("q1,a\n", r":1: expected the header 'id,images'"),
         ("id,images\nq1,a\nq1,b\n", r":3: query 'q1' is repeated"),
         ("id,images\nq9,a\n", r":2: query 'q9' is not in the solution"),
-        ("id,images\nq1\n", r":2: expected 2 columns, found 1"),
+        ("id,images\nq1\n", r", line 2: expected 2 fields, found .1 in"),
     ],
 )
 def test_refuses_bad_retrieval_predictions(table, text, message):
@@ -218,3 +220,17 @@ def test_refuses_bad_recognition_predictions(table, cell):
 def test_refuses_a_landmark_that_is_no_number(table):
     with pytest.raises(DataError, match=r":2: query 'q1'"):
         read_recognition_solution(table("id,landmarks,Usage\nq1,tower,Public\n"))
+
+
+def test_a_bootstrap_interval_covers_the_mean_and_narrows_with_more_queries():
+    values = np.random.default_rng(0).uniform(size=400)
+    low, high = bootstrap_interval(values)
+    assert low < values.mean() < high
+    assert bootstrap_interval(values) == (low, high)
+    # The normal approximation: 1.96 standard errors on either side.
+    assert (high - low) / 2 == pytest.approx(1.96 * values.std() / 20, rel=0.1)
+    few_low, few_high = bootstrap_interval(values[:25])
+    assert few_high - few_low > 2 * (high - low)
+    assert bootstrap_interval([0.5] * 9) == (0.5, 0.5)
+    with pytest.raises(DataError, match="no scored queries"):
+        bootstrap_interval([])

@@ -1,0 +1,62 @@
+"""The project's one dialect of CSV: comma, double quotes, UTF-8 with or without a byte order mark, one header line."""
+
+import csv
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from zoo.errors import DataError
+
+LONGEST_FIELD = 1 << 26
+"""GLDv2-clean's largest landmark has over 10,000 ids in one field; the csv module's own limit is 131,072 characters."""
+
+
+def read_rows(
+    path: str | os.PathLike, columns: Sequence[str], *, exact: bool = False, advice: str = ""
+) -> Iterator[tuple[int, list[str]]]:
+    """Yields the line number and the named columns of each row that is not blank.
+
+    Args:
+        path: the table.
+        columns: the columns to read, in this order.
+        exact: the table must have these columns in this order and no others.
+        advice: the last sentence of an error: what to do about the file.
+
+    Raises:
+        DataError: the file is missing or not CSV in UTF-8, a column is missing, or a row has another number of fields.
+    """
+    path = Path(path)
+    csv.field_size_limit(LONGEST_FIELD)
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(file)
+            header = next(reader, [])
+            if exact and header != list(columns):
+                raise DataError(f"{path}:1: expected the header {','.join(columns)!r}, found {','.join(header)!r}.")
+            if missing := [column for column in columns if column not in header]:
+                raise bad_row(path, 1, f"a header with column {missing[0]!r}", ",".join(header))
+            wanted = [header.index(column) for column in columns]
+            for row in filter(None, reader):
+                if len(row) != len(header):
+                    raise bad_row(path, reader.line_num, f"{len(header)} fields", f"{len(row)} in {','.join(row)}")
+                yield reader.line_num, [row[position] for position in wanted]
+    except FileNotFoundError:
+        raise DataError(
+            f"{path} is missing; expected a table with the columns {', '.join(columns)}. {advice}"
+        ) from None
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path} is not a readable UTF-8 CSV file: {error}. {advice}") from error
+
+
+def write_rows(path: str | os.PathLike, rows: Iterable[Sequence[object]]) -> None:
+    """Writes rows, the header first, with \\n at the end of each line."""
+    with open(path, "w", encoding="utf-8", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows(rows)
+
+
+def bad_row(path: Path, line: int, expected: str, found: str) -> DataError:
+    """The error of one line."""
+    found = found if len(found) <= 80 else found[:77] + "..."
+    return DataError(
+        f"{path}, line {line}: expected {expected}, found {found!r}. Correct the line, or download the file again."
+    )
