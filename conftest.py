@@ -19,7 +19,8 @@ TINY_SAVED_MODELS = Path(__file__).resolve().parent / "tests" / "tiny_saved_mode
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """`--run-slow`: networks at full size, one by one; writes parity_tests/results/parity.csv."""
+    """`--run-slow`: networks at full size, one by one; with `--write-parity`, what is measured goes into parity.csv."""
+    parser.addoption("--write-parity", action="store_true", help="the small members' rows replace those of parity.csv")
     parser.addoption("--run-slow", action="store_true", help="full-size networks too, hours on two cores")
 
 

@@ -90,6 +90,13 @@ def _rows(name: str, framework: str, today: Served, in_tf22: Served) -> list[par
     return [parity.measure(arrow, name, *sides) for arrow, sides in arrows.items()]
 
 
+def write_table(folder: Path, found: dict[tuple[str, str], list[parity.Row]], out: Path = RESULTS) -> None:
+    """Replaces the rows of the measured members in parity.csv; `folder` is the one that `measure` filled."""
+    for (name, framework), rows in found.items():
+        saved_model, size = folder / f"{name}_{framework}" / "saved_model", SMALL_SPECS[name].preprocess.size
+        merge([csv_row(row, name, "small", framework, size, saved_model) for row in rows], out)
+
+
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -98,10 +105,8 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         found = measure(Path(folder), arguments.models)
-        for (name, framework), rows in found.items():
-            saved_model, size = Path(folder, f"{name}_{framework}", "saved_model"), SMALL_SPECS[name].preprocess.size
-            merge([csv_row(row, name, "small", framework, size, saved_model) for row in rows], arguments.out)
-            log("\n".join(map(str, rows)))
+        write_table(Path(folder), found, arguments.out)
+        log("\n".join(str(row) for rows in found.values() for row in rows))
     print(arguments.out)
 
 

@@ -25,8 +25,12 @@ def arrows(framework: str) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def rows(tmp_path_factory, tf22_python) -> dict[tuple[str, str], list[parity.Row]]:
-    return matrix.measure(tmp_path_factory.mktemp("matrix"))
+def rows(tmp_path_factory, tf22_python, request) -> dict[tuple[str, str], list[parity.Row]]:
+    folder = tmp_path_factory.mktemp("matrix")
+    found = matrix.measure(folder)
+    if request.config.getoption("--write-parity"):
+        matrix.write_table(folder, found)
+    return found
 
 
 def test_every_arrow_of_every_member_holds(rows):
