@@ -72,6 +72,11 @@ COMMANDS = {
         "pack --saved-model ensemble/saved_model --owner YOUR_KAGGLE_NAME --out upload",
     ),
     "data check": Command("data:check", "Find images that cannot be decoded.", "data check --data DATA"),
+    "data from-folder": Command(
+        "data:from_folder",
+        "Turn one folder of photographs per class into a data set.",
+        "data from-folder PHOTOS --out DATA",
+    ),
     "data render": Command("data:render", "Draw the demo's data set.", "data render --out DATA"),
 }
 

@@ -1,4 +1,4 @@
-"""`landmark-zoo data check` and `data render`."""
+"""`landmark-zoo data check`, `data from-folder` and `data render`."""
 
 from pathlib import Path
 
@@ -21,6 +21,39 @@ def check(*, data: Path, workers: int | None = None) -> None:
     if counts.get("test"):
         log("queries are never left out: mAP@100 is a mean over all of them, and one that cannot be read counts 0")
     print(path)
+
+
+def from_folder(
+    source: Path,
+    /,
+    *,
+    out: Path,
+    index: float = 0.3,
+    queries: float = 0.15,
+    unseen: float = 0.25,
+    seed: int = 0,
+    copy: Flag = False,
+    overwrite: Flag = False,
+) -> None:
+    """Turn one folder of photographs per class, with any file names, into the layout of Google Landmarks v2.
+
+    Args:
+        source: a folder with one sub-folder per class.
+        out: the data set to make.
+        index: share of each class's photographs that is searched.
+        queries: share of each class's photographs that is searched for.
+        unseen: share of the classes that are not trained on.
+        seed: of the split.
+        copy: copy the files instead of linking them.
+        overwrite: replace the folder if it holds something.
+    """
+    from retrieval.data import from_folder as folders
+
+    shares = folders.Shares(index, queries, unseen)
+    counts = folders.from_folder(source, out, shares=shares, seed=seed, copy=copy, overwrite=overwrite)
+    log(", ".join(f"{count:,} {name}" for name, count in counts.items()))
+    log(f"train with `--data {out}`")
+    print(out)
 
 
 def render(*, out: Path, seed: int = 0, overwrite: Flag = False) -> None:

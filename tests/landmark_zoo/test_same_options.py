@@ -41,6 +41,7 @@ MODULES = {
     "demo": "pipeline.__main__",
     "pack": "submission.pack",
     "data check": "retrieval.data.check",
+    "data from-folder": "retrieval.data.from_folder",
     "data render": "retrieval.demo.__main__",
 }
 ONLY_HERE = {"train": {"--framework"}}
