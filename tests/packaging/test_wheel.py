@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from retrieval.demo.dataset import DemoSize, write_demo_data
+
 ROOT = Path(__file__).resolve().parents[2]
 ROOMS = (
     "zoo", "training", "torch_models", "paddle_models", "retrieval", "export", "pipeline", "landmark_zoo", "submission", "recipes"
@@ -53,7 +55,7 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return environment
 
 
-def run(environment: Path, program: str, *arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+def run(environment: Path, program: str, *arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
     """Runs a program of `environment` without this process's import path."""
     variables = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
     command = [environment / "bin" / program, *arguments]
@@ -117,12 +119,49 @@ def test_the_module_commands_run_from_the_wheel(module, installed, tmp_path):
     assert "usage" in run(installed, "python", "-m", module, "--help", cwd=tmp_path).stdout.lower()
 
 
-@pytest.mark.skipif(not (ROOT / "landmark_zoo" / "__main__.py").exists(), reason="the command does not exist yet")
-@pytest.mark.parametrize("arguments", [("--help",), ("models",), ("demo", "--help")])
+@pytest.mark.parametrize("arguments", [("--help",), ("--version",), ("models",), ("demo", "--help")])
 def test_the_command_runs_from_the_wheel(arguments, installed, tmp_path):
     assert run(installed, "landmark-zoo", *arguments, cwd=tmp_path).stdout.strip()
 
 
-def test_the_pipelines_recipe_comes_with_the_wheel(installed, tmp_path):
-    code = "from training.recipes import read_recipe; import recipes, pathlib; print(read_recipe(pathlib.Path(recipes.__path__[0]) / 'demo.yaml'))"
-    run(installed, "python", "-c", code, cwd=tmp_path)
+TINY_RECIPE = """
+models: [resnet10_narrow]
+batch_size: 8
+scale: 30.0
+momentum: 0.9
+weight_decay: 0.0005
+gradient_clip: 5.0
+test_resolution: 48
+seed: 0
+augmentation: {crop_area: [0.6, 1.0], flip: true, jitter: 0.2}
+stages:
+  - {epochs: 1, resolution: 32, margin: 0.05, learning_rate: 0.01, warmup_epochs: 0}
+"""
+TINY_DATA = DemoSize(
+    train_landmarks=4, train_images=4, queried_seen=2, queried_unseen=1, index_images=3, queries=1, other_images=1,
+    distractors=2, ignored=1,
+)  # fmt: skip
+
+
+@pytest.mark.slow
+def test_the_demo_runs_from_the_wheel(installed, tmp_path, tf22_python, monkeypatch):
+    """Every stage from a data set to a packed submission, on one small network per framework."""
+    monkeypatch.setenv("LANDMARK_ZOO_TF22_PYTHON", str(tf22_python))
+    (tmp_path / "tiny.yaml").write_text(TINY_RECIPE)
+    (tmp_path / "data").mkdir()
+    write_demo_data(tmp_path / "data", size=TINY_DATA)
+    arguments = ("demo", "--out", "run", "--data", "data", "--recipe", "tiny.yaml")
+    out = run(installed, "landmark-zoo", *arguments, cwd=tmp_path).stdout.splitlines()[-1]
+    assert (tmp_path / out).exists()
+    assert list((tmp_path / "run").rglob("report.html"))
+    assert list((tmp_path / "run").rglob("submission.zip"))
+
+
+def test_the_demos_recipe_comes_with_the_wheel(installed, tmp_path):
+    code = """if True:
+        import recipes
+        from pathlib import Path
+        from training.recipes import read_recipe
+        [folder] = recipes.__path__
+        print(folder, read_recipe(Path(folder, "demo.yaml")))"""
+    assert run(installed, "python", "-c", code, cwd=tmp_path).stdout.startswith(str(installed))
