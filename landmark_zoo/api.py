@@ -396,7 +396,7 @@ def _room(framework: str, module: str) -> Any:
 
 
 def _read_weights(path: Path, spec: "ModelSpec", headless: bool) -> Any:
-    """The checkpoint in a file of ours or, imported, in a published one."""
+    """Reads a checkpoint, or imports a published file as one."""
     from zoo.checkpoint import FORMAT, load_checkpoint
     from zoo.import_weights import import_weights
     from zoo.tensors import read_header

@@ -57,7 +57,7 @@ def _type(hint: Any) -> str:
 
 
 def _bounds(meta: Meta) -> list[str]:
-    """The bounds of a field. The largest 64-bit integer is left out, as it restricts nobody."""
+    """The bounds of a field. The largest 64-bit integer is left out, because it is no real restriction."""
     signs = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
     found = {sign: getattr(meta, name) for name, sign in signs.items() if getattr(meta, name) is not None}
     return [f"{sign} {value:.6g}" for sign, value in found.items() if value != 2**63 - 1]

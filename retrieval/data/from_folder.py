@@ -39,7 +39,7 @@ class Shares:
     Attributes:
         index: share of each class's photographs that is searched.
         queries: share of each class's photographs that is searched for.
-        unseen: share of the classes of which none is trained on, so that a score says something of new landmarks.
+        unseen: share of the classes that are not trained on, so that scores also measure new classes.
     """
 
     index: float = 0.3

@@ -265,7 +265,7 @@ def test_refuses_a_model_whose_parity_is_missing_or_failed(saved_model, tmp_path
 
 
 def test_a_tolerance_in_the_file_is_not_believed(saved_model, tmp_path):
-    """A row that says of itself that it may be 1 off is held against the project's own table."""
+    """A row with a tolerance of 1 is still compared with the project's own table."""
     rows = [dataclasses.replace(require_manifest(saved_model).parity[0], max_abs=0.5, tolerance=1.0)]
     with pytest.raises(SubmissionError, match="outside its tolerance"):
         pack.pack(with_manifest(saved_model, parity=rows), tmp_path / "upload", owner="someone")
