@@ -28,7 +28,17 @@ from retrieval.whitening import read_whitening
 from zoo.command import log, run
 from zoo.errors import ExportError
 from zoo.files import new_folder, require_elsewhere, require_free, write_json
-from zoo.manifest import Check, Combined, Manifest, file_sha256, parity_rows, require_manifest, versions, write_manifest
+from zoo.manifest import (
+    Check,
+    Combined,
+    Manifest,
+    Source,
+    file_sha256,
+    parity_rows,
+    require_manifest,
+    versions,
+    write_manifest,
+)
 from zoo.preprocess import resize
 from zoo.signature import read_batch_input
 
@@ -63,7 +73,7 @@ def ensemble(
     require_elsewhere(out, folders)
     if not folders or len(folders) != len(weights) or not all(0 < weight < math.inf for weight in weights):
         raise ExportError(f"expected one positive weight for each of {len(folders)} members, found {list(weights)}")
-    manifests = [require_manifest(folder) for folder in folders]
+    sources = [_source(folder, weight) for folder, weight in zip(folders, weights, strict=True)]
     name = f"ensemble of {len(folders)}"
     with new_folder(out, overwrite=overwrite) as made:
         # In a separate process: it holds all weights, and the checks then need only one member's memory at a time.
@@ -74,15 +84,25 @@ def ensemble(
         rows, checked = _check(made / "saved_model", name, together, combination, static)
         write_json(made / "parity.json", parity.to_json(rows))
         parity.require(rows)
-        sources = [
-            replace(source, weight=float(weight))
-            for manifest, weight in zip(manifests, weights, strict=True)
-            for source in manifest.sources
-        ]
         combined = Combined(list(combination.scales), combination.flip, combination.norm, whitening_sha256)
         written_by = versions("landmark-zoo", "tensorflow")
         write_manifest(made / "saved_model", Manifest(sources, combined, parity_rows(rows), checked, written_by))
     return rows
+
+
+def _source(folder: Path, weight: float) -> Source:
+    """A member's entry in the ensemble's manifest.
+
+    Raises:
+        ExportError: the folder has no manifest, or is an ensemble.
+    """
+    sources = require_manifest(folder).sources
+    if len(sources) != 1:
+        raise ExportError(
+            f"{folder}: expected a member of one network, found {len(sources)} networks. "
+            "Members are made with `python export/to_savedmodel.py`."
+        )
+    return replace(sources[0], weight=float(weight))
 
 
 def _write(

@@ -27,6 +27,7 @@ from export.writer.save import write_saved_model
 from parity_tests.small_models import FAMILIES, SMALL_SPECS, in_normal_form
 from retrieval.whitening import fit
 from zoo.errors import ExportError
+from zoo.manifest import Manifest, require_manifest, write_manifest
 
 ROOT = Path(__file__).resolve().parents[1]
 MEMBERS = {
@@ -221,5 +222,7 @@ def test_weights_that_do_not_fit_are_refused(weights, members, tmp_path):
 def test_an_ensemble_is_no_member(members, tmp_path):
     networks = [member_from_saved_model(members / name) for name in ("first", "second")]
     write_saved_model(tmp_path / "e", networks, Combination())
+    sources = [require_manifest(members / name).sources[0] for name in ("first", "second")]
+    write_manifest(tmp_path / "e", Manifest(sources))
     with pytest.raises(ExportError, match="expected a member of one network.*found 2 networks"):
         ensemble([tmp_path / "e", members / "first"], [1.0, 1.0], tmp_path / "other")
