@@ -22,6 +22,7 @@ from export import parity, tf22
 from export.check import check
 from export.parity import probes
 from export.parity.everywhere import Arrays, run_current, run_tf22
+from export.saved_model_file import require_saved_model
 from export.storage import Storage, add_store_option
 from export.writer.combine import NORMS, PLAIN, Combination, NumpyArrays, Whitening
 from retrieval.whitening import read_whitening
@@ -96,6 +97,7 @@ def _source(folder: Path, weight: float) -> Source:
     Raises:
         ExportError: the folder has no manifest, or is an ensemble.
     """
+    require_saved_model(folder)
     sources = require_manifest(folder).sources
     if len(sources) != 1:
         raise ExportError(

@@ -74,18 +74,27 @@ def _read(folder: Path, path: Path) -> SavedGraph:
     return SavedGraph(folder, model.meta_graphs[0], sum(file.stat().st_size for file in files))
 
 
-def read_saved_model(folder: str | os.PathLike) -> Any:
-    """The SavedModel message of a folder.
+def require_saved_model(folder: str | os.PathLike) -> Path:
+    """The path of a folder's saved_model.pb.
 
     Raises:
-        ExportError: the folder has no saved_model.pb, or it is truncated or not a SavedModel.
+        ExportError: the folder has none.
     """
     path = Path(folder, PB)
     if not path.is_file():
         raise ExportError(
             f"{folder} is not a SavedModel: it holds no {PB}. Make one with `python export/to_savedmodel.py`."
         )
-    return parse_saved_model(path)
+    return path
+
+
+def read_saved_model(folder: str | os.PathLike) -> Any:
+    """The SavedModel message of a folder.
+
+    Raises:
+        ExportError: the folder has no saved_model.pb, or it is truncated or not a SavedModel.
+    """
+    return parse_saved_model(require_saved_model(folder))
 
 
 def parse_saved_model(path: Path) -> Any:

@@ -211,9 +211,9 @@ def test_a_static_one_serves_images_of_any_size_and_batches_of_one(made, today, 
 def test_constants_that_do_not_fit_are_refused(made, tmp_path, monkeypatch):
     monkeypatch.setattr(assemble, "_LARGEST_FILE", 10_000)
     with pytest.raises(ExportError, match="[0-9,]{7,} bytes of weights do not fit.*store them as variables"):
-        save_normal_form(made / "normal_form.onnx", tmp_path / "constants", variables=False)
+        save_normal_form(made / "normal_form.onnx", tmp_path / "constants", Storage(weights="constants"))
     assert list(tmp_path.iterdir()) == [], "a partial folder was left behind"
-    save_normal_form(made / "normal_form.onnx", tmp_path / "variables", variables=True)
+    save_normal_form(made / "normal_form.onnx", tmp_path / "variables", Storage(weights="variables"))
     assert has_variables(tmp_path / "variables")
 
 

@@ -65,6 +65,7 @@ COMMANDS: dict[str, tuple[str, Sequence[str], str]] = {
         "new/whitening.safetensors",
     ),
     "data check": ("retrieval.data.check", ["--data", "data"], "data/unreadable.csv"),
+    "from folder": ("retrieval.data.from_folder", ["classes", "--out", "new/from_folder"], "new/from_folder/index.csv"),
     "demo": ("retrieval.demo", ["--out", "new/demo"], "new/demo/index.csv"),
 }
 AFTER_EXPORT: dict[str, tuple[str, Sequence[str], str]] = {
@@ -117,6 +118,10 @@ def desk(tmp_path_factory: pytest.TempPathFactory, tiny_saved_models: Path) -> P
     save_checkpoint(folder / "model.safetensors", random_checkpoint(small("resnet18"), seed=3))
     (folder / "recipe.yaml").write_text(RECIPE)
     _write_data(folder / "data")
+    for number in range(6):
+        image = folder / "classes" / ("Dom" if number % 2 else "Brücke") / f"IMG {number}.png"
+        image.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((9, 9, 3), 40 * number, np.uint8)).save(image)
     random = np.random.default_rng(0)
     for split, count in (("index", 16), ("test", 4)):
         ids = tuple(_image_id(split, number) for number in range(count))

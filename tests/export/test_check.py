@@ -283,7 +283,7 @@ def test_arithmetic_is_counted(models):
         64 * 64 * 8 * 27 * 2 / 1e9
     )
     lines = check.describe(check.check(models / "conv_pool"), images=1_000_000, gflops=100, side=448)
-    assert any(line.startswith("time: 0.2 h for 1,000,000 images, if 100 GFLOP/s") for line in lines)
+    assert any(line.startswith("time: 0.2 h for 1,000,000 images, at 100 GFLOP/s") for line in lines)
 
 
 def test_command_line(models, tmp_path):
