@@ -20,9 +20,11 @@ if not __package__:  # run as a file: the packages lie in the repository's root,
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from benchmarks import export_cost, paddle_onednn, serving_tables
-from benchmarks.results_files import read_results, write_results
+from benchmarks.results_files import CODE, read_results, write_results
+from benchmarks.results_files import FOLDER as RESULTS
 from export.normal_form.grouped import block_count
-from parity_tests.results_table import read
+from parity_tests.provenance import code_hash
+from parity_tests.results_table import is_older, read
 from parity_tests.small_models import FAMILIES
 from training.reference import reference
 from zoo.command import run
@@ -160,8 +162,20 @@ def full_size_table(rows: list[dict[str, str]]) -> str:
         last = {int(row["size"]): float(row["max_abs"]) for row in _end_to_end(mine)}
         cells = " | ".join(f"{last[size]:.1e}" if size in last else "–" for size in sizes)
         arrow = f"{float(worst['max_abs']):.1e} ({worst['arrow']}, {worst['size']} px)"
-        commit = f"`{worst['commit']}`" if worst.get("commit") else "–"
+        commit = f"`{worst['commit']}`" + (" (older code)" if any(map(is_older, mine)) else "")
         lines.append(f"| {model} | {framework} | {arrow} | {cells} | {float(worst['saved_model_mb']):.0f} | {commit} |")
+    return "\n".join(lines)
+
+
+def provenance_table() -> str:
+    """Which commit measured each file of benchmarks/results, and whether the code that it depends on has changed since."""
+    lines = ["| figures | measured by commit | code since then |", "| --- | --- | --- |"]
+    for name, patterns in CODE.items():
+        made = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))["made_by"]
+        same = made["code"] == code_hash(patterns)
+        lines.append(
+            f"| {name.replace('_', ' ')} | `{made['commit']}` | {'unchanged' if same else 'changed: older figures'} |"
+        )
     return "\n".join(lines)
 
 
@@ -269,6 +283,7 @@ def tables() -> dict[str, str]:
         "export cost": export_cost.table(read_results("export_cost")),
         "paddle onednn": paddle_onednn.table(read_results("paddle_onednn")["rows"]),
         "recipe keys": reference().strip(),
+        "provenance": provenance_table(),
         "scores": scores_table(runs),
         "seconds": seconds_table({"demo": runs["demo"]}),
     }

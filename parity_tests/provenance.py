@@ -5,9 +5,10 @@ rewording a file or moving it keeps its figures valid, changing what it computes
 """
 
 import ast
+import functools
 import hashlib
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -34,7 +35,7 @@ PARITY = (
 """What decides a row of parity.csv."""
 
 
-def made_by(patterns: Sequence[str], root: Path = ROOT) -> dict[str, str]:
+def made_by(patterns: tuple[str, ...], root: Path = ROOT) -> dict[str, str]:
     """The provenance to store beside a figure: {"commit": short hash, "code": hash of the files that match}.
 
     Args:
@@ -61,7 +62,8 @@ def commit(root: Path = ROOT) -> str:
         return "unknown"
 
 
-def code_hash(patterns: Sequence[str], root: Path = ROOT) -> str:
+@functools.cache
+def code_hash(patterns: tuple[str, ...], root: Path = ROOT) -> str:
     """The first 12 hexadecimal digits of the sha256 over every definition in the files that match.
 
     Raises:

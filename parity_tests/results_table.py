@@ -4,7 +4,7 @@ import csv
 from pathlib import Path
 
 from export.parity.rows import Row
-from parity_tests.provenance import PARITY, made_by
+from parity_tests.provenance import PARITY, code_hash, made_by
 from zoo.files import new_file
 
 RESULTS = Path(__file__).with_name("results") / "parity.csv"
@@ -49,3 +49,8 @@ def read(path: Path = RESULTS) -> list[dict[str, str]]:
         return []
     with open(path, newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
+
+
+def is_older(row: dict[str, str]) -> bool:
+    """Whether other code than the current one made a row."""
+    return row["code"] != code_hash(PARITY)
