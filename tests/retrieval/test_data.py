@@ -291,7 +291,7 @@ def test_a_set_smaller_than_a_batch_and_a_start_outside_the_epoch_are_errors(roo
     with pytest.raises(DataError, match="11 readable images; expected at least .*12"):
         training_batches(root, train, epoch=0, **SETTINGS | {"batch_size": 12})
     for start in (-1, 3):
-        with pytest.raises(DataError, match=f"batch {start} was asked for; expected 0 to 2"):
+        with pytest.raises(DataError, match=f"batch {start} was requested, but the epoch has 2 batches"):
             training_batches(root, train, epoch=0, start=start, **SETTINGS)
     with pytest.raises(DataError, match="0 readable images"):
         batches_per_epoch(TrainSet((), np.zeros(0, np.int64), ()), 1)
