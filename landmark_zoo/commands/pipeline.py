@@ -54,11 +54,9 @@ def demo(*, out: Path, data: Path | None = None, recipe: Path | None = None, own
 
     extras.require(*EXPORT_PACKAGES, *(package for names in FRAMEWORK_PACKAGES.values() for package in names))
     with extras.explained():
-        from pipeline.__main__ import run_pipeline
-        from zoo.processes import ROOT
+        from pipeline.run import DEMO_RECIPE, run_pipeline
 
-        recipe = recipe or ROOT / "recipes" / "demo.yaml"
-        print(run_pipeline(recipe.resolve(), data.resolve() if data else None, out.resolve(), owner))
+        print(run_pipeline(recipe or DEMO_RECIPE, data, out, owner))
 
 
 def pack(
