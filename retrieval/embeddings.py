@@ -13,6 +13,8 @@ from zoo.errors import DataError
 from zoo.tensors import read_header, read_tensors, write_tensors
 
 FORMAT = "landmark-zoo embeddings 2"
+OLD_FORMAT = "landmark-zoo embeddings 1"
+"""Its ids are a JSON list in the header; it is still read."""
 DESCRIPTORS, IDS = "descriptors", "ids"
 _ADVICE = "Embed the images again with `python -m export.embed`."
 
@@ -63,11 +65,16 @@ class Embeddings:
             DataError: the file is missing, damaged or not an embeddings file, or its ids and descriptors do not match.
         """
         header = read_header(path, error=DataError, advice=_ADVICE)
-        if header.get("format") != FORMAT:
-            raise DataError(f"{path}: expected the format {FORMAT!r}, found {header.get('format')!r}. {_ADVICE}")
-        tensors, _ = read_tensors(path, [DESCRIPTORS, IDS], error=DataError, advice=_ADVICE)
+        found = header.get("format")
+        if found not in (FORMAT, OLD_FORMAT):
+            raise DataError(f"{path}: expected the format {FORMAT!r}, found {found!r}. {_ADVICE}")
+        names = [DESCRIPTORS, IDS] if found == FORMAT else [DESCRIPTORS]
+        tensors, _ = read_tensors(path, names, error=DataError, advice=_ADVICE)
         try:
-            ids = tuple(tensors[IDS].tobytes().decode().split("\n")[:-1])
+            if found == FORMAT:
+                ids = tuple(tensors[IDS].tobytes().decode().split("\n")[:-1])
+            else:
+                ids = tuple(json.loads(header["ids"]))
             return cls(ids, tensors[DESCRIPTORS], dict(json.loads(header["source"])))
         except (DataError, KeyError, TypeError, ValueError) as error:
             raise DataError(f"{path} is not a readable embeddings file: {error}. {_ADVICE}") from error

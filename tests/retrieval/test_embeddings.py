@@ -1,10 +1,12 @@
 """Embeddings on disk: a bit-exact round trip, and every way in which a file or its parts can be wrong."""
 
+import json
+
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from retrieval.embeddings import Embeddings, concatenate
+from retrieval.embeddings import OLD_FORMAT, Embeddings, concatenate
 from zoo.errors import DataError, OutputError
 from zoo.tensors import read_header
 
@@ -24,6 +26,19 @@ def test_round_trip_keeps_everything(tmp_path):
     assert read.descriptors.dtype == np.float32
     np.testing.assert_array_equal(read.descriptors, written.descriptors)
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["index.safetensors"]
+
+
+def test_files_of_the_first_format_are_read(tmp_path):
+    written = embeddings()
+    header = {"format": OLD_FORMAT, "ids": json.dumps(written.ids), "source": json.dumps(written.source)}
+    save_file({"descriptors": written.descriptors}, tmp_path / "old", header)
+    read = Embeddings.load(tmp_path / "old")
+    assert (read.ids, read.source) == (written.ids, written.source)
+    np.testing.assert_array_equal(read.descriptors, written.descriptors)
+    for ids in ("[1", json.dumps(written.ids[:-1])):
+        save_file({"descriptors": written.descriptors}, tmp_path / "bad", header | {"ids": ids})
+        with pytest.raises(DataError, match="not a readable embeddings file"):
+            Embeddings.load(tmp_path / "bad")
 
 
 def test_ids_of_any_script_and_no_images_at_all_survive(tmp_path):
