@@ -106,7 +106,8 @@ def from_folder(
 
 def _read_classes(source: Path) -> tuple[dict[str, dict[str, Path]], int, int]:
     """{class: {id: file}}, classes and ids in order; how many files were duplicates, and how many unreadable."""
-    folders = sorted(path for path in source.iterdir() if path.is_dir()) if source.is_dir() else []
+    entries = sorted(source.iterdir()) if source.is_dir() else []
+    folders = [path for path in entries if path.is_dir() and not path.name.startswith(".")]
     if not folders:
         raise DataError(f"{source}: expected a folder with one sub-folder of photographs per class, found none.")
     owner: dict[str, Path] = {}
@@ -134,7 +135,7 @@ def _read_classes(source: Path) -> tuple[dict[str, dict[str, Path]], int, int]:
     if len(problems) > SHOWN:
         log(f"left out: {len(problems) - SHOWN} more files")
     usable = {name: found for name, found in classes.items() if len(found) >= 2}
-    for name in classes.keys() - usable.keys():
+    for name in (name for name in classes if name not in usable):
         log(f"left out: the class {name!r} has {len(classes[name])} readable photographs; at least 2 are needed")
     if len(usable) < 2:
         raise DataError(f"{source}: expected at least two classes of two readable photographs, found {len(usable)}.")

@@ -65,7 +65,7 @@ COMMANDS: dict[str, tuple[str, Sequence[str], str]] = {
         "new/whitening.safetensors",
     ),
     "data check": ("retrieval.data.check", ["--data", "data"], "data/unreadable.csv"),
-    "from folder": ("retrieval.data.from_folder", ["classes", "--out", "new/from_folder"], "new/from_folder/index.csv"),
+    "data from-folder": ("retrieval.data.from_folder", ["my photos", "--out", "new/own"], "new/own/index.csv"),
     "demo": ("retrieval.demo", ["--out", "new/demo"], "new/demo/index.csv"),
 }
 AFTER_EXPORT: dict[str, tuple[str, Sequence[str], str]] = {
@@ -118,10 +118,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory, tiny_saved_models: Path) -> P
     save_checkpoint(folder / "model.safetensors", random_checkpoint(small("resnet18"), seed=3))
     (folder / "recipe.yaml").write_text(RECIPE)
     _write_data(folder / "data")
-    for number in range(6):
-        image = folder / "classes" / ("Dom" if number % 2 else "Brücke") / f"IMG {number}.png"
-        image.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(np.full((9, 9, 3), 40 * number, np.uint8)).save(image)
+    _write_photographs(folder / "my photos")
     random = np.random.default_rng(0)
     for split, count in (("index", 16), ("test", 4)):
         ids = tuple(_image_id(split, number) for number in range(count))
@@ -227,6 +224,15 @@ def _write_data(root: Path) -> None:
         (root / f"{split}.csv").write_text("\n".join(["id", *ids[split]]) + "\n")
     truth = [f"{query},{ids['index'][number]},Private" for number, query in enumerate(ids["test"])]
     (root / "retrieval_solution_v2.1.csv").write_text("\n".join(["id,images,Usage", *truth]) + "\n")
+
+
+def _write_photographs(root: Path) -> None:
+    """Two classes of three photographs each, in folders of any name."""
+    random = np.random.default_rng(2)
+    for name in ("Brücke", "old tower"):
+        (root / name).mkdir(parents=True)
+        for number in range(3):
+            Image.fromarray(random.integers(0, 256, (20, 24, 3), dtype=np.uint8)).save(root / name / f"{number} ä.JPG")
 
 
 def _write_published(path: Path) -> None:
