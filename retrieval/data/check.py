@@ -1,7 +1,6 @@
 """Decodes every image in a data set's tables and lists those that cannot be used."""
 
 import argparse
-import csv
 import os
 from collections import Counter
 from collections.abc import Iterator
@@ -10,6 +9,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from retrieval.data.csv_tables import write_rows
 from retrieval.data.gldv2 import SPLITS, UNREADABLE, Gldv2
 from retrieval.data.images import UnreadableImageError, read_image
 from zoo.command import log, run
@@ -40,20 +40,23 @@ def check_data(root: Path, *, workers: int) -> tuple[Path, dict[str, int]]:
             "Make a small one with `python -m retrieval.demo --out DIR`."
         )
     path = dataset.root / UNREADABLE
-    counts = {}
-    with new_file(path) as partial, open(partial, "w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(("split", "id", "reason"))
+    counts: dict[str, int] = {}
+
+    def rows() -> Iterator[tuple[str, str, str]]:
+        yield "split", "id", "reason"
         for split in splits:
             ids = dataset.named_ids(split)
             reasons: Counter[str] = Counter()
             for image_id, reason in _unreadable(dataset, split, ids, workers):
-                writer.writerow((split, image_id, reason))
+                yield split, image_id, reason
                 reasons[reason] += 1
                 if reasons.total() <= SHOWN_PER_SPLIT:
                     log(f"{dataset.image_path(split, image_id)}: {reason}")
             counts[split] = reasons.total()
             log(f"{split}: {len(ids):,} images, {counts[split]:,} unreadable{_summary(reasons)}")
+
+    with new_file(path) as partial:
+        write_rows(partial, rows())
     return path, counts
 
 

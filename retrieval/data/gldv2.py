@@ -5,7 +5,7 @@ are its first three; the tables (`train.csv`, `train_clean.csv`, `index.csv`, `t
 `retrieval_solution_v2.1.csv`) are in the root. Source: https://github.com/cvdfoundation/google-landmark.
 
 No list of GLDv2's damaged images is published, so `retrieval.data.check` writes one for a local copy:
-`<root>/unreadable.csv`. Images listed there are left out of `train()` and `index_ids()`. Queries are never left out, because
+`<root>/unreadable.csv`. Images listed there are left out of `train()` and `readable_ids()`. Queries are never left out, because
 mAP@100 is a mean over all of them: if unreadable queries are not embedded, the metric counts them as 0. The relevant images
 of a query are unchanged too, so damaged images can only lower a score.
 """
@@ -75,14 +75,6 @@ class Gldv2:
             labels=labels.astype(np.int64)[kept],
             landmark_ids=tuple(landmark_ids.tolist()),
         )
-
-    def index_ids(self) -> tuple[str, ...]:
-        """The ids of `index.csv`, in its order, without the unreadable ones."""
-        return self.readable_ids("index")
-
-    def query_ids(self) -> tuple[str, ...]:
-        """All ids of `test.csv`, in its order."""
-        return self.named_ids("test")
 
     def named_ids(self, split: str) -> tuple[str, ...]:
         """Every id in the split's table, readable or not."""

@@ -65,8 +65,8 @@ def test_every_named_image_exists_and_no_other(root):
     ]
     assert sorted(named) == sorted(root.rglob("*.jpg"))
     assert len(dataset.train().ids) == 12
-    assert len(dataset.index_ids()) == 3 * 4 + 2 * 2 + 5
-    assert len(dataset.query_ids()) == 3 * 3 + 2
+    assert len(dataset.readable_ids("index")) == 3 * 4 + 2 * 2 + 5
+    assert len(dataset.named_ids("test")) == 3 * 3 + 2
     for path in named:
         height, width, _ = read_image(path).shape
         assert min(height, width) >= 80 and max(height, width) <= 200
@@ -87,7 +87,7 @@ def test_train_and_train_clean_agree(root):
 
 def test_the_solution_names_the_index_images_of_the_querys_landmark(root):
     solution = table(root, "retrieval_solution_v2.1.csv")
-    assert [row["id"] for row in solution] == list(Gldv2(root).query_ids())
+    assert [row["id"] for row in solution] == list(Gldv2(root).named_ids("test"))
     assert Counter(row["Usage"] for row in solution) == {"Public": 3, "Private": 6, "Ignored": 2}
     landmark = {row["id"]: int(row["landmark_id"]) for row in table(root, "index_image_to_landmark.csv")}
     members = {number: {name for name in landmark if landmark[name] == number} for number in landmark.values()}
@@ -101,13 +101,13 @@ def test_the_solution_names_the_index_images_of_the_querys_landmark(root):
         assert set(relevant) == members[number] and len(relevant) == 4
         queried.add(number)
     assert len(queried) == 3
-    assert len(set(Gldv2(root).index_ids()) - set(landmark)) == SMALL.distractors
+    assert len(set(Gldv2(root).readable_ids("index")) - set(landmark)) == SMALL.distractors
     assert not set(landmark.values()) & set(Gldv2(root).train().landmark_ids)
 
 
 def test_the_tables_do_not_give_the_landmarks_away_by_their_order(root):
-    assert list(Gldv2(root).index_ids()) == sorted(Gldv2(root).index_ids())
-    assert list(Gldv2(root).query_ids()) == sorted(Gldv2(root).query_ids())
+    assert list(Gldv2(root).readable_ids("index")) == sorted(Gldv2(root).readable_ids("index"))
+    assert list(Gldv2(root).named_ids("test")) == sorted(Gldv2(root).named_ids("test"))
 
 
 def test_the_default_sizes():
