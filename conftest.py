@@ -14,8 +14,15 @@ from export.tf22.runner import find_python
 from zoo.manifest import Check, Manifest, ParityRow, Source, write_manifest
 from zoo.variants import get_spec
 
-PARITY_TESTS = Path(__file__).resolve().parent / "parity_tests"
-TINY_SAVED_MODELS = Path(__file__).resolve().parent / "tests" / "tiny_saved_models.py"
+ROOT = Path(__file__).resolve().parent
+PARITY_TESTS = ROOT / "parity_tests"
+HEAVY = (
+    *("tests/packaging", "tests/commands", "tests/landmark_zoo", "tests/benchmarks", "tests/pipeline/test_run.py"),
+    *("tests/export/test_check.py", "tests/export/test_no_verify.py", "tests/training/test_resume.py"),
+    "tests/architecture/test_docs.py",
+)
+"""Files and folders of tests that start commands with a framework, build a wheel or the site, or resolve packages."""
+TINY_SAVED_MODELS = ROOT / "tests" / "tiny_saved_models.py"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -26,12 +33,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(tryfirst=True)  # before pytest's own -m, which selects by these markers
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Marks tests as `tf22` and `parity`; deselects the slow tests unless `--run-slow` is given."""
+    """Marks tests as `tf22`, `parity` and `heavy`; deselects the slow tests unless `--run-slow` is given."""
     for item in items:
         if "tf22_python" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.tf22)
         if item.path.is_relative_to(PARITY_TESTS):
             item.add_marker(pytest.mark.parity)
+        if any(item.path.is_relative_to(ROOT / place) for place in HEAVY):
+            item.add_marker(pytest.mark.heavy)
     if not config.getoption("--run-slow"):
         slow = [item for item in items if item.get_closest_marker("slow")]
         items[:] = [item for item in items if item not in slow]
