@@ -78,7 +78,7 @@ def open_describer(path: str | os.PathLike, framework: str | None = None) -> Des
     try:
         return importlib.import_module(f"{framework}_models.embed").Describer(checkpoint)
     except ImportError as error:
-        raise _missing(framework, framework, error) from error
+        raise _missing(framework, {"torch": "torch", "paddle": "paddle,cpu"}[framework], error) from error
 
 
 def kind_of(path: str | os.PathLike) -> str:

@@ -2,8 +2,7 @@
 
 Built on cyclopts: its options are typed signatures and docstrings, it imports a sub-command's module only when that
 sub-command runs, and it names the nearest command or option after a typo. typer loads every sub-command for any `--help`,
-and jsonargparse needs every function imported to build its parser. All three are maintained, and their help takes about
-the same time for commands that are cheap to import.
+and jsonargparse needs every function imported to build its parser.
 """
 
 import sys
