@@ -35,7 +35,6 @@ from zoo.manifest import (
     Manifest,
     Source,
     file_sha256,
-    parity_rows,
     require_manifest,
     versions,
     write_manifest,
@@ -87,7 +86,7 @@ def ensemble(
         parity.require(rows)
         combined = Combined(list(combination.scales), combination.flip, combination.norm, whitening_sha256)
         written_by = versions("landmark-zoo", "tensorflow")
-        write_manifest(made / "saved_model", Manifest(sources, combined, parity_rows(rows), checked, written_by))
+        write_manifest(made / "saved_model", Manifest(sources, combined, rows, checked, written_by))
     return rows
 
 

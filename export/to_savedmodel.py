@@ -38,7 +38,7 @@ from zoo.command import log, run
 from zoo.constants import FRAMEWORKS
 from zoo.errors import ExportError
 from zoo.files import new_folder, require_elsewhere, require_free, write_json
-from zoo.manifest import Check, parity_rows, require_manifest, write_manifest
+from zoo.manifest import Check, require_manifest, write_manifest
 from zoo.processes import module_command, module_environment
 from zoo.signature import batch_input
 from zoo.specs import ModelSpec, PreprocessSpec
@@ -93,10 +93,9 @@ def to_savedmodel(
         write_json(made / "parity.json", parity.to_json(rows))
         parity.require(rows)
         manifest = require_manifest(made / "saved_model")
-        stored = parity_rows(rows)
         [source] = manifest.sources
-        source = replace(source, parity=stored, check=checked)
-        write_manifest(made / "saved_model", replace(manifest, sources=[source], parity=stored, check=checked))
+        source = replace(source, parity=rows, check=checked)
+        write_manifest(made / "saved_model", replace(manifest, sources=[source], parity=rows, check=checked))
     return rows
 
 

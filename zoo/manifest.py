@@ -9,7 +9,6 @@ import hashlib
 import importlib.metadata
 import json
 import os
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,16 @@ _EXPORT = "Make one with `python export/to_savedmodel.py` or `python -m export.e
 
 @dataclass(frozen=True)
 class ParityRow:
-    """A measured arrow, as `export.parity.Row` stores it."""
+    """One arrow of one model: the worst difference over all its inputs.
+
+    Attributes:
+        arrow: its name in `zoo.tolerances.TOLERANCES`.
+        model: the model's name, with the framework that it was exported from if there is one.
+        max_abs: largest absolute difference of any entry of a unit-norm descriptor.
+        cosine: smallest cosine of any descriptor.
+        tolerance: the largest `max_abs` that was allowed when it was measured.
+        size: side in pixels of the images, or None for several sizes around the model's own.
+    """
 
     arrow: str
     model: str
@@ -41,6 +49,12 @@ class ParityRow:
         """Whether the row is within the tolerance table as it is now; an unknown arrow is not."""
         tolerance = TOLERANCES.get(self.arrow)
         return tolerance is not None and Difference(self.max_abs, self.cosine).within(tolerance)
+
+    def __str__(self) -> str:
+        mark = "✓" if self.passed else "✗"
+        model = self.model + (f", {self.size} px" if self.size else "")
+        figures = f"max abs {self.max_abs:.1e} (≤ {self.tolerance:.0e})  cosine {self.cosine:.9f}"
+        return f"{mark} {self.arrow:26} {model:28} {figures}"
 
 
 @dataclass(frozen=True)
@@ -158,11 +172,6 @@ def require_manifest(saved_model: str | os.PathLike) -> Manifest:
     if manifest is None:
         raise ExportError(f"{saved_model} has no {PLACE}, which says what it was made from. {_EXPORT}")
     return manifest
-
-
-def parity_rows(rows: Iterable[Any]) -> list[ParityRow]:
-    """Measured rows (`export.parity.Row`) as a manifest stores them."""
-    return [ParityRow(r.arrow, r.model, r.max_abs, r.cosine, r.tolerance, r.size) for r in rows]
 
 
 def versions(*packages: str) -> dict[str, str]:

@@ -1,44 +1,13 @@
 """Measures steps and compares them with the table of tolerances."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 
 import numpy as np
 
 from zoo.errors import ParityError
-from zoo.tolerances import TOLERANCES, Difference, compare
-
-
-@dataclass(frozen=True)
-class Row:
-    """One arrow of one model: the worst difference over all its inputs.
-
-    Attributes:
-        arrow: its name in `zoo.tolerances.TOLERANCES`.
-        model: the model's name, with the framework that it was exported from if there is one.
-        size: side in pixels of the images, or None for several sizes around the model's own.
-        max_abs: largest absolute difference of any entry of a unit-norm descriptor.
-        cosine: smallest cosine of any descriptor.
-        tolerance: the largest `max_abs` allowed.
-    """
-
-    arrow: str
-    model: str
-    max_abs: float
-    cosine: float
-    tolerance: float
-    size: int | None = None
-
-    @property
-    def passed(self) -> bool:
-        """Whether the row is within its arrow's tolerance."""
-        return Difference(self.max_abs, self.cosine).within(TOLERANCES[self.arrow])
-
-    def __str__(self) -> str:
-        mark = "✓" if self.passed else "✗"
-        model = self.model + (f", {self.size} px" if self.size else "")
-        figures = f"max abs {self.max_abs:.1e} (≤ {self.tolerance:.0e})  cosine {self.cosine:.9f}"
-        return f"{mark} {self.arrow:26} {model:28} {figures}"
+from zoo.manifest import ParityRow as Row
+from zoo.tolerances import TOLERANCES, compare
 
 
 def measure(
@@ -52,7 +21,7 @@ def measure(
     """The worst difference between two sides that got the same inputs.
 
     Args:
-        arrow, model, size: see `Row`.
+        arrow, model, size: see `zoo.manifest.ParityRow`.
         expected, found: descriptors float32 [N, D] or [D] by the inputs' names.
 
     Raises:
