@@ -26,7 +26,7 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(PY) -m pip install --quiet --retries 0 --no-deps --index-url $(TORCH_INDEX) $(TORCH) \
 		|| $(PY) -m pip install --no-deps $(TORCH)
-	$(PY) -m pip install --quiet -c constraints.txt -e '.[all,cpu,dev]'
+	$(PY) -m pip install --quiet -c constraints.txt -e '.[all,cpu,dev,docs]'
 	$(PY) -m pip check
 	touch $@
 
@@ -60,7 +60,6 @@ bench: tf22
 
 # Material for MkDocs prints a notice about MkDocs 2 with every build.
 docs: install
-	$(PY) -m pip install --quiet -c constraints.txt -e '.[docs]'
 	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict
 
 lint: install
