@@ -12,14 +12,12 @@ from parity_tests.results_table import is_older, read
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 OLDER_NETWORKS = {
     ("res2net200_vd", "paddle"),
-    ("res2net200_vd", "torch"),
     ("resnest101", "paddle"),
     ("resnest101", "torch"),
     ("resnest200", "paddle"),
     ("resnest200", "torch"),
     ("resnest269", "paddle"),
     ("resnest269", "torch"),
-    ("resnet200", "paddle"),
 }
 """(model, framework) of full-size rows that other code made: to be measured again with `python -m parity_tests.full_size`."""
 OLDER_BENCHMARKS = {"serving", "export_cost", "grouped_convolutions", "demo", "photographs"}
