@@ -1,7 +1,7 @@
 # make install   this project and its locked dependencies in .venv
 # make demo      installs what is needed and runs the full pipeline on rendered landmarks: runs/demo/report.html
 # make test      installs what is needed and runs every test, including those in a real TensorFlow 2.2.0
-# make test-fast the tests inside one process: none of TensorFlow 2.2.0, of parity, of full size, of packages and commands
+# make test-fast no TensorFlow 2.2.0, parity, full-size networks, packaging or framework commands: about a minute on two cores
 # make coverage  what `make test` runs, and prints the percentage of lines that ran in the tests' own process
 # make lint      ruff: rules and format
 # make types     pyright

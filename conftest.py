@@ -19,7 +19,7 @@ PARITY_TESTS = ROOT / "parity_tests"
 HEAVY = (
     *("tests/packaging", "tests/commands", "tests/landmark_zoo", "tests/benchmarks", "tests/pipeline/test_run.py"),
     *("tests/export/test_check.py", "tests/export/test_no_verify.py", "tests/training/test_resume.py"),
-    "tests/architecture/test_docs.py",
+    *("tests/architecture/test_docs.py", "tests/submission/test_pack.py", "tests/export/test_quiet_tensorflow.py"),
 )
 """Files and folders of tests that start commands with a framework, build a wheel or the site, or resolve packages."""
 TINY_SAVED_MODELS = ROOT / "tests" / "tiny_saved_models.py"
