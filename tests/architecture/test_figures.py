@@ -11,9 +11,6 @@ from parity_tests.results_table import is_older, read
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 OLDER_NETWORKS = {
-    ("res2net200_vd", "paddle"),
-    ("resnest101", "paddle"),
-    ("resnest101", "torch"),
     ("resnest200", "paddle"),
     ("resnest200", "torch"),
     ("resnest269", "paddle"),
