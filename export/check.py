@@ -11,6 +11,7 @@ Exit status: 0 accepted, 1 rejected, 2 if no SavedModel could be read.
 
 import argparse
 import json
+import os
 import sys
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -33,6 +34,7 @@ from export.checker.registry import load_registry
 from export.saved_model_file import open_saved_model
 from zoo import contest
 from zoo.command import run
+from zoo.manifest import Manifest, read_manifest
 from zoo.signature import CONTEST_SIGNATURE
 
 CONTEST_TENSORFLOW = "2.2.0"
@@ -51,12 +53,14 @@ class Report:
         findings: everything that is wrong; if the SavedModel is accepted, only warnings.
         size: bytes of the folder or the zip.
         gflop: {signature: billions of operations of one call, in convolutions and matrix products}.
+        manifest: what it was made from (`zoo.manifest`); None for other converters' models.
     """
 
     tensorflow: str
     findings: list[Finding]
     size: int
     gflop: dict[str, float]
+    manifest: Manifest | None = None
 
     @property
     def accepted(self) -> bool:
@@ -64,7 +68,9 @@ class Report:
         return not any(finding.rejects for finding in self.findings)
 
 
-def check(saved_model: Path, tensorflow: str = CONTEST_TENSORFLOW, *, contest: bool = True, side: int = SIDE) -> Report:
+def check(
+    saved_model: str | os.PathLike, tensorflow: str = CONTEST_TENSORFLOW, *, contest: bool = True, side: int = SIDE
+) -> Report:
     """Checks a SavedModel.
 
     Args:
@@ -77,7 +83,7 @@ def check(saved_model: Path, tensorflow: str = CONTEST_TENSORFLOW, *, contest: b
         ExportError: no SavedModel could be read, or there is no registry of the version.
     """
     registry = load_registry(tensorflow)
-    with open_saved_model(saved_model) as graph:
+    with open_saved_model(Path(saved_model)) as graph:
         findings = check_size(graph) + check_objects(graph, registry) + check_nodes(graph, registry)
         signatures = [name for name in sorted(graph.meta_graph.signature_def) if not name.startswith("__saved_model")]
         if contest:
@@ -91,12 +97,15 @@ def check(saved_model: Path, tensorflow: str = CONTEST_TENSORFLOW, *, contest: b
                 found += check_forms(flat, registry, guessed=not contest) + check_weights(flat)
                 gflop[name] = operations(flat) / 1e9
             findings += [finding if called else replace(finding, rejects=False) for finding in found]
-        return Report(registry.tensorflow, list(dict.fromkeys(findings)), graph.size, gflop)
+        return Report(
+            registry.tensorflow, list(dict.fromkeys(findings)), graph.size, gflop, read_manifest(graph.folder)
+        )
 
 
 def describe(report: Report, images: int, gflops: float, side: int) -> list[str]:
     """Readable lines: the findings, the size, the time, the verdict."""
     lines = [str(finding) for finding in report.findings]
+    lines += _provenance(report.manifest) if report.manifest else []
     lines.append(f"size: {report.size / 1e6:.1f} MB")
     for name, gflop in report.gflop.items():
         lines.append(f"{name}: {gflop:.2f} GFLOP per call in convolutions and matrix products, for images of {side} px")
@@ -105,6 +114,19 @@ def describe(report: Report, images: int, gflops: float, side: int) -> list[str]
         lines.append(f"time: {hours:.1f} h for {images:,} images, at {gflops:g} GFLOP/s, without decoding")
     verdict = "accepted" if report.accepted else f"rejected, {sum(f.rejects for f in report.findings)} reasons"
     return [*lines, f"TensorFlow {report.tensorflow} on CPUs: {verdict}"]
+
+
+def _provenance(manifest: Manifest) -> list[str]:
+    """One line per network, and one for what was measured."""
+    lines = [
+        f"network: {source.spec.name} from {source.exported_from}, weight {source.weight:g}, "
+        f"checkpoint {source.checkpoint_sha256[:16]}"
+        for source in manifest.sources
+    ]
+    if not manifest.parity:
+        return [*lines, "parity: not measured"]
+    worst = max(manifest.parity, key=lambda row: row.max_abs)
+    return [*lines, f"parity: {len(manifest.parity)} steps measured, at most {worst.max_abs:.1e} ({worst.arrow})"]
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -145,7 +167,8 @@ def main() -> None:
         findings = [asdict(finding) | {"layer": finding.layer} for finding in report.findings]
         gflop = {"gflop": report.gflop, "side": arguments.side, "images": arguments.images, "gflops": arguments.gflops}
         size = {"tensorflow": report.tensorflow, "accepted": report.accepted, "bytes": report.size}
-        print(json.dumps({**size, **gflop, "findings": findings}, indent=2))
+        made = {"manifest": asdict(report.manifest) if report.manifest else None}
+        print(json.dumps({**size, **gflop, "findings": findings, **made}, indent=2))
     else:
         print("\n".join(describe(report, arguments.images, arguments.gflops, arguments.side)))
     sys.exit(not report.accepted)

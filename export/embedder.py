@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from export.quiet_tensorflow import quiet_stderr
+from export.saved_model_file import PB
 from retrieval.embed import BATCH_SIZE, Batch, Describer, Image, Resized, describe
 from zoo.checkpoint import load_checkpoint
 from zoo.constants import FRAMEWORKS
@@ -89,7 +90,7 @@ def kind_of(path: str | os.PathLike) -> str:
     """
     path = Path(path)
     if path.is_dir():
-        if (path / "saved_model.pb").is_file():
+        if (path / PB).is_file():
             return SAVED_MODEL
         raise ExportError(f"{path} is not a SavedModel: it holds no saved_model.pb. {_EXPORT}")
     if not path.is_file():
@@ -187,7 +188,7 @@ def load(folder: str | os.PathLike) -> Any:
     Raises:
         ExportError: not a SavedModel, or without one of the two signatures.
     """
-    if not Path(folder, "saved_model.pb").is_file():
+    if not Path(folder, PB).is_file():
         raise ExportError(f"{folder} is not a SavedModel: it holds no saved_model.pb. {_EXPORT}")
     with quiet_stderr():
         try:
@@ -208,7 +209,7 @@ def _last_loaded(folder: str, changed: int) -> Any:
 
 def _cached(folder: str | os.PathLike) -> Any:
     """The last SavedModel is kept until another one or a newer one is asked for: loading takes seconds."""
-    proto = Path(folder, "saved_model.pb")
+    proto = Path(folder, PB)
     return _last_loaded(os.fspath(folder), proto.stat().st_mtime_ns if proto.is_file() else 0)
 
 

@@ -31,6 +31,7 @@ from export import parity, tf22
 from export.normal_form.half import rounded_to_half
 from export.parity import probes
 from export.parity.everywhere import Arrays, Found, read, run_current, run_onnx, run_tf22
+from export.saved_model_file import PB
 from export.storage import BY_SIZE, CONVERTERS, Storage, add_storage_options
 from export.to_onnx import trained_in
 from zoo.checkpoint import load_checkpoint, save_checkpoint
@@ -123,7 +124,7 @@ class _Export:
         with _step(f"normal form → SavedModel ({self.converter})"):
             source, folder = self.made / "normal_form.onnx", self.made / "saved_model"
             options = ("--converter", self.converter, *self.storage.arguments())
-            _run_module("export.writer", "--onnx", source, "--out", folder, *options, made=folder / "saved_model.pb")
+            _run_module("export.writer", "--onnx", source, "--out", folder, *options, made=folder / PB)
 
     def export_and_measure(self, check_sizes: Sequence[int]) -> tuple[list[parity.Row], Check]:
         """Runs all steps; returns the rows of every step and TensorFlow 2.2's verdict."""

@@ -24,7 +24,7 @@ from submission import model_card  # noqa: E402
 from zoo.command import log, run  # noqa: E402
 from zoo.errors import ExportError, OutputError, SubmissionError  # noqa: E402
 from zoo.files import new_file, new_folder, write_json  # noqa: E402
-from zoo.manifest import PLACE, Manifest, read_manifest  # noqa: E402
+from zoo.manifest import PLACE, Manifest  # noqa: E402
 
 ZIP = "submission.zip"
 LISTING = "submission-files.json"
@@ -103,7 +103,7 @@ def check_saved_model(folder: Path) -> Manifest:
     if rejections := [str(finding) for finding in report.findings if finding.rejects]:
         shown = "\n  ".join(rejections[:SHOWN])
         raise SubmissionError(f"{folder}: the contest would refuse it:\n  {shown}\n{_EXPORT}")
-    manifest = read_manifest(folder)
+    manifest = report.manifest
     if manifest is None:
         raise SubmissionError(f"{folder} has no {PLACE}, so nobody knows what it was made from. {_EXPORT}")
     measured = [(manifest.name, manifest.parity), *((source.spec.name, source.parity) for source in manifest.sources)]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from landmark_zoo.commands import Flag, Json
 from zoo.command import log
+from zoo.contest import IMAGES
 
 if TYPE_CHECKING:
     from export.parity import Row
@@ -112,7 +113,7 @@ def check(
     tf: str = "2.2.0",
     no_contest: Flag = False,
     side: int = 448,
-    images: int = 879_334,
+    images: int = IMAGES,
     gflops: float = 2000.0,
     as_json: Json = False,
 ) -> None:

@@ -348,3 +348,11 @@ def test_every_version_has_a_registry_of_its_own():
         assert "Conv2D" in known.ops and {"T": ["DT_FLOAT"]} in known.kernels["Conv2D"]
     producers = [registry.load_registry(version).graph_def["producer"] for version in registry.versions()]
     assert producers == sorted(producers) and np.unique(producers).size > 1
+
+
+def test_it_shows_what_a_model_was_made_from(tiny_saved_models):
+    report = check.check(tiny_saved_models / "good")
+    lines = check.describe(report, images=1, gflops=1, side=448)
+    assert "network: resnet18 from torch, weight 1, checkpoint 0000000000000000" in lines
+    assert "parity: 1 steps measured, at most 3.0e-07 (torch → tf 2.2)" in lines
+    assert check.check(tiny_saved_models / "batched", contest=False).manifest is None
