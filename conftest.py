@@ -28,7 +28,10 @@ TINY_SAVED_MODELS = ROOT / "tests" / "tiny_saved_models.py"
 def pytest_addoption(parser: pytest.Parser) -> None:
     """`--run-slow`: networks at full size, one by one; with `--write-parity`, what is measured goes into parity.csv."""
     parser.addoption("--write-parity", action="store_true", help="the small members' rows replace those of parity.csv")
-    parser.addoption("--run-slow", action="store_true", help="full-size networks too, hours on two cores")
+    parser.addoption(
+        "--run-slow", action="store_true", help="full-size networks and long loops too, hours on two cores"
+    )
+    parser.addoption("--fuzz-examples", type=int, default=150, help="drawn inputs per reader in tests/reliability")
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest's own -m, which selects by these markers

@@ -1,0 +1,1 @@
+"""One module per reader of the project; each defines `READER`."""

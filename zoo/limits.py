@@ -1,0 +1,34 @@
+"""How much a file may ask for. Every reader of the project has its limits here, and one error for what exceeds them.
+
+A small file must not make a large process or an endless one: reading a file takes at most 1 GiB of memory beyond the file's own
+size, and what a file claims (a length, a depth, a number of references) is compared with these limits before it is believed.
+Each limit is far above what real files have.
+"""
+
+from zoo.errors import ZooError
+
+TEXT_BYTES = 64 << 20
+"""Bytes of a JSON or a YAML file, a header, or a line of a table."""
+DEPTH = 64
+"""Mappings and lists inside each other, in any format."""
+DIGITS = 400
+"""Characters of a number."""
+
+
+def require_at_most(limit: int, found: int, what: str, where: object, error: type[ZooError]) -> None:
+    """Raises `error` if `found` is larger than `limit`.
+
+    Args:
+        limit: a constant of this module.
+        found: what the file has or claims to have.
+        what: its name and unit, for example "bytes" or "nested lists".
+        where: the file, or the place in it.
+        error: the class that the reader documents.
+
+    Raises:
+        error: "{where}: {found} {what}, more than the limit of {limit}. …"
+    """
+    if found > limit:
+        raise error(
+            f"{where}: {found:,} {what}, more than the limit of {limit:,}. It is damaged, or not a file of this kind."
+        )
