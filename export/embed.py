@@ -32,7 +32,7 @@ def main() -> None:
     """Command line."""
     arguments = parse_arguments()
     describer = open_describer(arguments.model or arguments.saved_model, arguments.framework)
-    embed_split(describer, Gldv2(arguments.data), arguments.split, batch_size=arguments.batch_size).save(arguments.out)
+    embed_split(describer, Gldv2(arguments.data), arguments.split, arguments.out, batch_size=arguments.batch_size)
     print(arguments.out)
 
 

@@ -20,7 +20,7 @@ from retrieval.embed import BATCH_SIZE, Batch, Describer, Image, Resized, descri
 from zoo.checkpoint import load_checkpoint
 from zoo.constants import FRAMEWORKS
 from zoo.errors import DataError, ExportError, MissingToolError, SpecError
-from zoo.manifest import read_manifest
+from zoo.manifest import model_identity, read_manifest
 from zoo.preprocess import normalise
 from zoo.signature import BATCH_SIGNATURE, CONTEST_SIGNATURE, DESCRIPTOR, batch_input, read_batch_input
 from zoo.specs import ModelSpec
@@ -169,8 +169,7 @@ class SavedModelDescriber:
             "model": manifest.name,
             "framework": "tensorflow",
             "size": max(self.inputs).size,
-            "checkpoint": " + ".join(source.checkpoint_sha256 for source in manifest.sources),
-        }
+        } | model_identity(manifest)
 
     def __call__(self, batch: Batch) -> np.ndarray:
         return _call(self._loaded, {batch_input(*wanted): batch[wanted] for wanted in self.inputs})

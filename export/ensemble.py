@@ -25,6 +25,7 @@ from export.parity.everywhere import Arrays, run_current, run_tf22
 from export.saved_model_file import require_saved_model
 from export.storage import Storage, add_store_option
 from export.writer.combine import NORMS, PLAIN, Combination, NumpyArrays, Whitening
+from retrieval.provenance import require_same_model
 from retrieval.whitening import read_whitening
 from zoo.command import log, run
 from zoo.errors import ExportError
@@ -35,6 +36,7 @@ from zoo.manifest import (
     Manifest,
     Source,
     file_sha256,
+    model_identity,
     require_manifest,
     versions,
     write_manifest,
@@ -50,6 +52,7 @@ def ensemble(
     combination: Combination = PLAIN,
     *,
     whitening_sha256: str | None = None,
+    whitened: dict | None = None,
     variables: bool | None = None,
     overwrite: bool = False,
 ) -> list[parity.Row]:
@@ -61,11 +64,13 @@ def ensemble(
         out: folder to make.
         combination: views of an image, norm and whitening.
         whitening_sha256: of the whitening's file, for the manifest.
+        whitened: the source of the descriptors that the whitening was fitted on.
         variables: store weights as variables or as constants; by default depending on their size.
         overwrite: replace `out` if it holds something.
 
     Raises:
         ExportError: no members, weights that do not fit, or a folder that is not a member.
+        DataError: the whitening was fitted on the descriptors of another ensemble.
         OutputError, ParityError: see there.
     """
     out, folders = Path(out), [Path(member) for member in members]
@@ -74,6 +79,9 @@ def ensemble(
     if not folders or len(folders) != len(weights) or not all(0 < weight < math.inf for weight in weights):
         raise ExportError(f"expected one positive weight for each of {len(folders)} members, found {list(weights)}")
     sources = [_source(folder, weight) for folder, weight in zip(folders, weights, strict=True)]
+    plain = Manifest(sources, Combined(list(combination.scales), combination.flip, combination.norm))
+    if whitened is not None:
+        require_same_model(whitened, model_identity(plain), "the whitening and this ensemble")
     name = f"ensemble of {len(folders)}"
     with new_folder(out, overwrite=overwrite) as made:
         # In a separate process: it holds all weights, and the checks then need only one member's memory at a time.
@@ -84,9 +92,14 @@ def ensemble(
         rows, checked = _check(made / "saved_model", name, together, combination, static)
         write_json(made / "parity.json", parity.to_json(rows))
         parity.require(rows)
-        combined = Combined(list(combination.scales), combination.flip, combination.norm, whitening_sha256)
-        written_by = versions("landmark-zoo", "tensorflow")
-        write_manifest(made / "saved_model", Manifest(sources, combined, rows, checked, written_by))
+        manifest = replace(
+            plain,
+            combined=replace(plain.combined, whitening_sha256=whitening_sha256),
+            parity=rows,
+            check=checked,
+            versions=versions("landmark-zoo", "tensorflow"),
+        )
+        write_manifest(made / "saved_model", manifest)
     return rows
 
 
@@ -191,7 +204,8 @@ def main() -> None:
     weights = arguments.weights or [1.0] * len(arguments.members)
     if min(arguments.scales) <= 0:
         raise ExportError(f"--scales are factors above 0, found {arguments.scales}")
-    whitening = Whitening(*read_whitening(arguments.whitening)) if arguments.whitening else None
+    fitted = read_whitening(arguments.whitening) if arguments.whitening else None
+    whitening = Whitening(fitted.mean, fitted.matrix) if fitted else None
     sha256 = file_sha256(arguments.whitening) if arguments.whitening else None
     combination = Combination(tuple(arguments.scales), arguments.flip, arguments.norm, whitening)
     variables, overwrite = Storage(weights=arguments.store).variables, arguments.overwrite
@@ -201,6 +215,7 @@ def main() -> None:
         arguments.out,
         combination,
         whitening_sha256=sha256,
+        whitened=fitted.source if fitted else None,
         variables=variables,
         overwrite=overwrite,
     )

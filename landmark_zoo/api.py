@@ -245,13 +245,15 @@ def ensemble(
             raise DataError(f"expected scales above 0, found {list(scales)}")
         if norm not in NORMS:
             raise DataError(f"there is no norm {norm!r}; expected one of {', '.join(NORMS)}")
-        applied = Whitening(*read_whitening(Path(whitening))) if whitening is not None else None
+        fitted = read_whitening(whitening) if whitening is not None else None
+        applied = Whitening(fitted.mean, fitted.matrix) if fitted else None
         return room.ensemble(
             members,
             weights if weights is not None else [1.0] * len(members),
             out,
             Combination(tuple(scales), flip, norm, applied),
             whitening_sha256=file_sha256(whitening) if whitening is not None else None,
+            whitened=fitted.source if fitted else None,
             variables=Storage(weights=store).variables,
             overwrite=overwrite,
         )

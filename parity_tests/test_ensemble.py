@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from safetensors.numpy import save_file
 
 from export import check
 from export.embedder import batch_inputs, call_batch
@@ -25,7 +24,8 @@ from export.writer.convert import save_normal_form
 from export.writer.member import FUNCTION, member_from_saved_model
 from export.writer.save import write_saved_model
 from parity_tests.small_models import FAMILIES, SMALL_SPECS, in_normal_form
-from retrieval.whitening import fit
+from retrieval import whitening as whitenings
+from retrieval.whitening import fit, write_whitening
 from zoo.errors import ExportError
 from zoo.manifest import Manifest, require_manifest, write_manifest
 
@@ -124,7 +124,7 @@ def test_scales_mirror_images_norm_whitening_and_variables_together(members, tf2
     mean, matrix = fit(descriptors, 24)
     whitened = (descriptors.astype(np.float64) - mean) @ matrix
     np.testing.assert_allclose(whitened.T @ whitened / len(whitened), np.eye(24), rtol=0, atol=2e-3)
-    save_file({"mean": mean, "matrix": matrix}, tmp_path / "whitening.safetensors")
+    write_whitening(tmp_path / "whitening.safetensors", whitenings.Whitening(mean, matrix, {}))
 
     weights = 1, 0.5
     options = ("--scales", 0.75, 1.25, "--flip", "--norm", "l2", "--weights", *weights)

@@ -5,6 +5,7 @@ is a `Describer`: a PyTorch or Paddle network, an ONNX file or a SavedModel.
 """
 
 import argparse
+import hashlib
 import os
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,16 +16,22 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from tqdm import tqdm
 
+from retrieval.data.fingerprint import fingerprint
 from retrieval.data.gldv2 import SPLITS, Gldv2
 from retrieval.data.images import read_image
 from retrieval.embeddings import Embeddings
-from zoo.checkpoint import Checkpoint, fingerprint, load_checkpoint
+from retrieval.parts import Parts
+from zoo import checkpoint as checkpoints
+from zoo.checkpoint import Checkpoint, load_checkpoint
+from zoo.command import log
 from zoo.errors import DataError
-from zoo.files import new_file
+from zoo.files import new_file, output_errors
 from zoo.preprocess import resize
 from zoo.specs import PreprocessSpec
 
 BATCH_SIZE = 32
+PART_BATCHES = 64
+"""Batches after which the descriptors are kept on disk: an interruption loses at most the work on these."""
 BATCHES_AHEAD = 2
 """Batches that are decoded before they are needed: they hide decoding, and cost the memory of their pixels."""
 
@@ -115,12 +122,59 @@ def batches(images: Sequence[Image], inputs: Sequence[Resized], batch_size: int,
         pool.shutdown(wait=False, cancel_futures=True)
 
 
-def embed_split(describer: Describer, data: Gldv2, split: str, *, batch_size: int = BATCH_SIZE) -> Embeddings:
-    """Embeddings of all readable images of a split, in the order of its table."""
+def embed_split(
+    describer: Describer, data: Gldv2, split: str, out: str | os.PathLike, *, batch_size: int = BATCH_SIZE
+) -> Embeddings:
+    """Writes the embeddings of all readable images of a split, in the order of its table, and returns them.
+
+    What is finished is kept beside `out` (`retrieval.parts`): the same command continues where an interrupted one stopped, and
+    its result is the same to the bit.
+
+    Args:
+        describer: the model.
+        data: the data set.
+        split: "train", "index" or "test".
+        out: the embeddings file.
+        batch_size: images per call of the model.
+
+    Raises:
+        DataError: the split has no readable image, or the model's descriptors are not finite.
+        UnreadableImageError: an image cannot be decoded.
+        OutputError: `out` cannot be written; this is found before the first image is read.
+    """
+    out = Path(out)
     ids = data.readable_ids(split)
-    paths = [str(data.image_path(split, image_id)) for image_id in ids]  # a Path takes four times the memory
-    rows = describe(describer, paths, batch_size=batch_size, progress=f"embed {split}")
-    return Embeddings(ids, rows, describer.source)
+    if not ids:
+        raise DataError(
+            f"{data.table_path(split)} names {len(data.named_ids(split))} images, and none of them is readable; expected at "
+            "least one. `python -m retrieval.data.check --data DIR` lists why."
+        )
+    source = describer.source | {"data": {"split": split, "fingerprint": fingerprint(data, split)}}
+    with output_errors(out):
+        parts = Parts(
+            out, {"source": source, "ids": hashlib.sha256("\n".join(ids).encode()).hexdigest(), "batch": batch_size}
+        )
+    done = parts.read()
+    rows, start = [part.descriptors for part in done], sum(len(part.ids) for part in done)
+    if start:
+        log(f"continuing at image {start:,} of {len(ids):,}, which {parts.folder} holds")
+    step = PART_BATCHES * batch_size
+    # A Path takes four times the memory of its text.
+    paths = [str(data.image_path(split, image_id)) for image_id in ids[start:]]
+    with tqdm(total=len(ids), initial=start, desc=f"embed {split}", unit="image") as bar:
+        own: list[np.ndarray] = []
+        for batch in batches(paths, describer.inputs, batch_size, os.cpu_count() or 1):
+            own.append(describer(batch))
+            bar.update(len(own[-1]))
+            end = start + sum(map(len, own))
+            if end - start == step or end == len(ids):
+                rows.append(np.concatenate(own))
+                parts.add(len(rows) - 1, ids[start:end], rows[-1])
+                own, start = [], end
+    embeddings = Embeddings(ids, np.concatenate(rows), source)
+    embeddings.save(out)
+    parts.remove()
+    return embeddings
 
 
 def checkpoint_source(checkpoint: Checkpoint, framework: str) -> dict:
@@ -130,7 +184,7 @@ def checkpoint_source(checkpoint: Checkpoint, framework: str) -> dict:
         "model": checkpoint.spec.name,
         "framework": framework,
         "size": size,
-        "checkpoint": fingerprint(checkpoint),
+        "checkpoint": checkpoints.fingerprint(checkpoint),
     }
 
 
@@ -158,7 +212,7 @@ Example:
     arguments = parser.parse_args()
     model = describer(load_checkpoint(arguments.ckpt))
     if arguments.data:
-        embed_split(model, Gldv2(arguments.data), arguments.split, batch_size=arguments.batch_size).save(arguments.out)
+        embed_split(model, Gldv2(arguments.data), arguments.split, arguments.out, batch_size=arguments.batch_size)
     else:
         _describe_pixels(model, arguments.pixels, arguments.out)
     print(arguments.out)

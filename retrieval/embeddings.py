@@ -11,6 +11,7 @@ import numpy as np
 
 from zoo.errors import DataError
 from zoo.tensors import read_header, read_tensors, write_tensors
+from zoo.text import parse_json
 
 FORMAT = "landmark-zoo embeddings 2"
 OLD_FORMAT = "landmark-zoo embeddings 1"
@@ -28,7 +29,7 @@ class Embeddings:
 
     Attributes:
         ids: n image ids, all different, without white space (a predictions file separates them by spaces).
-        descriptors: float32 [n, D], finite; row i belongs to `ids[i]`.
+        descriptors: float32 [n, D], finite, no row all zeros; row i belongs to `ids[i]`.
         source: where they come from, as JSON values: model, framework, image size.
 
     Raises:
@@ -72,12 +73,17 @@ class Embeddings:
         tensors, _ = read_tensors(path, names, error=DataError, advice=_ADVICE)
         try:
             if found == FORMAT:
-                ids = tuple(tensors[IDS].tobytes().decode().split("\n")[:-1])
+                ids = tensors[IDS].tobytes().decode().split("\n")[:-1]
             else:
-                ids = tuple(json.loads(header["ids"]))
-            return cls(ids, tensors[DESCRIPTORS], dict(json.loads(header["source"])))
-        except (DataError, KeyError, TypeError, ValueError) as error:
-            raise DataError(f"{path} is not a readable embeddings file: {error}. {_ADVICE}") from error
+                ids = parse_json(header["ids"], "its ids")
+            source = parse_json(header["source"], "its source")
+            if not isinstance(ids, list) or not isinstance(source, dict):
+                raise DataError(
+                    f"expected ids as a list and a source as a mapping, found {type(ids).__name__} and {type(source).__name__}"
+                )
+            return cls(tuple(ids), tensors[DESCRIPTORS], source)
+        except (DataError, KeyError, ValueError) as error:
+            raise DataError(f"{path} is not a usable embeddings file: {error}. {_ADVICE}") from error
 
 
 def concatenate(members: Sequence[Embeddings]) -> Embeddings:
@@ -115,7 +121,7 @@ def _validate(ids: tuple[str, ...], descriptors: np.ndarray) -> None:
         raise DataError(f"expected one id per descriptor, found {len(ids)} ids and {len(descriptors)} descriptors")
     seen: set[str] = set()
     for name in ids:
-        if not isinstance(name, str) or not name or name.split() != [name]:
+        if not isinstance(name, str) or not name or name.split() != [name] or not _encodes(name):
             raise DataError(f"expected ids that are text without white space, found {name!r}")
         if name in seen:
             raise DataError(f"expected ids that are all different, found {name!r} twice")
@@ -126,3 +132,17 @@ def _validate(ids: tuple[str, ...], descriptors: np.ndarray) -> None:
         raise DataError(
             f"expected finite descriptors, found NaN or infinity in {np.sum(~finite)} of them, first in {first!r}"
         )
+    empty = ~descriptors.any(axis=1)
+    if empty.any():
+        raise DataError(
+            f"expected descriptors of which none is all zeros, found {np.sum(empty)} such, first {ids[int(empty.argmax())]!r}"
+        )
+
+
+def _encodes(name: str) -> bool:
+    """Whether a text can be written as UTF-8; one with half of a surrogate pair cannot."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

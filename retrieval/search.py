@@ -5,6 +5,7 @@ import csv
 import json
 import os
 import sys
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from retrieval.metrics import (
     read_retrieval_predictions,
     read_retrieval_solution,
 )
+from retrieval.provenance import require_same_model
 from zoo.command import log, run
 from zoo.errors import DataError
 from zoo.files import new_file
@@ -31,7 +33,8 @@ HELP = """\
 python -m retrieval.search --index index.safetensors --queries test.safetensors --data DIR --out predictions.csv
 
 Ranks the 100 nearest index images for each query, writes them as a contest predictions file (id,images) and prints
-mAP@100, P@1, P@10 and the median position of the first right image. DIR holds retrieval_solution_v2.1.csv.
+mAP@100, P@1, P@10 and the median position of the first right image. DIR holds retrieval_solution_v2.1.csv; without --data
+only the predictions are written.
 """
 
 
@@ -57,7 +60,8 @@ def search(index: Embeddings, queries: Embeddings, k: int = CONTEST_K) -> Rankin
     close. So it selects more than k, and their distances are computed again in float64 as ‖x - y‖.
 
     Raises:
-        DataError: one of the two is empty, their descriptors differ in size, or a distance overflows float32.
+        DataError: one of the two is empty, their descriptors differ in size or were made by different models, or a distance
+            overflows float32.
     """
     n, dimension = index.descriptors.shape
     if not n or not len(queries.ids):
@@ -67,6 +71,7 @@ def search(index: Embeddings, queries: Embeddings, k: int = CONTEST_K) -> Rankin
             f"the index has {dimension}-D descriptors and the queries {queries.descriptors.shape[1]}-D; "
             "expected the same. Embed both with the same models in the same order."
         )
+    require_same_model(index.source, queries.source, "the index and the queries")
     k = min(k, n)
     slack = _rounding_error(index.descriptors, queries.descriptors)
     flat = faiss.IndexFlatL2(dimension)
@@ -114,6 +119,25 @@ def write_predictions(path: str | os.PathLike, ranking: Ranking) -> None:
         writer.writerows((query, " ".join(hits)) for query, hits in zip(ranking.query_ids, ranking.hits, strict=True))
 
 
+def require_relevant_in_index(data: Gldv2, solution: RetrievalSolution, index: Collection[str]) -> None:
+    """Raises `DataError` if the solution names images that were not searched, unless they are known to be unreadable.
+
+    Args:
+        data: whose `unreadable.csv` is read; what stands there can only lower a score.
+        solution: the ground truth.
+        index: ids that were searched.
+    """
+    relevant = {image_id for hits in solution.everything.values() for image_id in hits}
+    missing = relevant - set(index)
+    if unknown := sorted(missing - data.unreadable("index")):
+        raise DataError(
+            f"{len(unknown):,} of {len(relevant):,} relevant images of {data.solution_path} are not in the index, first "
+            f"{unknown[0]!r}; no score would be right. Embed the whole index split of the data set that the solution belongs to."
+        )
+    if missing:
+        log(f"{len(missing):,} relevant images are unreadable, so they were not searched and count as not found")
+
+
 def score(predictions: RetrievalPredictions, solution: RetrievalSolution) -> dict[str, float | None]:
     """The contest's metrics by name; those of a part without queries are None.
 
@@ -137,7 +161,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=HELP, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--index", type=Path, required=True, help="embeddings of the index images")
     parser.add_argument("--queries", type=Path, required=True, help="embeddings of the query images")
-    parser.add_argument("--data", type=Path, required=True, help="folder with retrieval_solution_v2.1.csv")
+    parser.add_argument("--data", type=Path, help="folder with retrieval_solution_v2.1.csv; default: nothing is scored")
     parser.add_argument("--out", type=Path, required=True, help="predictions file to write")
     parser.add_argument(
         "--json", action="store_true", help="print the figures and the path as one JSON object on stdout"
@@ -145,11 +169,13 @@ def main() -> None:
     arguments = parser.parse_args()
 
     # Report a wrong solution before the search, which can take long.
-    solution = read_retrieval_solution(Gldv2(arguments.data).solution_path)
+    solution = read_retrieval_solution(Gldv2(arguments.data).solution_path) if arguments.data else None
     index, queries = Embeddings.load(arguments.index), Embeddings.load(arguments.queries)
+    if solution is not None:
+        require_relevant_in_index(Gldv2(arguments.data), solution, index.ids)
     log(f"searching {len(index.ids)} index images for {len(queries.ids)} queries")
     write_predictions(arguments.out, search(index, queries))
-    figures = score(read_retrieval_predictions(arguments.out, solution), solution)
+    figures = score(read_retrieval_predictions(arguments.out, solution), solution) if solution else {}
     if arguments.json:
         json.dump(figures | {"path": str(arguments.out)}, sys.stdout, indent=2)
         print()

@@ -14,6 +14,13 @@ DEPTH = 64
 DIGITS = 400
 """Characters of a number."""
 
+TABLE_LINE = 1 << 24
+"""Characters of a line of a table; GLDv2-clean's largest landmark has over 10,000 ids in one."""
+LANDMARK_DIGITS = 18
+"""Digits of a landmark's id, which is an int64."""
+IMAGE_PIXELS = 64_000_000
+"""Pixels of an image: decoding takes up to 16 bytes of memory for each."""
+
 
 def require_at_most(limit: int, found: int, what: str, where: object, error: type[ZooError]) -> None:
     """Raises `error` if `found` is larger than `limit`.

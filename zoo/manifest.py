@@ -139,6 +139,15 @@ class Manifest:
         return sorted({(max(1, round(p.size * scale)), p.resize) for p in wanted for scale in scales})
 
 
+def model_identity(manifest: Manifest) -> dict[str, Any]:
+    """What decides the descriptors, as JSON values: the checkpoints' fingerprints, and what an ensemble does around them."""
+    identity: dict[str, Any] = {"checkpoint": " + ".join(source.checkpoint_sha256 for source in manifest.sources)}
+    if manifest.combined is not None:
+        weights = [source.weight for source in manifest.sources]
+        identity["combined"] = dataclasses.asdict(manifest.combined) | {"weights": weights}
+    return identity
+
+
 def write_manifest(saved_model: str | os.PathLike, manifest: Manifest) -> None:
     """Writes a SavedModel's manifest atomically, replacing the one it has."""
     write_json(Path(saved_model, PLACE), {"format": FORMAT, **dataclasses.asdict(manifest)})

@@ -1,6 +1,6 @@
 """Runs SavedModels in the TensorFlow of the Python that runs it; `export/tf22/runner.py` starts it with TensorFlow 2.2's.
 
-Stand-alone: Python 3.8 syntax, and no imports from this project, which is not installed beside TensorFlow 2.2.
+Python 3.8 syntax. The project is not installed beside TensorFlow 2.2: of its files, only `zoo/contest.py` is used.
 
     python export/tf22/worker.py JOB.json
     python export/tf22/worker.py --score submission.zip --test DIR --index DIR --out predictions.json
@@ -10,6 +10,7 @@ import argparse
 import contextlib
 import json
 import os
+import runpy
 import sys
 import tempfile
 import time
@@ -28,6 +29,9 @@ CONTEST_SIGNATURE = "serving_default"
 DESCRIPTOR = "global_descriptor"
 RANKED = 100
 """Neighbours kept per query: the contest's metric is mAP@100."""
+
+IMAGE_FORMATS = runpy.run_path(str(Path(__file__).resolve().parents[2] / "zoo" / "contest.py"))["IMAGE_FORMATS"]
+"""Read by path: with the project's folder on the import path, packages of another Python could be found there."""
 
 REFUSED = 3
 """Exit status for a submission that the contest would refuse, as opposed to a run that failed."""
@@ -165,7 +169,7 @@ def embed(function, paths, seconds):
     vectors = []
     for path in paths:
         start = time.perf_counter()
-        image = np.array(PIL.Image.open(path).convert("RGB"))
+        image = read_image(path)
         try:
             outputs = function(tf.convert_to_tensor(image))
         except TypeError as error:  # TensorFlow allows a positional call only if there is exactly one input.
@@ -179,6 +183,15 @@ def embed(function, paths, seconds):
         vectors.append(vector.astype(np.float64))
         seconds.append(time.perf_counter() - start)
     return np.stack(vectors)
+
+
+def read_image(path):
+    """uint8 [H, W, 3], RGB; exits with a message if the file is not a whole image."""
+    try:
+        with PIL.Image.open(path, formats=IMAGE_FORMATS) as image:
+            return np.array(image.convert("RGB"))
+    except Exception as error:  # Pillow raises nearly every built-in exception for broken bytes
+        raise SystemExit(f"{path}: not a whole image: {error}. Replace the file, or leave it out.") from error
 
 
 @contextlib.contextmanager

@@ -34,7 +34,7 @@ def embed(
         from retrieval.data.gldv2 import Gldv2
         from retrieval.embed import embed_split
 
-        embed_split(open_describer(model, framework), Gldv2(data), split, batch_size=batch_size).save(out)
+        embed_split(open_describer(model, framework), Gldv2(data), split, out, batch_size=batch_size)
     print(out)
 
 

@@ -2,8 +2,10 @@
 
 import argparse
 import os
+import shlex
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
@@ -11,9 +13,9 @@ from tqdm import tqdm
 
 from retrieval.data.csv_tables import write_rows
 from retrieval.data.gldv2 import SPLITS, UNREADABLE, Gldv2
-from retrieval.data.images import UnreadableImageError, read_image
+from retrieval.data.images import UnreadableImageError, clipping, read_image
 from zoo.command import log, run
-from zoo.errors import DataError
+from zoo.errors import DataError, OutputError
 from zoo.files import new_file
 
 SHOWN_PER_SPLIT = 10
@@ -47,32 +49,62 @@ def check_data(root: Path, *, workers: int) -> tuple[Path, dict[str, int]]:
         for split in splits:
             ids = dataset.named_ids(split)
             reasons: Counter[str] = Counter()
-            for image_id, reason in _unreadable(dataset, split, ids, workers):
-                yield split, image_id, reason
-                reasons[reason] += 1
-                if reasons.total() <= SHOWN_PER_SPLIT:
-                    log(f"{dataset.image_path(split, image_id)}: {reason}")
+            clipped: Counter[str] = Counter()
+            for image_id, finding in _findings(dataset, split, ids, workers):
+                kind = reasons if finding.unreadable else clipped
+                kind[finding.reason] += 1
+                if kind.total() <= SHOWN_PER_SPLIT:
+                    log(f"{dataset.image_path(split, image_id)}: {finding.reason}")
+                if finding.unreadable:
+                    yield split, image_id, finding.reason
             counts[split] = reasons.total()
             log(f"{split}: {len(ids):,} images, {counts[split]:,} unreadable{_summary(reasons)}")
+            if clipped:
+                log(
+                    f"{split}: {clipped.total():,} images are kept but lose their bright parts, here as in the contest's "
+                    f"scorer{_summary(clipped)}. Convert them to 8 bits per channel."
+                )
 
-    with new_file(path) as partial:
-        write_rows(partial, rows())
+    try:
+        with new_file(path) as partial:
+            write_rows(partial, rows())
+    except OutputError as error:
+        raise OutputError(
+            f"{error} If the data set is read-only, check a folder of links to it: "
+            f"`mkdir LINKS && ln -s {shlex.quote(str(dataset.root.resolve()))}/* LINKS/`, then --data LINKS."
+        ) from error
+    if missing := [split for split in SPLITS if split not in splits]:
+        log(
+            f"there is no {' and no '.join(f'{split}.csv' for split in missing)}: these splits were not checked. Training needs "
+            "train.csv or train_clean.csv; searching needs index.csv and test.csv, which come apart from the images "
+            "(https://github.com/cvdfoundation/google-landmark)."
+        )
     return path, counts
 
 
-def _unreadable(dataset: Gldv2, split: str, ids: tuple[str, ...], workers: int) -> Iterator[tuple[str, str]]:
-    def reason(image_id: str) -> str | None:
+@dataclass(frozen=True)
+class _Finding:
+    """What is wrong with an image; one that is readable is only reported."""
+
+    reason: str
+    unreadable: bool
+
+
+def _findings(dataset: Gldv2, split: str, ids: tuple[str, ...], workers: int) -> Iterator[tuple[str, _Finding]]:
+    def finding(image_id: str) -> _Finding | None:
+        path = dataset.image_path(split, image_id)
         try:
-            read_image(dataset.image_path(split, image_id))
+            read_image(path)
+            reason = clipping(path)
         except UnreadableImageError as error:
-            return error.reason
-        return None
+            return _Finding(error.reason, unreadable=True)
+        return _Finding(reason, unreadable=False) if reason else None
 
     with ThreadPool(workers) as pool:
-        reasons = pool.imap(reason, ids, chunksize=16)
-        for image_id, why in zip(ids, tqdm(reasons, split, len(ids), unit="image"), strict=True):
-            if why:
-                yield image_id, why
+        findings = pool.imap(finding, ids, chunksize=16)
+        for image_id, found in zip(ids, tqdm(findings, split, len(ids), unit="image"), strict=True):
+            if found:
+                yield image_id, found
 
 
 def _summary(reasons: Counter[str]) -> str:

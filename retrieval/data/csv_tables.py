@@ -4,11 +4,10 @@ import csv
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import TextIO
 
 from zoo.errors import DataError
-
-LONGEST_FIELD = 1 << 26
-"""GLDv2-clean's largest landmark has over 10,000 ids in one field; the csv module's own limit is 131,072 characters."""
+from zoo.limits import TABLE_LINE
 
 
 def read_rows(
@@ -26,10 +25,10 @@ def read_rows(
         DataError: the file is missing or not CSV in UTF-8, a column is missing, or a row has another number of fields.
     """
     path = Path(path)
-    csv.field_size_limit(LONGEST_FIELD)
+    csv.field_size_limit(TABLE_LINE)  # the module's own limit is 131,072 characters
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file)
+            reader = csv.reader(_lines(file))
             header = next(reader, [])
             if exact and header != list(columns):
                 raise DataError(f"{path}:1: expected the header {','.join(columns)!r}, found {','.join(header)!r}.")
@@ -46,6 +45,14 @@ def read_rows(
         ) from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path} is not a readable UTF-8 CSV file: {error}. {advice}") from error
+
+
+def _lines(file: TextIO) -> Iterator[str]:
+    """The lines of a table, none longer than `TABLE_LINE`: a file without line feeds is not read into memory whole."""
+    while line := file.readline(TABLE_LINE + 1):
+        if len(line) > TABLE_LINE:
+            raise csv.Error(f"a line is longer than {TABLE_LINE:,} characters")
+        yield line
 
 
 def write_rows(path: str | os.PathLike, rows: Iterable[Sequence[object]]) -> None:

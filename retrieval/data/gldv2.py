@@ -19,6 +19,7 @@ import numpy as np
 
 from retrieval.data.csv_tables import bad_row, read_rows
 from zoo.errors import DataError
+from zoo.limits import LANDMARK_DIGITS
 
 SPLITS = ("train", "index", "test")
 UNREADABLE = "unreadable.csv"
@@ -118,8 +119,8 @@ class Gldv2:
         for line, (field, landmark) in read_rows(
             path, ("images" if clean else "id", "landmark_id"), advice=_HOW_TO_GET_DATA
         ):
-            if not landmark.isdecimal():
-                raise bad_row(path, line, "an integer landmark_id", landmark)
+            if not (landmark.isascii() and landmark.isdecimal() and len(landmark) <= LANDMARK_DIGITS):
+                raise bad_row(path, line, f"an integer landmark_id of at most {LANDMARK_DIGITS} digits", landmark)
             for image_id in field.split() if clean else (field,):
                 _check_new_id(path, line, image_id, landmarks)
                 landmarks[image_id] = int(landmark)

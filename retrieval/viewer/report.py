@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from PIL import Image, ImageOps
+from PIL import ImageOps
 
+from retrieval.data.images import open_image
 from zoo.errors import DataError
 from zoo.files import new_file
 
@@ -188,14 +189,9 @@ def _round_up(value: float) -> float:
 
 def _thumbnail(path: Path, size: int) -> str:
     """A `data:` URI with the middle square of a photograph, `size` pixels wide."""
-    try:
-        with Image.open(path) as photograph:
-            photograph.draft("RGB", (2 * size, 2 * size))
-            square = ImageOps.fit(ImageOps.exif_transpose(photograph).convert("RGB"), (size, size))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise DataError(
-            f"{path} could not be read as an image for the report: {error}. Replace it or leave it out."
-        ) from error
+    with open_image(path) as photograph:
+        photograph.draft("RGB", (2 * size, 2 * size))
+        square = ImageOps.fit(ImageOps.exif_transpose(photograph).convert("RGB"), (size, size))
     buffer = io.BytesIO()
     square.save(buffer, "JPEG", quality=JPEG_QUALITY, optimize=True)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")

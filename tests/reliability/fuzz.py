@@ -16,6 +16,7 @@ from pathlib import Path
 
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
+from benchmarks.results_files import write_results
 from tests.reliability.reader import Files, load, names, write
 from tests.reliability.sandbox import Outcome, Sandbox
 from zoo.command import log
@@ -41,6 +42,31 @@ class Tally:
         if outcome.kind == "fault":
             self.faults.append((files, outcome))
         self.beyond, self.seconds = max(self.beyond, outcome.beyond), max(self.seconds, outcome.seconds)
+
+    def row(self, name: str) -> dict:
+        """The figures to publish."""
+        return {
+            "reader": name,
+            "tried": self.tried,
+            "accepted": self.accepted,
+            "faults": len(self.faults),
+            "beyond_mib": round(self.beyond / 2**20),
+            "seconds": round(self.seconds, 1),
+        }
+
+
+def table(rows: list[dict]) -> str:
+    """One line per reader, and their sum."""
+    lines = [
+        "| reader | inputs tried | accepted | faults | most memory beyond the input, MiB | longest, s |",
+        "| --- | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for row in rows:
+        counts = f"{row['tried']:,} | {row['accepted']:,} | {row['faults']}"
+        lines.append(f"| {row['reader']} | {counts} | {row['beyond_mib']} | {row['seconds']:.1f} |")
+    tried, accepted, faults = (sum(row[key] for row in rows) for key in ("tried", "accepted", "faults"))
+    lines.append(f"| **together** | {tried:,} | {accepted:,} | {faults} | | |")
+    return "\n".join(lines)
 
 
 def corpus(name: str) -> Iterator[tuple[str, Files]]:
@@ -94,19 +120,17 @@ def main() -> None:
     parser.add_argument("--examples", type=int, default=1000, help="inputs per reader; default: %(default)s")
     parser.add_argument("--seed", type=int, default=0, help="of the inputs; default: %(default)s")
     parser.add_argument("--keep", type=Path, help="folder for the inputs at fault")
+    parser.add_argument("--write", action="store_true", help="write the counts to benchmarks/results/fuzz.json")
     options = parser.parse_args()
-    rows, faults = [], 0
+    rows = []
     for name in options.readers:
         tally = fuzz(name, options.examples, options.seed)
-        rows.append(
-            f"| {load(name).name} | {tally.tried:,} | {tally.accepted:,} | {len(tally.faults)} | "
-            f"{tally.beyond / 2**20:.0f} | {tally.seconds:.1f} |"
-        )
+        rows.append(tally.row(load(name).name))
         _report(name, tally, options.keep)
-        faults += len(tally.faults)
-    print("| reader | tried | accepted | faults | most MiB beyond the input | longest, s |\n|---|---|---|---|---|---|")
-    print("\n".join(rows))
-    sys.exit(faults > 0)
+    print(table(rows))
+    if options.write:
+        print(write_results("fuzz", rows))
+    sys.exit(any(row["faults"] for row in rows))
 
 
 if __name__ == "__main__":

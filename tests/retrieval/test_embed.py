@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from retrieval.data.gldv2 import Gldv2
 from retrieval.data.images import UnreadableImageError
-from retrieval.embed import BATCHES_AHEAD, Resized, batches, describe
+from retrieval.embed import BATCHES_AHEAD, Resized, batches, describe, embed_split
+from retrieval.embeddings import Embeddings
 from zoo.errors import DataError
 from zoo.preprocess import resize
 
@@ -73,3 +75,69 @@ def test_what_is_no_image_is_refused(images):
             describe(Means(SMALL), [wrong])
     with pytest.raises(DataError, match="no images"):
         describe(Means(SMALL), [])
+
+
+@pytest.fixture
+def dataset(images, tmp_path) -> Gldv2:
+    """An index split of 7 images."""
+    ids = [f"{number:016x}" for number in range(len(images))]
+    (tmp_path / "index.csv").write_text("\n".join(["id", *ids]) + "\n", encoding="utf-8")
+    found = Gldv2(tmp_path)
+    for image_id, image in zip(ids, images, strict=True):
+        path = found.image_path("index", image_id)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(path, format="PNG")
+    return found
+
+
+class Stopped(Means):
+    """Ends as Ctrl-C does, after some batches."""
+
+    def __init__(self, batches: int) -> None:
+        super().__init__(SMALL)
+        self.left = batches
+
+    def __call__(self, batch):
+        self.left -= 1
+        if self.left < 0:
+            raise KeyboardInterrupt
+        return super().__call__(batch)
+
+
+def test_an_interrupted_embedding_continues_and_ends_as_an_unbroken_one(dataset, tmp_path, monkeypatch):
+    monkeypatch.setattr("retrieval.embed.PART_BATCHES", 2)
+    embed_split(Means(SMALL), dataset, "index", tmp_path / "unbroken", batch_size=1)
+    out = tmp_path / "out"
+    with pytest.raises(KeyboardInterrupt):
+        embed_split(Stopped(5), dataset, "index", out, batch_size=1)
+    assert not out.exists() and (tmp_path / ".out.parts").is_dir()
+    second = Means(SMALL)
+    embed_split(second, dataset, "index", out, batch_size=1)
+    assert len(second.sizes) == 3, "four of seven batches were kept: two parts of two"
+    one, other = Embeddings.load(out), Embeddings.load(tmp_path / "unbroken")
+    assert (one.ids, one.source) == (other.ids, other.source)
+    np.testing.assert_array_equal(one.descriptors, other.descriptors)
+    assert not (tmp_path / ".out.parts").exists()
+
+
+@pytest.mark.parametrize("changed", ["model", "batch", "images", "damaged"])
+def test_parts_of_something_else_are_not_used(dataset, tmp_path, monkeypatch, changed):
+    monkeypatch.setattr("retrieval.embed.PART_BATCHES", 2)
+    with pytest.raises(KeyboardInterrupt):
+        embed_split(Stopped(5), dataset, "index", tmp_path / "out", batch_size=1)
+    second = Means(SMALL)
+    if changed == "model":
+        second.source = {"model": "others"}
+    elif changed == "images":
+        path = dataset.image_path("index", f"{0:016x}")
+        path.write_bytes(path.read_bytes() + b"\0")
+    elif changed == "damaged":
+        (tmp_path / ".out.parts" / "000000.safetensors").write_bytes(b"damaged")
+    embed_split(second, dataset, "index", tmp_path / "out", batch_size=3 if changed == "batch" else 1)
+    assert sum(second.sizes) == 7
+
+
+def test_a_split_without_a_readable_image_is_an_error(dataset, tmp_path):
+    (dataset.root / "index.csv").write_text("id\n", encoding="utf-8")
+    with pytest.raises(DataError, match=r"index\.csv names 0 images, and none of them is readable"):
+        embed_split(Means(SMALL), dataset, "index", tmp_path / "out")

@@ -37,7 +37,7 @@ def test_files_of_the_first_format_are_read(tmp_path):
     np.testing.assert_array_equal(read.descriptors, written.descriptors)
     for ids in ("[1", json.dumps(written.ids[:-1])):
         save_file({"descriptors": written.descriptors}, tmp_path / "bad", header | {"ids": ids})
-        with pytest.raises(DataError, match="not a readable embeddings file"):
+        with pytest.raises(DataError, match="not a usable embeddings file"):
             Embeddings.load(tmp_path / "bad")
 
 
@@ -66,6 +66,8 @@ def test_a_view_that_is_not_contiguous_is_stored_as_it_reads(tmp_path):
         (("a", "b"), np.ones(2, np.float32), r"float32 \[2\]"),
         (("a", "b"), np.array([[1, 2], [np.nan, 1]], np.float32), "1 of them, first in 'b'"),
         (("a", "b"), np.array([[1, np.inf], [np.nan, 1]], np.float32), "2 of them, first in 'a'"),
+        (("a", "b"), np.array([[1, 2], [0, 0]], np.float32), "all zeros, found 1 such, first 'b'"),
+        (("a", "\ud800"), np.ones((2, 2), np.float32), r"found '\\ud800'"),
     ],
 )
 def test_refuses_parts_that_do_not_fit(ids, values, message):
@@ -98,7 +100,7 @@ def test_refuses_a_file_whose_ids_do_not_fit(tmp_path, ids):
     header = {"format": "landmark-zoo embeddings 2", "source": "{}"}
     tensors = {"descriptors": np.ones((2, 1), np.float32), "ids": np.frombuffer(ids, np.uint8)}
     save_file(tensors, tmp_path / "file", header)
-    with pytest.raises(DataError, match="file is not a readable embeddings file"):
+    with pytest.raises(DataError, match="file is not a usable embeddings file"):
         Embeddings.load(tmp_path / "file")
 
 

@@ -66,7 +66,7 @@ def test_an_image_is_at_distance_zero_from_itself(faiss_form):
 
 
 @pytest.mark.parametrize("k", [1, 5, 100, 130])
-@pytest.mark.parametrize("value", [0.0, 0.7])
+@pytest.mark.parametrize("value", [0.3, 0.7])
 def test_equal_distances_keep_the_order_of_the_index(faiss_form, k, value):
     index, queries = embeddings(np.full((500, 4), value), "i"), embeddings(np.full((25, 4), value), "q")
     assert set(search(index, queries, k).hits) == {index.ids[:k]}
@@ -74,7 +74,7 @@ def test_equal_distances_keep_the_order_of_the_index(faiss_form, k, value):
 
 def test_ties_in_small_integers_equal_brute_force(faiss_form):
     rng = np.random.default_rng(3)
-    index, queries = (embeddings(rng.integers(0, 3, size=(n, 3)), name) for n, name in ((400, "i"), (30, "q")))
+    index, queries = (embeddings(rng.integers(1, 4, size=(n, 3)), name) for n, name in ((400, "i"), (30, "q")))
     assert list(search(index, queries, 20).hits) == brute_force(index, queries, 20)[0]
 
 
@@ -100,9 +100,9 @@ SOLUTION = "id,images,Usage\nq0,i0,Public\nq1,i0,Public\nq2,i2 i1,Private\nq3,No
 
 
 def stage(folder, solution: str = SOLUTION) -> list[str]:
-    """Four queries on a line at 0, 1, 2 and 3 and three index images at 0, 1 and 2; returns the command's arguments."""
-    embeddings(np.arange(3.0)[:, None], "i").save(folder / "index.safetensors")
-    embeddings(np.arange(4.0)[:, None], "q").save(folder / "test.safetensors")
+    """Four queries on a line at 1, 2, 3 and 4 and three index images at 1, 2 and 3; returns the command's arguments."""
+    embeddings(1 + np.arange(3.0)[:, None], "i").save(folder / "index.safetensors")
+    embeddings(1 + np.arange(4.0)[:, None], "q").save(folder / "test.safetensors")
     (folder / "retrieval_solution_v2.1.csv").write_text(solution)
     names = {"--index": "index.safetensors", "--queries": "test.safetensors", "--data": ".", "--out": "out.csv"}
     return [part for option, name in names.items() for part in (option, str(folder / name))]
@@ -152,3 +152,23 @@ def test_command_reports_a_query_that_the_solution_does_not_know(tmp_path):
     assert done.returncode == 2
     assert done.stderr.endswith("query 'q1' is not in the solution; expected one of its queries.\n")
     assert done.stdout == ""
+
+
+def test_command_without_a_solution_writes_the_neighbours_only(tmp_path):
+    words = stage(tmp_path)
+    place = words.index("--data")
+    done = command(words[:place] + words[place + 2 :])
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"{tmp_path / 'out.csv'}\n"
+    assert "map100" not in done.stderr
+
+
+def test_relevant_images_that_were_not_searched_are_an_error_unless_they_are_unreadable(tmp_path):
+    words = stage(tmp_path, "id,images,Usage\nq0,i0 gone,Public\nq1,i0,Ignored\nq2,,Ignored\nq3,,Ignored\n")
+    done = command(words)
+    assert done.returncode == 2
+    assert "1 of 2 relevant images" in done.stderr and "first 'gone'" in done.stderr
+    (tmp_path / "unreadable.csv").write_text("split,id,reason\nindex,gone,no such file\n")
+    done = command(words)
+    assert done.returncode == 0, done.stderr
+    assert "1 relevant images are unreadable" in done.stderr

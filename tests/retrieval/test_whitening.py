@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from retrieval.embeddings import Embeddings
-from retrieval.whitening import fit, read_whitening
+from retrieval.whitening import FORMAT, Whitening, fit, read_whitening, write_whitening
 from zoo.errors import DataError
 from zoo.tensors import write_tensors
 
@@ -85,7 +85,8 @@ def test_the_command_writes_what_the_ensemble_reads(tmp_path):
     done = command("--embeddings", tmp_path / "index.safetensors", "--dimensions", 10, "--out", out)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == str(out)
-    found_mean, found_matrix = read_whitening(out)
+    found_mean, found_matrix, source = read_whitening(out)
+    assert source == {"model": "an ensemble"}
     mean, matrix = fit(values, 10)
     np.testing.assert_allclose(found_mean, mean, rtol=0, atol=1e-6)
     np.testing.assert_allclose(found_matrix, matrix, rtol=0, atol=1e-4 * np.abs(matrix).max())
@@ -103,6 +104,49 @@ def test_a_file_that_is_no_whitening_is_said(tmp_path):
     square = np.eye(3, dtype=np.float32)
     write_tensors(tmp_path / "lengths", {"mean": np.zeros(4, np.float32), "matrix": square})
     write_tensors(tmp_path / "doubles", {"mean": np.zeros(3), "matrix": square})
-    for name in ("missing", "text", "index.safetensors", "lengths", "doubles"):
+    write_tensors(tmp_path / "unknown", {"mean": np.zeros(3, np.float32), "matrix": square})
+    for name in ("missing", "text", "index.safetensors", "lengths", "doubles", "unknown"):
         with pytest.raises(DataError, match=f"{name}.* .*python -m retrieval.whitening"):
             read_whitening(tmp_path / name)
+
+
+@pytest.mark.parametrize("dead", ["zeros", "constants", "twice"])
+def test_directions_without_variance_are_refused(dead):
+    """A headless backbone has features that are always 0, and an ensemble may hold one model twice."""
+    values = descriptors()
+    half = values[:, :12]
+    other = {"zeros": np.zeros_like(half), "constants": np.full_like(half, 0.3), "twice": half}[dead]
+    values = np.concatenate([half, other], axis=1)
+    with pytest.raises(DataError, match="vary in 12 of 24 directions.*Pass --dimensions 12 or less"):
+        fit(values, 13)
+    mean, matrix = fit(values, 12)
+    whitened = (values.astype(np.float64) - mean) @ matrix
+    np.testing.assert_allclose(whitened.T @ whitened / len(whitened), np.eye(12), rtol=0, atol=2e-2)
+
+
+def test_equal_descriptors_are_refused():
+    with pytest.raises(DataError, match="all 40 descriptors are equal"):
+        fit(np.full((40, 24), 0.2, np.float32), 4)
+
+
+SPOILT = {
+    "nan": lambda mean, matrix: (mean, matrix * np.nan),
+    "infinity": lambda mean, matrix: (mean + np.inf, matrix),
+    "a zero column": lambda mean, matrix: (mean, matrix * [[1, 0]]),
+    "no columns": lambda mean, matrix: (mean, matrix[:, :0]),
+    "more columns than rows": lambda mean, matrix: (mean[:1], matrix[:1]),
+    "turned": lambda mean, matrix: (mean, matrix.T),
+}
+
+
+@pytest.mark.parametrize("kind", SPOILT)
+def test_a_spoilt_whitening_is_refused_where_it_is_made_and_where_it_is_read(tmp_path, kind):
+    random = np.random.default_rng(0)
+    mean, matrix = SPOILT[kind](random.normal(size=3), random.normal(size=(3, 2)))
+    mean, matrix = mean.astype(np.float32), matrix.astype(np.float32)
+    with pytest.raises(DataError, match=r"w\.safetensors"):
+        write_whitening(tmp_path / "w.safetensors", Whitening(mean, matrix, {}))
+    assert not list(tmp_path.iterdir())
+    write_tensors(tmp_path / "w.safetensors", {"mean": mean, "matrix": matrix}, {"format": FORMAT, "source": "{}"})
+    with pytest.raises(DataError, match=r"w\.safetensors.*python -m retrieval\.whitening"):
+        read_whitening(tmp_path / "w.safetensors")

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from retrieval.data.check import check_data
+from retrieval.data.fingerprint import fingerprint
 from retrieval.data.gldv2 import Gldv2, TrainSet
 from retrieval.data.images import UnreadableImageError, read_image
 from training.augment import augment
@@ -100,6 +101,10 @@ def test_unreadable_images_leave_train_and_index_but_not_the_queries_or_the_clas
         ("train.csv", "id,url,landmark_id\n../../etc/passwd,u,1\n", ["line 2", "16 hexadecimal"]),
         ("train.csv", "id,url,landmark_id\n0123456789abcdef,u,one\n", ["line 2", "integer", "one"]),
         ("train.csv", "id,url,landmark_id\n0123456789abcdef,1\n", ["line 2", "3 fields"]),
+        ("train.csv", f"id,url,landmark_id\n0123456789abcdef,u,{2**64}\n", ["line 2", "18 digits"]),
+        ("train.csv", f"id,url,landmark_id\n0123456789abcdef,u,{'9' * 5000}\n", ["line 2", "18 digits"]),
+        ("train.csv", "id,url,landmark_id\n0123456789abcdef,u,٣\n", ["line 2", "integer"]),
+        ("index.csv", f"id\n{'a' * (1 << 24)}b\n", ["longer than"]),
         ("train.csv", "id,url\n0123456789abcdef,u\n", ["line 1", "landmark_id"]),
         ("train.csv", "", ["line 1", "'id'"]),
         ("train_clean.csv", "landmark_id,images\n1,0123456789abcdef\n2,0123456789abcdef\n", ["line 3", "once"]),
@@ -171,9 +176,52 @@ def test_other_broken_images_say_why(tmp_path, monkeypatch):
         with pytest.raises(UnreadableImageError, match="not an image"):
             read_image(path)
     picture(1).save(path)
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
-    with pytest.raises(UnreadableImageError, match="decompression bomb"):
+    monkeypatch.setattr("retrieval.data.images.IMAGE_PIXELS", 1000)
+    with pytest.raises(UnreadableImageError, match="60 × 48 pixels, more than the limit"):
         read_image(path)
+
+
+def test_a_large_image_is_converted_in_strips(tmp_path, monkeypatch):
+    path = tmp_path / "a.png"
+    picture(5).convert("RGBA").save(path)
+    whole = read_image(path)
+    monkeypatch.setattr("retrieval.data.images._STRIP", 60 * 5)
+    np.testing.assert_array_equal(read_image(path), whole)
+
+
+@pytest.mark.parametrize("mode", ["I;16", "I", "F"])
+def test_check_data_reports_images_that_would_be_clipped(root, mode, capsys):
+    """They stay in use, because the scorer decodes them in the same way."""
+    path = Gldv2(root).image_path("index", image_id(20))
+    deep = Image.new(mode, (20, 10), 30_000)
+    deep.save(path, format="PNG" if mode == "I;16" else "TIFF")
+    assert read_image(path).min() == 255
+    assert check_data(root, workers=1)[1]["index"] == 0
+    said = capsys.readouterr().err
+    assert f"{path}: grey with more than 8 bits" in said and "index: 1 images are kept but lose" in said
+
+
+@pytest.mark.parametrize("name", ["train.csv", "index.csv", "test.csv"])
+def test_tables_may_begin_with_a_byte_order_mark(root, name):
+    table = root / name
+    table.write_bytes(b"\xef\xbb\xbf" + table.read_bytes())
+    dataset = Gldv2(root)
+    assert dataset.train().ids and dataset.named_ids("index") and dataset.named_ids("test")
+
+
+def test_a_fingerprint_follows_the_tables_and_the_images_of_its_split(root):
+    def prints() -> dict[str, str]:
+        return {split: fingerprint(Gldv2(root), split) for split in ("train", "index", "test")}
+
+    before = prints()
+    assert prints() == before and len(set(before.values())) == 3
+    image = Gldv2(root).image_path("index", image_id(20))
+    image.write_bytes(image.read_bytes() + b"\0")
+    after = prints()
+    assert {split for split in before if after[split] != before[split]} == {"index"}
+    rows = (root / "train.csv").read_text().splitlines()
+    (root / "train.csv").write_text("\n".join(rows[:-1]) + "\n")
+    assert {split for split in before if prints()[split] != after[split]} == {"train"}
 
 
 def test_augment_is_a_function_of_the_generator():
@@ -358,6 +406,7 @@ def test_check_data_command(root):
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == str(root / "unreadable.csv")
     assert "train: 11 images, 0 unreadable" in done.stderr and "test: 2 images" in done.stderr
+    assert "there is no index.csv" in done.stderr
     (root / "train.csv").unlink()
     (root / "test.csv").unlink()
     failed = subprocess.run([*command, str(root)], capture_output=True, text=True, timeout=60)

@@ -212,8 +212,8 @@ def test_incomplete_curves_parity_and_queries_are_errors(tmp_path, photographs):
         ({"curves": {"m": []}}, r"curves\['m'\] is empty"),
         ({"curves": {"m": broken}}, r"curves\['m'\]\[4\]\['loss'\] is nan"),
         ({"queries": []}, "queries is empty"),
-        ({"queries": [QueryRow(unreadable, "q", 0.5, [])]}, r"photograph\.jpg could not be read as an image"),
-        ({"queries": [QueryRow(tmp_path / "none.jpg", "q", 0.5, [])]}, r"none\.jpg could not be read as an image"),
+        ({"queries": [QueryRow(unreadable, "q", 0.5, [])]}, r"photograph\.jpg: not an image"),
+        ({"queries": [QueryRow(tmp_path / "none.jpg", "q", 0.5, [])]}, r"none\.jpg: no such file"),
     ]:
         with pytest.raises(DataError, match=message):
             write_report(tmp_path / "report.html", report(photographs, **changes))

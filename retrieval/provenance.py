@@ -1,0 +1,45 @@
+"""Which model made a set of descriptors, and whether two sets may be compared."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from zoo.errors import DataError
+
+_COMPARED = ("model", "checkpoint", "size", "combined")
+"""What decides descriptors. `framework` does not: all of them compute the same within the tolerances."""
+
+
+def difference(first: Mapping[str, Any], second: Mapping[str, Any]) -> str | None:
+    """What two sources of descriptors (`Embeddings.source`) differ in, as text; None if they are one model's.
+
+    A key that one of them lacks, or has as None, is not compared. With both checkpoints known, names do not matter.
+    """
+    members = [source.get("members") for source in (first, second)]
+    if all(isinstance(group, list) for group in members):
+        if len(members[0]) != len(members[1]):
+            return f"{len(members[0])} models and {len(members[1])}"
+        found = (difference(*pair) for pair in zip(*members, strict=True))
+        return next(filter(None, found), None)
+    keys = [key for key in _COMPARED if first.get(key) is not None and second.get(key) is not None]
+    for key in keys:
+        if key == "model" and "checkpoint" in keys:
+            continue
+        if first[key] != second[key]:
+            return f"{key} {_short(first[key])} and {key} {_short(second[key])}"
+    return None
+
+
+def require_same_model(first: Mapping[str, Any], second: Mapping[str, Any], what: str) -> None:
+    """Raises `DataError` if two sources of descriptors are of different models.
+
+    Args:
+        first, second: `Embeddings.source` of both.
+        what: the two, for the message, for example "the index and the queries".
+    """
+    if found := difference(first, second):
+        raise DataError(f"{what} were made by different models: {found}. Embed both with the same model.")
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 60 else f"{text[:24]}…{text[-24:]}"

@@ -1,0 +1,36 @@
+"""Descriptors of different models are not compared, and those of one model in two runtimes are."""
+
+import numpy as np
+import pytest
+
+from retrieval.embeddings import Embeddings
+from retrieval.provenance import difference
+from retrieval.search import search
+from zoo.errors import DataError
+
+SOURCE = {"model": "resnet50", "framework": "torch", "size": 224, "checkpoint": "a" * 64, "combined": {"flip": True}}
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"checkpoint": "b" * 64}, {"size": 448}, {"combined": {"flip": False}}, {"model": "resnet18", "checkpoint": None}],
+)
+def test_sets_of_different_models_are_refused(changed):
+    sides = [
+        Embeddings((f"{number:016x}",), np.ones((1, 4), np.float32), source)
+        for number, source in enumerate((SOURCE, SOURCE | changed))
+    ]
+    with pytest.raises(DataError, match="the index and the queries were made by different models"):
+        search(*sides)
+    members = [{"members": [SOURCE, source]} for source in (SOURCE, SOURCE | changed)]
+    assert difference(*members)
+    assert difference({"members": [SOURCE]}, {"members": [SOURCE] * 2}) == "1 models and 2"
+
+
+@pytest.mark.parametrize(
+    "changed", [{"framework": "tensorflow"}, {"model": "renamed"}, {"checkpoint": None}, {"data": {"split": "test"}}]
+)
+def test_one_model_in_another_runtime_is_accepted(changed):
+    assert difference(SOURCE, SOURCE | changed) is None
+    assert difference(SOURCE | changed, SOURCE) is None
+    assert difference(SOURCE, {}) is None
