@@ -22,6 +22,7 @@ CODE: dict[str, tuple[str, ...]] = {
     ),
     "demo": (*EXPORTED, *TRAINED, "retrieval/demo/*.py"),
     "photographs": (*EXPORTED, *TRAINED),
+    "fuzz": ("zoo/limits.py", "zoo/text.py", "tests/reliability/*.py", "tests/reliability/readers/*.py"),
 }
 """The code that each file's figures depend on; `tests/architecture/test_figures.py` compares its hash."""
 

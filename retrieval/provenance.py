@@ -14,12 +14,11 @@ def difference(first: Mapping[str, Any], second: Mapping[str, Any]) -> str | Non
 
     A key that one of them lacks, or has as None, is not compared. With both checkpoints known, names do not matter.
     """
-    members = [source.get("members") for source in (first, second)]
-    if all(isinstance(group, list) for group in members):
-        if len(members[0]) != len(members[1]):
-            return f"{len(members[0])} models and {len(members[1])}"
-        found = (difference(*pair) for pair in zip(*members, strict=True))
-        return next(filter(None, found), None)
+    one, other = first.get("members"), second.get("members")
+    if isinstance(one, list) and isinstance(other, list):
+        if len(one) != len(other):
+            return f"{len(one)} models and {len(other)}"
+        return next(filter(None, map(difference, one, other)), None)
     keys = [key for key in _COMPARED if first.get(key) is not None and second.get(key) is not None]
     for key in keys:
         if key == "model" and "checkpoint" in keys:
