@@ -15,6 +15,11 @@ TRAINED = (
 CODE: dict[str, tuple[str, ...]] = {
     "serving": (*EXPORTED, "benchmarks/serving*.py"),
     "export_cost": (*EXPORTED, "export/to_savedmodel.py", "benchmarks/export_cost.py"),
+    "converters": (
+        *EXPORTED,
+        *(f"export/writer/{name}.py" for name in ("convert", "onnx2tf", "onnx2tf_worker")),
+        "benchmarks/converters.py",
+    ),
     "grouped_convolutions": ("export/normal_form/grouped.py", "benchmarks/grouped_convolutions*.py"),
     "paddle_onednn": (
         *(f"paddle_models/{name}.py" for name in ("embedder", "layers", "resnet")),
