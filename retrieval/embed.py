@@ -5,7 +5,6 @@ is a `Describer`: a PyTorch or Paddle network, an ONNX file or a SavedModel.
 """
 
 import argparse
-import hashlib
 import os
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,19 +18,17 @@ from tqdm import tqdm
 from retrieval.data.fingerprint import fingerprint
 from retrieval.data.gldv2 import SPLITS, Gldv2
 from retrieval.data.images import read_image
-from retrieval.embeddings import Embeddings
+from retrieval.embeddings import Embeddings, require_descriptors
 from retrieval.parts import Parts
 from zoo import checkpoint as checkpoints
 from zoo.checkpoint import Checkpoint, load_checkpoint
 from zoo.command import log
 from zoo.errors import DataError
-from zoo.files import new_file, output_errors
+from zoo.files import new_file
 from zoo.preprocess import resize
 from zoo.specs import PreprocessSpec
 
 BATCH_SIZE = 32
-PART_BATCHES = 64
-"""Batches after which the descriptors are kept on disk: an interruption loses at most the work on these."""
 BATCHES_AHEAD = 2
 """Batches that are decoded before they are needed: they hide decoding, and cost the memory of their pixels."""
 
@@ -93,7 +90,8 @@ def describe(
         float32 [number of images, D].
 
     Raises:
-        DataError: there are no images, or one of them is neither a path nor a uint8 RGB array.
+        DataError: there are no images, one of them is neither a path nor a uint8 RGB array, or a descriptor is not finite or
+            all zeros; the message counts images from 0.
         UnreadableImageError: a file is missing or cannot be decoded.
     """
     if not len(images):
@@ -101,7 +99,9 @@ def describe(
     rows = []
     with tqdm(total=len(images), desc=progress, unit="image", disable=progress is None) as bar:
         for batch in batches(images, describer.inputs, batch_size, workers or os.cpu_count() or 1):
+            count = sum(map(len, rows))
             rows.append(describer(batch))
+            require_descriptors(rows[-1], range(count, len(images)))
             bar.update(len(rows[-1]))
     return np.concatenate(rows)
 
@@ -138,9 +138,10 @@ def embed_split(
         batch_size: images per call of the model.
 
     Raises:
-        DataError: the split has no readable image, or the model's descriptors are not finite.
+        DataError: the split has no readable image, or a descriptor is not finite or all zeros.
         UnreadableImageError: an image cannot be decoded.
-        OutputError: `out` cannot be written; this is found before the first image is read.
+        OutputError: `out` cannot be written, which is found before the first image is read, or the disk has no room for
+            all descriptors, which is found after the first batch.
     """
     out = Path(out)
     ids = data.readable_ids(split)
@@ -149,31 +150,20 @@ def embed_split(
             f"{data.table_path(split)} names {len(data.named_ids(split))} images, and none of them is readable; expected at "
             "least one. `python -m retrieval.data.check --data DIR` lists why."
         )
-    source = describer.source | {"data": {"split": split, "fingerprint": fingerprint(data, split)}}
-    with output_errors(out):
-        parts = Parts(
-            out, {"source": source, "ids": hashlib.sha256("\n".join(ids).encode()).hexdigest(), "batch": batch_size}
-        )
-    done = parts.read()
-    rows, start = [part.descriptors for part in done], sum(len(part.ids) for part in done)
-    if start:
-        log(f"continuing at image {start:,} of {len(ids):,}, which {parts.folder} holds")
-    step = PART_BATCHES * batch_size
-    # A Path takes four times the memory of its text.
-    paths = [str(data.image_path(split, image_id)) for image_id in ids[start:]]
-    with tqdm(total=len(ids), initial=start, desc=f"embed {split}", unit="image") as bar:
-        own: list[np.ndarray] = []
-        for batch in batches(paths, describer.inputs, batch_size, os.cpu_count() or 1):
-            own.append(describer(batch))
-            bar.update(len(own[-1]))
-            end = start + sum(map(len, own))
-            if end - start == step or end == len(ids):
-                rows.append(np.concatenate(own))
-                parts.add(len(rows) - 1, ids[start:end], rows[-1])
-                own, start = [], end
-    embeddings = Embeddings(ids, np.concatenate(rows), source)
-    embeddings.save(out)
-    parts.remove()
+    found = fingerprint(data, split)
+    source = describer.source | {"data": {"split": split, "fingerprint": found}}
+    made_from = {"source": source, "batch": batch_size, "changed": fingerprint(data, split, times=True)}
+    with Parts(out, ids, made_from) as parts:
+        if parts.done:
+            log(f"continuing after {parts.done:,} of {len(ids):,} images")
+        # A Path takes four times the memory of its text.
+        paths = [str(data.image_path(split, image_id)) for image_id in ids[parts.done :]]
+        with tqdm(total=len(ids), initial=parts.done, desc=f"embed {split}", unit="image") as bar:
+            for batch in batches(paths, describer.inputs, batch_size, os.cpu_count() or 1):
+                parts.add(describer(batch))
+                bar.update(parts.done - bar.n)
+        embeddings = Embeddings(ids, parts.rows, source)
+        embeddings.save(out)
     return embeddings
 
 

@@ -17,6 +17,7 @@ FORMAT = "landmark-zoo embeddings 2"
 OLD_FORMAT = "landmark-zoo embeddings 1"
 """Its ids are a JSON list in the header; it is still read."""
 DESCRIPTORS, IDS = "descriptors", "ids"
+_BLOCK = 4096
 _ADVICE = "Embed the images again with `python -m export.embed`."
 
 
@@ -114,10 +115,35 @@ def concatenate(members: Sequence[Embeddings]) -> Embeddings:
     )
 
 
+def require_descriptors(rows: np.ndarray, names: Sequence[object]) -> None:
+    """Raises `DataError` unless `rows` is float32 [N, D], finite, and no row is all zeros.
+
+    Args:
+        rows: the descriptors.
+        names: what the N rows belong to, for the message.
+    """
+    if rows.ndim != 2 or rows.dtype != np.float32 or not rows.shape[1]:
+        raise DataError(f"expected float32 descriptors [n, D], found {rows.dtype} {list(rows.shape)}")
+    for problem, is_wrong in (("NaN or infinity", _not_finite), ("zeros only", _empty)):
+        # In blocks: the answer for every number at once would take a quarter of the descriptors' memory.
+        wrong = [is_wrong(rows[start : start + _BLOCK]) for start in range(0, len(rows), _BLOCK)]
+        if found := int(sum(map(np.sum, wrong))):
+            first = names[int(np.concatenate(wrong).argmax())]
+            raise DataError(
+                f"expected finite descriptors other than 0, found {problem} in {found:,} of them, first in {first!r}"
+            )
+
+
+def _not_finite(rows: np.ndarray) -> np.ndarray:
+    return ~np.isfinite(rows).all(axis=1)
+
+
+def _empty(rows: np.ndarray) -> np.ndarray:
+    return ~rows.any(axis=1)
+
+
 def _validate(ids: tuple[str, ...], descriptors: np.ndarray) -> None:
-    if descriptors.ndim != 2 or descriptors.dtype != np.float32:
-        raise DataError(f"expected float32 descriptors [n, D], found {descriptors.dtype} {list(descriptors.shape)}")
-    if len(ids) != len(descriptors):
+    if descriptors.ndim == 2 and len(ids) != len(descriptors):
         raise DataError(f"expected one id per descriptor, found {len(ids)} ids and {len(descriptors)} descriptors")
     seen: set[str] = set()
     for name in ids:
@@ -126,17 +152,7 @@ def _validate(ids: tuple[str, ...], descriptors: np.ndarray) -> None:
         if name in seen:
             raise DataError(f"expected ids that are all different, found {name!r} twice")
         seen.add(name)
-    finite = np.isfinite(descriptors).all(axis=1)
-    if not finite.all():
-        first = ids[int(finite.argmin())]
-        raise DataError(
-            f"expected finite descriptors, found NaN or infinity in {np.sum(~finite)} of them, first in {first!r}"
-        )
-    empty = ~descriptors.any(axis=1)
-    if empty.any():
-        raise DataError(
-            f"expected descriptors of which none is all zeros, found {np.sum(empty)} such, first {ids[int(empty.argmax())]!r}"
-        )
+    require_descriptors(descriptors, ids)
 
 
 def _encodes(name: str) -> bool:

@@ -14,8 +14,11 @@ def difference(first: Mapping[str, Any], second: Mapping[str, Any]) -> str | Non
 
     A key that one of them lacks, or has as None, is not compared. With both checkpoints known, names do not matter.
     """
-    one, other = first.get("members"), second.get("members")
-    if isinstance(one, list) and isinstance(other, list):
+    one, other = _members(first), _members(second)
+    if one is not None or other is not None:
+        if not first or not second:
+            return None
+        one, other = one or [first], other or [second]
         if len(one) != len(other):
             return f"{len(one)} models and {len(other)}"
         return next(filter(None, map(difference, one, other)), None)
@@ -24,7 +27,7 @@ def difference(first: Mapping[str, Any], second: Mapping[str, Any]) -> str | Non
         if key == "model" and "checkpoint" in keys:
             continue
         if first[key] != second[key]:
-            return f"{key} {_short(first[key])} and {key} {_short(second[key])}"
+            return f"{_named(first, key)} and {_named(second, key)}"
     return None
 
 
@@ -37,6 +40,20 @@ def require_same_model(first: Mapping[str, Any], second: Mapping[str, Any], what
     """
     if found := difference(first, second):
         raise DataError(f"{what} were made by different models: {found}. Embed both with the same model.")
+
+
+def _members(source: Mapping[str, Any]) -> list[Mapping[str, Any]] | None:
+    """The sources of concatenated descriptors (`retrieval.embeddings.concatenate`), or None."""
+    members = source.get("members")
+    if isinstance(members, list) and members and all(isinstance(member, dict) for member in members):
+        return members
+    return None
+
+
+def _named(source: Mapping[str, Any], key: str) -> str:
+    """A source by its model and by the key in which it differs."""
+    value = f"{key} {_short(source[key])}"
+    return value if key == "model" or source.get("model") is None else f"{_short(source['model'])} with {value}"
 
 
 def _short(value: Any) -> str:

@@ -1,7 +1,10 @@
 """The embedding loop: order, batches, several resolutions, decoding ahead, and errors in threads."""
 
+import os
 import threading
 import time
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,7 +14,7 @@ from retrieval.data.gldv2 import Gldv2
 from retrieval.data.images import UnreadableImageError
 from retrieval.embed import BATCHES_AHEAD, Resized, batches, describe, embed_split
 from retrieval.embeddings import Embeddings
-from zoo.errors import DataError
+from zoo.errors import DataError, OutputError
 from zoo.preprocess import resize
 
 SMALL, LARGE = Resized(8, "antialias"), Resized(12, "bilinear")
@@ -104,37 +107,103 @@ class Stopped(Means):
         return super().__call__(batch)
 
 
-def test_an_interrupted_embedding_continues_and_ends_as_an_unbroken_one(dataset, tmp_path, monkeypatch):
-    monkeypatch.setattr("retrieval.embed.PART_BATCHES", 2)
+def assert_equal(one: Path, other: Path) -> None:
+    """To the bit, but for the order of the header, which safetensors leaves to chance."""
+    found, expected = Embeddings.load(one), Embeddings.load(other)
+    assert (found.ids, found.source) == (expected.ids, expected.source)
+    np.testing.assert_array_equal(found.descriptors, expected.descriptors)
+
+
+def test_an_interrupted_embedding_continues_and_ends_as_an_unbroken_one(dataset, tmp_path, capsys):
     embed_split(Means(SMALL), dataset, "index", tmp_path / "unbroken", batch_size=1)
     out = tmp_path / "out"
     with pytest.raises(KeyboardInterrupt):
-        embed_split(Stopped(5), dataset, "index", out, batch_size=1)
+        embed_split(Stopped(3), dataset, "index", out, batch_size=1)
+    with pytest.raises(KeyboardInterrupt):
+        embed_split(Stopped(2), dataset, "index", out, batch_size=1)
     assert not out.exists() and (tmp_path / ".out.parts").is_dir()
-    second = Means(SMALL)
-    embed_split(second, dataset, "index", out, batch_size=1)
-    assert len(second.sizes) == 3, "four of seven batches were kept: two parts of two"
-    one, other = Embeddings.load(out), Embeddings.load(tmp_path / "unbroken")
-    assert (one.ids, one.source) == (other.ids, other.source)
-    np.testing.assert_array_equal(one.descriptors, other.descriptors)
+    assert "5 of 7 images are done: the same command continues there" in capsys.readouterr().err
+    last = Means(SMALL)
+    embed_split(last, dataset, "index", out, batch_size=1)
+    assert len(last.sizes) == 2
+    assert "continuing after 5 of 7 images" in capsys.readouterr().err
+    assert_equal(out, tmp_path / "unbroken")
     assert not (tmp_path / ".out.parts").exists()
 
 
-@pytest.mark.parametrize("changed", ["model", "batch", "images", "damaged"])
-def test_parts_of_something_else_are_not_used(dataset, tmp_path, monkeypatch, changed):
-    monkeypatch.setattr("retrieval.embed.PART_BATCHES", 2)
+def test_a_killed_embedding_continues_at_its_last_part(dataset, tmp_path, monkeypatch):
+    """What SIGKILL leaves: the parts that were written in time, and nothing that ends a `with`."""
+    monkeypatch.setattr("retrieval.parts.PART_SECONDS", 0)
+    monkeypatch.setattr("retrieval.parts.Parts.__exit__", lambda *_: None)
+    with pytest.raises(KeyboardInterrupt):
+        embed_split(Stopped(2), dataset, "index", tmp_path / "out", batch_size=2)
+    monkeypatch.undo()
+    last = Means(SMALL)
+    embed_split(last, dataset, "index", tmp_path / "out", batch_size=2)
+    assert last.sizes == [2, 1]
+    embed_split(Means(SMALL), dataset, "index", tmp_path / "unbroken", batch_size=2)
+    assert_equal(tmp_path / "out", tmp_path / "unbroken")
+
+
+@pytest.mark.parametrize("changed", ["model", "batch", "an image", "an image of the same size", "damaged", "others"])
+def test_parts_of_something_else_are_not_used(dataset, tmp_path, changed):
     with pytest.raises(KeyboardInterrupt):
         embed_split(Stopped(5), dataset, "index", tmp_path / "out", batch_size=1)
     second = Means(SMALL)
+    path, part = dataset.image_path("index", f"{0:016x}"), tmp_path / ".out.parts" / "000000.safetensors"
     if changed == "model":
         second.source = {"model": "others"}
-    elif changed == "images":
-        path = dataset.image_path("index", f"{0:016x}")
+    elif changed == "an image":
         path.write_bytes(path.read_bytes() + b"\0")
+    elif changed == "an image of the same size":
+        path.write_bytes(path.read_bytes())
+        os.utime(path, ns=(0, 10**18))
     elif changed == "damaged":
-        (tmp_path / ".out.parts" / "000000.safetensors").write_bytes(b"damaged")
+        part.write_bytes(b"damaged")
+    elif changed == "others":
+        Embeddings(("another",), np.ones((1, 3), np.float32), {}).save(part)
     embed_split(second, dataset, "index", tmp_path / "out", batch_size=3 if changed == "batch" else 1)
     assert sum(second.sizes) == 7
+
+
+class Spoilt(Means):
+    """Describes every image but the first few by one value."""
+
+    def __init__(self, value: float) -> None:
+        super().__init__(SMALL)
+        self.value = value
+
+    def __call__(self, batch):
+        rows = super().__call__(batch)
+        return rows if len(self.sizes) < 3 else np.full_like(rows, self.value)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 0])
+def test_a_descriptor_that_is_no_descriptor_stops_the_loop_with_the_images_name(dataset, tmp_path, value):
+    with pytest.raises(DataError, match=f"first in '{2:016x}'"):
+        embed_split(Spoilt(value), dataset, "index", tmp_path / "out", batch_size=1)
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(DataError, match="first in 2"):
+        describe(Spoilt(value), [np.ones((9, 9, 3), np.uint8)] * 4, batch_size=1)
+
+
+def test_an_output_that_cannot_be_written_is_found_before_the_work(dataset, tmp_path):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").touch()
+    describer = Means(SMALL)
+    for out, expected in (("folder", "folder is a folder"), ("file/out", "file/out could not be written")):
+        with pytest.raises(OutputError, match=expected) as caught:
+            embed_split(describer, dataset, "index", tmp_path / out)
+        assert ".parts" not in str(caught.value)
+    assert not describer.sizes
+
+
+def test_a_disk_without_room_is_found_after_the_first_batch(dataset, tmp_path, monkeypatch):
+    describer = Means(SMALL)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=0))
+    with pytest.raises(OutputError, match="out and its parts need .* MiB are free"):
+        embed_split(describer, dataset, "index", tmp_path / "out", batch_size=1)
+    assert describer.sizes == [1]
 
 
 def test_a_split_without_a_readable_image_is_an_error(dataset, tmp_path):

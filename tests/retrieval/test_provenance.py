@@ -34,3 +34,22 @@ def test_one_model_in_another_runtime_is_accepted(changed):
     assert difference(SOURCE, SOURCE | changed) is None
     assert difference(SOURCE | changed, SOURCE) is None
     assert difference(SOURCE, {}) is None
+
+
+def test_one_network_is_not_an_ensemble_and_one_member_is_its_network():
+    assert difference({"members": [SOURCE] * 2}, SOURCE) == "2 models and 1"
+    assert difference({"members": [SOURCE]}, SOURCE) is None
+    assert difference({"members": [SOURCE] * 2}, {}) is None
+
+
+def test_a_difference_names_the_models():
+    found = difference(SOURCE, SOURCE | {"model": "resnet18", "checkpoint": "b" * 64})
+    assert found == f"resnet50 with checkpoint {'a' * 24}…{'a' * 24} and resnet18 with checkpoint {'b' * 24}…{'b' * 24}"
+
+
+@pytest.mark.parametrize(
+    "hostile", [{"members": [1, "a"]}, {"members": []}, {"model": [[]], "size": {}}, {"members": {}}]
+)
+def test_a_source_from_a_stranger_is_only_compared(hostile):
+    for pair in ((hostile, SOURCE), (SOURCE, hostile), (hostile, hostile)):
+        difference(*pair)
