@@ -18,8 +18,10 @@ TABLE_LINE = 1 << 24
 """Characters of a line of a table; GLDv2-clean's largest landmark has over 10,000 ids in one."""
 LANDMARK_DIGITS = 18
 """Digits of a landmark's id, which is an int64."""
-IMAGE_PIXELS = 64_000_000
-"""Pixels of an image: decoding takes up to 16 bytes of memory for each."""
+IMAGE_MEMORY = 1 << 30
+"""Bytes of memory for decoding an image; `retrieval.data.images` says how many pixels these are in each format."""
+IMAGE_TILE = 1 << 29
+"""Bytes of a tile of a TIFF file, which is decoded whole even if the image is smaller."""
 
 
 def require_at_most(limit: int, found: int, what: str, where: object, error: type[ZooError]) -> None:

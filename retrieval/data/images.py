@@ -1,20 +1,28 @@
 """Decodes images as the contest's scorer does, from a fixed list of formats and within a limit."""
 
+import logging
+import os
+import stat
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageFile
+from PIL import Image, ImageFile, TiffImagePlugin
 
 from zoo.contest import IMAGE_FORMATS
 from zoo.errors import DataError
-from zoo.limits import IMAGE_PIXELS
+from zoo.limits import IMAGE_MEMORY, IMAGE_TILE
 
-# Pillow warns of palettes and of sizes in the middle of a progress bar; what it warns of is decided here.
+# Pillow warns of palettes, sizes and EXIF data in the middle of a progress bar; what it warns of is decided here.
 warnings.filterwarnings("ignore", module=r"PIL\.")
+logging.getLogger("PIL").addHandler(logging.NullHandler())
 
+PROGRESSIVE = "progressive JPEG"
+BYTES_PER_PIXEL = {"JPEG": 9, "MPO": 9, PROGRESSIVE: 13, "PNG": 9, "GIF": 9, "BMP": 9, "TIFF": 13, "WEBP": 17}
+"""Memory that decoding takes at most, measured with Pillow 13 and rounded up; a progressive JPEG's coefficients and a
+WebP's canvases exist beside the pixels. With `zoo.limits.IMAGE_MEMORY`, these are 119, 82, 82 and 63 megapixels."""
 _STRIP = 1 << 22
 """Pixels that are converted at once: a large image and its copy never exist together."""
 _DEEP = {"I", "F", "I;16", "I;16L", "I;16B", "I;16N"}
@@ -38,17 +46,16 @@ def open_image(path: Path) -> Iterator[Image.Image]:
 
     Raises:
         UnreadableImageError: here or while its pixels are decoded: the file is missing, cut short, in another format, or
-            larger than `zoo.limits.IMAGE_PIXELS`.
+            so large that decoding would take more than `zoo.limits.IMAGE_MEMORY`.
     """
     # If another library has enabled this, a truncated image filled with grey would be accepted.
     ImageFile.LOAD_TRUNCATED_IMAGES = False
     try:
+        if not stat.S_ISREG(os.stat(path).st_mode):  # noqa: PTH116  (opening a pipe would wait for its writer)
+            raise UnreadableImageError(path, "not a file")
         with Image.open(path, formats=IMAGE_FORMATS) as image:
-            width, height = image.size
-            if width * height > IMAGE_PIXELS:
-                raise UnreadableImageError(
-                    path, f"{width} × {height} pixels, more than the limit of {IMAGE_PIXELS // 10**6} megapixels"
-                )
+            if problem := _too_large(image):
+                raise UnreadableImageError(path, problem)
             yield image
     except UnreadableImageError:
         raise
@@ -58,6 +65,23 @@ def open_image(path: Path) -> Iterator[Image.Image]:
         raise UnreadableImageError(path, "not an image") from None
     except Exception as error:  # PIL's decoders raise nearly every built-in exception for broken bytes
         raise UnreadableImageError(path, str(error) or type(error).__name__) from error
+
+
+def _too_large(image: Image.Image) -> str | None:
+    """Why decoding an image would take too much memory, or None."""
+    kind = PROGRESSIVE if image.info.get("progressive") else image.format or ""
+    width, height = image.size
+    most = IMAGE_MEMORY // BYTES_PER_PIXEL[kind]
+    if width * height > most:
+        return f"{width} × {height} pixels, more than the limit of {most // 10**6} megapixels of a {kind}"
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        tags = image.tag_v2
+        bits = max(tags.get(TiffImagePlugin.BITSPERSAMPLE, (8,)))
+        samples = tags.get(TiffImagePlugin.SAMPLESPERPIXEL, 1)
+        tile = tags.get(TiffImagePlugin.TILEWIDTH, 0) * tags.get(TiffImagePlugin.TILELENGTH, 0) * samples * bits // 8
+        if tile > IMAGE_TILE:
+            return f"a tile of {tile:,} bytes, more than the limit of {IMAGE_TILE:,}"
+    return None
 
 
 def read_image(path: Path) -> np.ndarray:

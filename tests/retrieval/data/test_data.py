@@ -135,60 +135,6 @@ def test_a_missing_root_is_an_error(tmp_path):
         Gldv2(tmp_path / "nowhere")
 
 
-def test_read_image_gives_the_scorers_pixels_without_exif_rotation(tmp_path):
-    path = tmp_path / "a.jpg"
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    picture(1).save(path, quality=80, exif=exif)
-    image = read_image(path)
-    assert image.shape == (48, 60, 3) and image.dtype == np.uint8
-    np.testing.assert_array_equal(image, np.array(Image.open(path).convert("RGB")))
-
-
-@pytest.mark.parametrize("mode", ["L", "CMYK", "P", "RGBA", "1"])
-def test_read_image_makes_three_channels_of_every_mode(tmp_path, mode):
-    path = tmp_path / ("a.tif" if mode == "CMYK" else "a.png")
-    picture(1).convert(mode).save(path)
-    image = read_image(path)
-    assert image.shape == (48, 60, 3)
-    np.testing.assert_array_equal(image, np.array(Image.open(path).convert("RGB")))
-
-
-@pytest.mark.parametrize("progressive", [False, True])
-@pytest.mark.parametrize("share", [0.02, 0.3, 0.6, 0.9])
-@pytest.mark.parametrize("tolerant", [False, True])
-def test_a_truncated_jpeg_is_never_half_grey(tmp_path, monkeypatch, progressive, share, tolerant):
-    monkeypatch.setattr("PIL.ImageFile.LOAD_TRUNCATED_IMAGES", tolerant)
-    path = tmp_path / "a.jpg"
-    picture(2, 300, 200).save(path, quality=95, progressive=progressive)
-    data = path.read_bytes()
-    path.write_bytes(data[: int(len(data) * share)])
-    with pytest.raises(UnreadableImageError, match=r"a\.jpg.*python -m retrieval\.data\.check --data DIR"):
-        read_image(path)
-
-
-def test_other_broken_images_say_why(tmp_path, monkeypatch):
-    path = tmp_path / "a.jpg"
-    with pytest.raises(UnreadableImageError, match="no such file"):
-        read_image(path)
-    for text in (b"", b"<html>429 Too Many Requests</html>"):
-        path.write_bytes(text)
-        with pytest.raises(UnreadableImageError, match="not an image"):
-            read_image(path)
-    picture(1).save(path)
-    monkeypatch.setattr("retrieval.data.images.IMAGE_PIXELS", 1000)
-    with pytest.raises(UnreadableImageError, match="60 × 48 pixels, more than the limit"):
-        read_image(path)
-
-
-def test_a_large_image_is_converted_in_strips(tmp_path, monkeypatch):
-    path = tmp_path / "a.png"
-    picture(5).convert("RGBA").save(path)
-    whole = read_image(path)
-    monkeypatch.setattr("retrieval.data.images._STRIP", 60 * 5)
-    np.testing.assert_array_equal(read_image(path), whole)
-
-
 @pytest.mark.parametrize("mode", ["I;16", "I", "F"])
 def test_check_data_reports_images_that_would_be_clipped(root, mode, capsys):
     """They stay in use, because the scorer decodes them in the same way."""
