@@ -52,32 +52,45 @@ def _png(width: int, height: int, depth: int, colour: int, data: bytes) -> bytes
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(data)) + chunk(b"IEND", b"")
 
 
+_TIFF_LIES: dict[int, tuple[int, ...]] = {
+    **dict.fromkeys((256, 257, 278, 322, 323), (0, 1, 9, 16, 8000, 16384, 20000, 65536, 2**31, 2**32 - 1)),  # sides
+    258: (1, 2, 4, 8, 12, 16, 32, 64),  # bits per sample
+    259: (1, 2, 3, 4, 5, 6, 7, 8, 32773, 32946, 34676, 34925, 50000, 50001, 99),  # compression
+    262: tuple(range(9)),  # photometric
+    277: (0, 1, 2, 3, 4, 6, 65535),  # samples per pixel
+    279: (0, 2**31, 2**32 - 1),  # bytes of a strip
+    284: (1, 2),  # planes
+    325: (0, 2**31, 2**32 - 1),  # bytes of a tile
+    339: (1, 2, 3, 4),  # format of a sample
+}
+
+
 @st.composite
 def _tiff(draw: st.DrawFn) -> bytes:
-    """A TIFF file whose tags may lie about sizes, tiles, strips, samples, types and compression."""
-    small, huge = (
-        st.sampled_from((1, 2, 9, 16)),
-        st.sampled_from((0, 1, 9, 4096, 16384, 20000, 65536, 2**31, 2**32 - 1)),
-    )
-    side, samples = st.one_of(small, huge), draw(st.integers(1, 6))
-    data = draw(st.sampled_from((zlib.compress(bytes(4000)), bytes(2000), b"\x80\x0b\x60\x50\x22" * 40)))
-    values: dict[int, list[int]] = {
-        256: [draw(side)],
-        257: [draw(side)],
-        258: [draw(st.sampled_from((1, 4, 8, 12, 16, 32, 64)))] * samples,
-        259: [draw(st.sampled_from((1, 2, 3, 4, 5, 6, 7, 8, 32773, 32946, 34676, 34925, 50000, 50001, 99)))],
-        262: [draw(st.integers(0, 8))],
-        273: [8],
+    """A TIFF file with up to three untrue tags: sizes, tiles, strips, samples, types, compression."""
+    samples = draw(st.sampled_from((1, 3, 4)))
+    data = draw(st.sampled_from((zlib.compress(bytes(1 << 16)), zlib.compress(bytes(1 << 20)), bytes(2000))))
+    photometric = 2 if samples > 1 else 1
+    values = {
+        256: [16],
+        257: [16],
+        258: [8] * samples,
+        259: [8],
+        262: [photometric],
         277: [samples],
-        278: [draw(side)],
-        279: [draw(st.sampled_from((len(data), 2**31, 2**32 - 1)))],
-        284: [draw(st.sampled_from((1, 2)))],
-        339: [draw(st.integers(1, 4))],
+        339: [1] * samples,
     }
-    if draw(st.booleans()):
-        values |= {322: [draw(side)], 323: [draw(side)], 324: [8], 325: [len(data)]}
-    for tag in draw(st.lists(st.sampled_from(sorted(values)), max_size=2)):
-        values.pop(tag, None)
+    if samples == 4:
+        values[338] = [2]
+    values |= (
+        {322: [16], 323: [16], 324: [8], 325: [len(data)]}
+        if draw(st.booleans())
+        else {273: [8], 278: [16], 279: [len(data)]}
+    )
+    square = draw(st.sampled_from(_TIFF_LIES[322]))
+    for tag in draw(st.lists(st.sampled_from(sorted(values.keys() & _TIFF_LIES.keys())), max_size=3, unique=True)):
+        lie = square if tag in (322, 323) else draw(st.sampled_from(_TIFF_LIES[tag]))
+        values[tag] = [lie] * len(values[tag])
     place = 8 + len(data)
     entries, more = b"", b""
     for tag, numbers in sorted(values.items()):
