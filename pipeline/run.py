@@ -13,6 +13,7 @@ from retrieval.data.gldv2 import Gldv2
 from retrieval.embeddings import Embeddings, concatenate
 from retrieval.evaluate import evaluate
 from retrieval.metrics import read_retrieval_solution
+from retrieval.search import require_relevant_in_index
 from retrieval.viewer.report import Report, write_report
 from retrieval.viewer.rows import query_rows
 from training.recipes import Recipe, read_recipe
@@ -76,7 +77,9 @@ def run_pipeline(recipe_path: Path, data: Path | None, out: Path, kaggle_owner: 
         ensemble, embeddings = _combine(steps, dataset, exports)
         upload = _pack(steps, ensemble, kaggle_owner)
     index, queries = (Embeddings.load(path) for path in embeddings)
-    truth = read_retrieval_solution(dataset.solution_path).everything
+    solution = read_retrieval_solution(dataset.solution_path)
+    require_relevant_in_index(dataset, solution, index.ids)
+    truth = solution.everything
     ranking, scores = evaluate(index, queries, truth, [member.name for member in members])
     train = dataset.train()
     figures = {

@@ -7,7 +7,7 @@ dataset_file_io.py), with which the organisers score. If DELF would divide by ze
 
 import math
 import os
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, NamedTuple, TypeVar
 
@@ -17,6 +17,8 @@ from retrieval.data.csv_tables import read_rows
 from zoo.errors import DataError
 
 T = TypeVar("T")
+
+_NO_SOLUTION = "If there is none, search without --data: that writes the neighbours and scores nothing."
 
 
 class Recognition(NamedTuple):
@@ -226,6 +228,16 @@ def read_recognition_predictions(path: str | os.PathLike, solution: Solution) ->
     return RecognitionPredictions(*_read_predictions(path, "landmarks", solution, recognition))
 
 
+def require_known(queries: Iterable[str], solution: Solution) -> None:
+    """Raises `DataError` if a query is not in the solution, as public, private or ignored."""
+    known = {*solution.public, *solution.private, *solution.ignored}
+    if unknown := [query for query in queries if query not in known]:
+        raise DataError(
+            f"{len(unknown):,} queries are not in the solution, first {unknown[0]!r}; expected queries of the data set that it "
+            "belongs to. Embed that split, or search without a solution."
+        )
+
+
 def _right(hits: Sequence[str], relevant: Collection[str], k: int) -> np.ndarray:
     """Whether each of the ranks 1 … K is the first occurrence of a relevant image, bool [K]."""
     right = np.zeros(k, dtype=bool)
@@ -254,7 +266,7 @@ def _require_known(predictions: Mapping[str, object], solution: Mapping[str, obj
 def _read_solution(path: str | os.PathLike, column: str, parse: Callable[[str], T]) -> tuple[dict, dict, list[str]]:
     parts: dict[str, dict[str, T]] = {"Public": {}, "Private": {}}
     ignored: dict[str, None] = {}
-    for line, (query, cell, usage) in read_rows(path, ("id", column, "Usage"), exact=True):
+    for line, (query, cell, usage) in read_rows(path, ("id", column, "Usage"), exact=True, advice=_NO_SOLUTION):
         if query in ignored or any(query in part for part in parts.values()):
             raise DataError(f"{path}:{line}: query {query!r} is repeated; expected each query once.")
         if usage == "Ignored":

@@ -22,6 +22,7 @@ from retrieval.metrics import (
     mean_precisions,
     read_retrieval_predictions,
     read_retrieval_solution,
+    require_known,
 )
 from retrieval.provenance import require_same_model
 from zoo.command import log, run
@@ -157,6 +158,32 @@ def score(predictions: RetrievalPredictions, solution: RetrievalSolution) -> dic
     }
 
 
+def search_files(
+    index: str | os.PathLike, queries: str | os.PathLike, out: str | os.PathLike, data: str | os.PathLike | None = None
+) -> dict[str, float | None]:
+    """Ranks an embeddings file for the queries of another and writes the predictions; returns their metrics.
+
+    Args:
+        index, queries: embeddings of one model.
+        out: predictions file to write.
+        data: folder with the solution; if None, nothing is scored and the result is empty.
+
+    Raises:
+        DataError: as `search`, or the solution cannot be read, does not have a query or names images that were not searched.
+        OutputError: `out` cannot be written.
+    """
+    dataset = Gldv2(Path(data)) if data is not None else None
+    # Report a wrong solution before the search, which can take long.
+    solution = read_retrieval_solution(dataset.solution_path) if dataset else None
+    sides = Embeddings.load(index), Embeddings.load(queries)
+    if dataset and solution:
+        require_relevant_in_index(dataset, solution, sides[0].ids)
+        require_known(sides[1].ids, solution)
+    log(f"searching {len(sides[0].ids)} index images for {len(sides[1].ids)} queries")
+    write_predictions(out, search(*sides))
+    return score(read_retrieval_predictions(out, solution), solution) if solution else {}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=HELP, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--index", type=Path, required=True, help="embeddings of the index images")
@@ -168,14 +195,7 @@ def main() -> None:
     )
     arguments = parser.parse_args()
 
-    # Report a wrong solution before the search, which can take long.
-    solution = read_retrieval_solution(Gldv2(arguments.data).solution_path) if arguments.data else None
-    index, queries = Embeddings.load(arguments.index), Embeddings.load(arguments.queries)
-    if solution is not None:
-        require_relevant_in_index(Gldv2(arguments.data), solution, index.ids)
-    log(f"searching {len(index.ids)} index images for {len(queries.ids)} queries")
-    write_predictions(arguments.out, search(index, queries))
-    figures = score(read_retrieval_predictions(arguments.out, solution), solution) if solution else {}
+    figures = search_files(arguments.index, arguments.queries, arguments.out, arguments.data)
     if arguments.json:
         json.dump(figures | {"path": str(arguments.out)}, sys.stdout, indent=2)
         print()

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from retrieval.embeddings import Embeddings
+from retrieval.embeddings import Embeddings, require_descriptors
 from zoo.command import run
 from zoo.errors import DataError
 from zoo.tensors import read_tensors, write_tensors
@@ -34,11 +34,12 @@ def fit(descriptors: np.ndarray, dimensions: int) -> tuple[np.ndarray, np.ndarra
         dimensions: K, at most D.
 
     Raises:
-        DataError: fewer descriptors than their length, more dimensions than their length, or more dimensions than
-            directions in which the descriptors vary.
+        DataError: the descriptors are not float32 [N, D], finite and without zero rows, are fewer than their length or so
+            large that their squares overflow; more dimensions than their length, or than directions in which they vary.
     """
     import faiss  # here and not above: reading a whitening needs none of it
 
+    require_descriptors(descriptors, range(len(descriptors)))
     count, length = descriptors.shape
     if count < length or not 0 < dimensions <= length:
         raise DataError(
@@ -46,10 +47,12 @@ def fit(descriptors: np.ndarray, dimensions: int) -> tuple[np.ndarray, np.ndarra
             f"{length} descriptors and 1 to {length} dimensions. Embed more images, or keep fewer dimensions."
         )
     # faiss subtracts the mean from sums in float32, which loses the variance of values that are far from 0.
-    mean = descriptors.mean(axis=0, dtype=np.float64)
+    mean = descriptors.mean(axis=0, dtype=np.float64).astype(np.float32)
     pca = faiss.PCAMatrix(length, dimensions, -0.5)
-    pca.train((descriptors - mean).astype(np.float32))
+    pca.train(np.ascontiguousarray(descriptors - mean))
     variances = faiss.vector_to_array(pca.eigenvalues)
+    if not np.isfinite(variances).all():
+        raise DataError("the descriptors are so large that their squares overflow float32; normalise them.")
     # A direction without variance comes out as a rounding error of the largest one.
     vary = int(np.sum(variances > np.sqrt(length) * np.finfo(np.float32).eps * variances.max()))
     if dimensions > vary:
@@ -62,8 +65,7 @@ def fit(descriptors: np.ndarray, dimensions: int) -> tuple[np.ndarray, np.ndarra
     matrix = faiss.vector_to_array(pca.A).reshape(dimensions, length).T
     # faiss sums squares without dividing by their number: divide by the number of descriptors that it used.
     seen = min(count, pca.max_points_per_d * length)
-    mean = (mean + faiss.vector_to_array(pca.mean)).astype(np.float32)
-    return mean, np.ascontiguousarray(matrix * np.float32(np.sqrt(seen)))
+    return mean + faiss.vector_to_array(pca.mean), np.ascontiguousarray(matrix * np.float32(np.sqrt(seen)))
 
 
 class Whitening(NamedTuple):

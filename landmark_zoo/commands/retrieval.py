@@ -1,6 +1,7 @@
 """`landmark-zoo embed`, `search` and `evaluate`."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -38,26 +39,21 @@ def embed(
     print(out)
 
 
-def search(*, index: Path, queries: Path, data: Path, out: Path, as_json: Json = False) -> None:
+def search(*, index: Path, queries: Path, out: Path, data: Path | None = None, as_json: Json = False) -> None:
     """Rank the 100 nearest index images of each query, write a contest predictions file, and print its metrics.
 
     Args:
         index: embeddings of the index images.
-        queries: embeddings of the query images.
-        data: folder with retrieval_solution_v2.1.csv.
+        queries: embeddings of the query images, by the same model.
         out: predictions file to write.
+        data: folder with retrieval_solution_v2.1.csv; default: the neighbours are written and nothing is scored.
         as_json: print the metrics and the path as one JSON object on stdout.
     """
-    from landmark_zoo import api
-
     with extras.explained():
-        from retrieval.data.gldv2 import Gldv2
-        from retrieval.metrics import read_retrieval_solution
-        from retrieval.search import write_predictions
+        from retrieval.search import search_files
 
-    read_retrieval_solution(Gldv2(data).solution_path)  # report a wrong solution before the search, which can take long
-    write_predictions(out, api.search(index, queries))
-    _print_scores(out, data, as_json)
+        figures = search_files(index, queries, out, data)
+    _print_figures(figures, out, as_json)
 
 
 def evaluate(predictions: Path, /, *, data: Path, as_json: Json = False) -> None:
@@ -68,19 +64,21 @@ def evaluate(predictions: Path, /, *, data: Path, as_json: Json = False) -> None
         data: folder with retrieval_solution_v2.1.csv.
         as_json: print the metrics and the path as one JSON object on stdout.
     """
-    _print_scores(predictions, data, as_json)
-
-
-def _print_scores(predictions: Path, data: Path, as_json: bool) -> None:
     with extras.explained():
         from retrieval.data.gldv2 import Gldv2
         from retrieval.metrics import read_retrieval_predictions, read_retrieval_solution
-        from retrieval.search import score
+        from retrieval.search import require_relevant_in_index, score
 
-    solution = read_retrieval_solution(Gldv2(data).solution_path)
-    figures = score(read_retrieval_predictions(predictions, solution), solution)
+    dataset = Gldv2(data)
+    solution = read_retrieval_solution(dataset.solution_path)
+    if dataset.table_path("index").exists():
+        require_relevant_in_index(dataset, solution, dataset.named_ids("index"))
+    _print_figures(score(read_retrieval_predictions(predictions, solution), solution), predictions, as_json)
+
+
+def _print_figures(figures: Mapping[str, float | None], predictions: Path, as_json: bool) -> None:
     if as_json:
-        print(json.dumps(figures | {"path": str(predictions)}, indent=2))
+        print(json.dumps(dict(figures) | {"path": str(predictions)}, indent=2))
         return
     for name, value in figures.items():
         log(f"{name:>16}  {'-' if value is None else format(value, '.5g')}")

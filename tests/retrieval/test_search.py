@@ -150,7 +150,7 @@ def test_command_prints_one_json_object(tmp_path):
 def test_command_reports_a_query_that_the_solution_does_not_know(tmp_path):
     done = command(stage(tmp_path, "id,images,Usage\nq0,i0,Public\n"))
     assert done.returncode == 2
-    assert done.stderr.endswith("query 'q1' is not in the solution; expected one of its queries.\n")
+    assert done.stderr.endswith("Embed that split, or search without a solution.\n") and "'q1'" in done.stderr
     assert done.stdout == ""
 
 

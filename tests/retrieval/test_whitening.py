@@ -129,6 +129,20 @@ def test_equal_descriptors_are_refused():
         fit(np.full((40, 24), 0.2, np.float32), 4)
 
 
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [(np.nan, "NaN or infinity in 1 "), (np.inf, "NaN or infinity in 1 "), (3e38, "overflow"), (None, "float64")],
+)
+def test_descriptors_that_are_no_descriptors_are_refused(value, expected):
+    values = descriptors()
+    if value is None:
+        values = values.astype(np.float64)
+    else:
+        values[3, 2] = value
+    with pytest.raises(DataError, match=expected):
+        fit(values, 4)
+
+
 SPOILT = {
     "nan": lambda mean, matrix: (mean, matrix * np.nan),
     "infinity": lambda mean, matrix: (mean + np.inf, matrix),
