@@ -15,7 +15,7 @@ DIGITS = 400
 """Characters of a number."""
 
 TABLE_LINE = 1 << 24
-"""Characters of a line of a table; GLDv2-clean's largest landmark has over 10,000 ids in one."""
+"""Characters of a row of a table; GLDv2-clean's largest landmark has over 10,000 ids in one."""
 LANDMARK_DIGITS = 18
 """Digits of a landmark's id, which is an int64."""
 IMAGE_MEMORY = 1 << 30

@@ -4,7 +4,7 @@ import csv
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TextIO
+from typing import Self, TextIO
 
 from zoo.errors import DataError
 from zoo.limits import TABLE_LINE
@@ -28,14 +28,20 @@ def read_rows(
     csv.field_size_limit(TABLE_LINE)  # the module's own limit is 131,072 characters
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(_lines(file))
+            lines = _Lines(file)
+            reader = csv.reader(lines)
             header = next(reader, [])
             if exact and header != list(columns):
                 raise DataError(f"{path}:1: expected the header {','.join(columns)!r}, found {','.join(header)!r}.")
             if missing := [column for column in columns if column not in header]:
                 raise bad_row(path, 1, f"a header with column {missing[0]!r}", ",".join(header))
+            if twice := [column for column in columns if header.count(column) > 1]:
+                raise bad_row(path, 1, f"one column {twice[0]!r}", ",".join(header))
             wanted = [header.index(column) for column in columns]
-            for row in filter(None, reader):
+            for row in reader:
+                lines.taken = 0
+                if not row:
+                    continue
                 if len(row) != len(header):
                     raise bad_row(path, reader.line_num, f"{len(header)} fields", f"{len(row)} in {','.join(row)}")
                 yield reader.line_num, [row[position] for position in wanted]
@@ -47,12 +53,27 @@ def read_rows(
         raise DataError(f"{path} is not a readable UTF-8 CSV file: {error}. {advice}") from error
 
 
-def _lines(file: TextIO) -> Iterator[str]:
-    """The lines of a table, none longer than `TABLE_LINE`: a file without line feeds is not read into memory whole."""
-    while line := file.readline(TABLE_LINE + 1):
-        if len(line) > TABLE_LINE:
-            raise csv.Error(f"a line is longer than {TABLE_LINE:,} characters")
-        yield line
+class _Lines:
+    """The lines of a table. No row takes more than `TABLE_LINE` characters, in one line or, between quotes, in several: a file
+    without line feeds, or with a quote that nothing closes, is not read into memory whole.
+    """
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+        self.taken = 0
+        """Characters of the current row; whoever reads the rows sets it to 0 after each."""
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> str:
+        line = self._file.readline(TABLE_LINE + 1)
+        self.taken += len(line)
+        if self.taken > TABLE_LINE:
+            raise csv.Error(f"a row is longer than {TABLE_LINE:,} characters")
+        if not line:
+            raise StopIteration
+        return line
 
 
 def write_rows(path: str | os.PathLike, rows: Iterable[Sequence[object]]) -> None:
@@ -61,9 +82,10 @@ def write_rows(path: str | os.PathLike, rows: Iterable[Sequence[object]]) -> Non
         csv.writer(file, lineterminator="\n").writerows(rows)
 
 
-def bad_row(path: Path, line: int, expected: str, found: str) -> DataError:
+def bad_row(path: Path, line: int, expected: str, found: str, advice: str = "") -> DataError:
     """The error of one line."""
     found = found if len(found) <= 80 else found[:77] + "..."
     return DataError(
-        f"{path}, line {line}: expected {expected}, found {found!r}. Correct the line, or download the file again."
+        f"{path}, line {line}: expected {expected}, found {found!r}. Correct the line, or download the file again. "
+        f"{advice}".rstrip()
     )

@@ -27,7 +27,7 @@ UNREADABLE = "unreadable.csv"
 _IMAGE_ID = re.compile(r"[0-9a-f]{16}")
 
 _HOW_TO_GET_DATA = (
-    "Point to a copy of GLDv2 (https://github.com/cvdfoundation/google-landmark), "
+    "Point to a copy of GLDv2, whose tables are downloads of their own (https://github.com/cvdfoundation/google-landmark), "
     "or make a small set with `python -m retrieval.demo --out DIR`."
 )
 
@@ -141,6 +141,12 @@ class Gldv2:
 
 def _check_new_id(path: Path, line: int, image_id: str, seen: dict) -> None:
     if not _IMAGE_ID.fullmatch(image_id):
-        raise bad_row(path, line, "an image id of 16 hexadecimal digits", image_id)
+        raise bad_row(
+            path,
+            line,
+            "an image id of 16 hexadecimal digits",
+            image_id,
+            "Photographs of other names become such a data set with `python -m retrieval.data.from_folder`.",
+        )
     if image_id in seen:
         raise bad_row(path, line, "every image id once", f"{image_id} again")

@@ -105,6 +105,11 @@ def test_unreadable_images_leave_train_and_index_but_not_the_queries_or_the_clas
         ("train.csv", f"id,url,landmark_id\n0123456789abcdef,u,{'9' * 5000}\n", ["line 2", "18 digits"]),
         ("train.csv", "id,url,landmark_id\n0123456789abcdef,u,٣\n", ["line 2", "integer"]),
         ("index.csv", f"id\n{'a' * (1 << 24)}b\n", ["longer than"]),
+        ("index.csv", 'id\n"' + f"{'a' * 999}\n" * (1 << 15), ["longer than"]),
+        ("index.csv", "id\n" + '"\n",' * (1 << 23), ["longer than"]),
+        ("index.csv", "id,id\n0123456789abcdef,0123456789abcdee\n", ["line 1", "one column 'id'", "id,id"]),
+        ("index.csv", "id\nIMG_2041\n", ["line 2", "from_folder"]),
+        ("index.csv", "id\n0123456789abcd\0f\n", ["line 2", "16 hexadecimal"]),
         ("train.csv", "id,url\n0123456789abcdef,u\n", ["line 1", "landmark_id"]),
         ("train.csv", "", ["line 1", "'id'"]),
         ("train_clean.csv", "landmark_id,images\n1,0123456789abcdef\n2,0123456789abcdef\n", ["line 3", "once"]),
@@ -165,9 +170,23 @@ def test_a_fingerprint_follows_the_tables_and_the_images_of_its_split(root):
     image.write_bytes(image.read_bytes() + b"\0")
     after = prints()
     assert {split for split in before if after[split] != before[split]} == {"index"}
+    (root / "unreadable.csv").write_text("split,id,reason\n")
+    assert prints() == after, "a check that found nothing changes nothing"
+    (root / "unreadable.csv").write_text(f"split,id,reason\ntest,{image_id(30)},x\n")
+    assert {split for split in before if prints()[split] != after[split]} == {"test"}
+    (root / "unreadable.csv").unlink()
     rows = (root / "train.csv").read_text().splitlines()
     (root / "train.csv").write_text("\n".join(rows[:-1]) + "\n")
     assert {split for split in before if prints()[split] != after[split]} == {"train"}
+
+
+@pytest.mark.parametrize("split", ["train", "index", "test"])
+def test_a_fingerprint_with_times_follows_an_image_of_the_same_size(root, split):
+    image = Gldv2(root).image_path(split, Gldv2(root).named_ids(split)[0])
+    before = fingerprint(Gldv2(root), split), fingerprint(Gldv2(root), split, times=True)
+    image.write_bytes(bytes(len(image.read_bytes())))
+    after = fingerprint(Gldv2(root), split), fingerprint(Gldv2(root), split, times=True)
+    assert after[0] == before[0] and after[1] != before[1]
 
 
 def test_augment_is_a_function_of_the_generator():
