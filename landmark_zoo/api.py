@@ -57,9 +57,9 @@ def get_spec(name: str) -> "ModelSpec":
         >>> get_spec("timm resnest50d").name
         'resnest50'
     """
-    from zoo import variants
+    from zoo.lookup import find_spec
 
-    return variants.get_spec(name)
+    return find_spec(name)
 
 
 @overload

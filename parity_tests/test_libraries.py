@@ -11,7 +11,7 @@ from parity_tests.libraries import published
 from parity_tests.random_weights import random_checkpoint
 from zoo.checkpoint import Checkpoint
 from zoo.preprocess import normalise
-from zoo.published.names import canonical_names, is_classifier
+from zoo.published.names import naming
 from zoo.specs import ModelSpec
 from zoo.variants import SPECS, VARIANTS
 from zoo.weights import parameter_shapes, parameters
@@ -61,7 +61,7 @@ def _cases() -> list:
 @pytest.mark.parametrize(("name", "source"), _cases())
 def test_a_variant_equals_what_it_says(name, source):
     spec, theirs = features_spec(name), published(source)
-    names = {t: o for t, o in canonical_names(theirs.shapes(), spec.backbone).items() if not is_classifier(o)}
+    names = naming(theirs.shapes(), spec.backbone, parameter_shapes(spec)).canonical
     shapes = theirs.shapes()
     assert {ours: shapes[theirs] for theirs, ours in names.items()} == parameter_shapes(spec)
     assert len(set(names.values())) == len(names)

@@ -19,9 +19,9 @@ import yaml
 from msgspec import Meta
 
 from zoo.errors import RecipeError, SpecError
+from zoo.lookup import find_spec
 from zoo.specs import HeadSpec, LossSpec, ModelSpec
 from zoo.strict import Count, NonNegative, NonNegativeInt, Pixels, Positive, Share, read_fields
-from zoo.variants import get_spec
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ class Recipe:
         Raises:
             SpecError: there is no such variant, or the head does not fit it.
         """
-        variant = get_spec(model)
+        variant = find_spec(model)
         preprocess = dataclasses.replace(variant.preprocess.in_order(self.channels), size=self.serving_resolution)
         return dataclasses.replace(variant, head=self.head, loss=self.loss, preprocess=preprocess)
 

@@ -11,9 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from zoo.errors import CheckpointError, SpecError
-from zoo.specs import ModelSpec
+from zoo.errors import CheckpointError, DataError, SpecError
+from zoo.specs import ModelSpec, PreprocessSpec
+from zoo.strict import read_fields
 from zoo.tensors import read_tensors, write_tensors
+from zoo.text import parse_json
 from zoo.weights import Shape, parameter_shapes
 
 FORMAT = "landmark-zoo-checkpoint-1"
@@ -67,9 +69,16 @@ def load_checkpoint(path: str | os.PathLike) -> Checkpoint:
             f"found {header.get('format')!r}. Make one with `python -m torch_models.train` or `python -m paddle_models.train`."
         )
     try:
-        spec = ModelSpec.from_dict(json.loads(header["spec"]))
-        classes, provenance = int(header["classes"]), json.loads(header["provenance"])
-    except (KeyError, ValueError, SpecError) as error:
+        spec = ModelSpec.from_dict(parse_json(header["spec"], "its spec"))
+        classes, provenance = (
+            parse_json(header["classes"], "its classes"),
+            parse_json(header["provenance"], "its provenance"),
+        )
+        if type(classes) is not int or classes < 0 or not isinstance(provenance, dict):
+            raise SpecError(
+                f"expected classes as a number from 0 and provenance as a mapping, found {header['classes'][:20]}"
+            )
+    except (KeyError, SpecError, DataError) as error:
         raise CheckpointError(
             f"{path}: its header does not parse: {error}. Copy the file again, or train again."
         ) from error
@@ -78,18 +87,66 @@ def load_checkpoint(path: str | os.PathLike) -> Checkpoint:
 
 
 def check_weights(spec: ModelSpec, weights: dict[str, np.ndarray], classes: int, source: str) -> None:
-    """Raises `CheckpointError` unless names, shapes and dtypes are exactly the spec's and all values are finite."""
+    """Raises `CheckpointError` unless names, shapes and dtypes are exactly the spec's and every value can be one."""
+    check_preprocess(spec.preprocess, source)
+    # A spec may claim any number of blocks, and each has tensors.
+    if (blocks := sum(spec.backbone.depths)) > len(weights):
+        raise CheckpointError(
+            f"{source} has {len(weights)} tensors, which cannot be the {blocks:,} blocks of its spec."
+        )
     if found := differences(parameter_shapes(spec, classes), weights):
         raise CheckpointError(
             f"{source} does not contain the tensors of {spec.name} with {classes} classes:\n  {shown(found)}\n"
             "Use the model that the weights were trained for, or train this one."
         )
     for name, value in weights.items():
-        if not np.isfinite(value).all():
+        if reason := unusable(name, value):
             raise CheckpointError(
-                f"{source}: {name} contains {np.count_nonzero(~np.isfinite(value))} values that are not finite (NaN or "
-                "infinity). The training diverged: lower the learning rate and train again, or use an earlier checkpoint."
+                f"{source}: {name} {reason}. If training made it, it diverged: lower the learning rate and train again, or use an "
+                "earlier checkpoint."
             )
+
+
+def unusable(name: str, value: np.ndarray) -> str | None:
+    """Why a tensor of this canonical name cannot have these values, or None.
+
+    A value that is not finite, a negative variance and an exponent of GeM that is not positive make descriptors NaN.
+    """
+    if not np.isfinite(value).all():
+        return f"contains {np.count_nonzero(~np.isfinite(value))} values that are not finite (NaN or infinity)"
+    if name.endswith(".running_var") and (value < 0).any():
+        return f"contains {np.count_nonzero(value < 0)} negative variances"
+    if name in ("pool.p", "pool.gem.p") and (value <= 0).any():
+        return "is an exponent of GeM that is not positive"
+    return None
+
+
+def check_preprocess(preprocess: PreprocessSpec, source: str = "preprocessing") -> None:
+    """Raises `CheckpointError` unless every value is in its range, with mean and deviation for pixels from 0 to 1.
+
+    Both are often published for pixels from 0 to 255, and a network that is given such values computes nothing of use.
+    """
+    try:
+        read_fields(PreprocessSpec, dataclasses.asdict(preprocess), "preprocessing")
+    except SpecError as error:
+        raise CheckpointError(f"{source}: {error}.") from error
+    mean, std = preprocess.mean, preprocess.std
+    if not all(0 <= value <= 1 for value in mean) or not all(1e-3 <= value <= 1 for value in std):
+        small = all(abs(value) <= 255 for value in (*mean, *std))
+        hint = (
+            f" They look like values for pixels from 0 to 255: divide all six by 255{_divided(mean, std)}."
+            if small
+            else ""
+        )
+        raise CheckpointError(
+            f"{source}: mean {list(mean)} and std {list(std)} are not for pixels from 0 to 1: expected means from 0 to 1 and "
+            f"standard deviations from 0.001 to 1.{hint}"
+        )
+
+
+def _divided(mean: tuple[float, ...], std: tuple[float, ...]) -> str:
+    words = (" ".join(f"{value / 255:.4g}" for value in values) for values in (mean, std))
+    return ", --mean {} --std {}".format(*words)
 
 
 def differences(

@@ -5,95 +5,137 @@ Examples:
     python -m zoo.import_weights Res2Net200_vd_26w_4s_pretrained.pdparams --model res2net200_vd --headless --out r.safetensors
 
 Reads .pth and .safetensors files from torchvision, timm, ResNeSt, Res2Net and IBN-Net, .pdparams files from PaddleClas
-and paddle.vision, and files written by `torch_models.write_weights` and `paddle_models.write_weights`. --model is a
-variant of the zoo or a published name ("timm resnest50d", "PaddleClas ResNeSt50"); docs/models.md lists both.
+and paddle.vision, and files written by `torch_models.write_weights` and `paddle_models.write_weights`. The backbone may stand under
+any prefix, such as a trainer's `model.` or `module.backbone.`. --model is a variant of the zoo or a published name
+("timm resnest50d", "PaddleClas ResNeSt50"); docs/models.md lists both.
 """
 
 import argparse
 import dataclasses
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
-from zoo.checkpoint import Checkpoint, differences, save_checkpoint, shown
+from zoo.checkpoint import Checkpoint, check_preprocess, differences, save_checkpoint, shown, unusable
 from zoo.command import log, run
 from zoo.errors import CheckpointError
-from zoo.published.files import read_published
-from zoo.published.names import canonical_names, is_classifier, publishers
-from zoo.specs import BackboneSpec, ModelSpec, PreprocessSpec
-from zoo.variants import SPECS, VARIANTS, get_spec
+from zoo.lookup import find_spec
+from zoo.published.files import as_float32, layout, read_published
+from zoo.published.names import Naming, naming, publishers
+from zoo.published.pickles import Opaque
+from zoo.specs import ModelSpec, PreprocessSpec
+from zoo.variants import SPECS, VARIANTS
 from zoo.weights import LOSS_PREFIX, parameter_shapes
 
+Published = Mapping[str, np.ndarray | Opaque]
+_NEAR = 0.1
+"""Share of a model's tensors that may differ for a file to be called nearly that model."""
 
-def import_weights(source: Path, spec: ModelSpec, *, headless: bool = False) -> Checkpoint:
+
+def import_weights(source: Path, spec: ModelSpec, *, headless: bool = False, prefix: str | None = None) -> Checkpoint:
     """Reads a published file as a checkpoint.
 
     Args:
         source: .pth, .pt, .pdparams or .safetensors.
         spec: the model that the weights belong to.
-        headless: import only the backbone and drop the classifier; the average-pooled features become the descriptor.
+        headless: import only the backbone and leave out, with a line on stderr, what else is in the file; the average-pooled
+            features become the descriptor.
+        prefix: what stands before the backbone's names in the file; by default it is looked for.
 
     Raises:
-        CheckpointError: the file cannot be read without executing it, or its tensors are not exactly the model's. The
-            message lists the differences and the models that would fit.
+        CheckpointError: the file cannot be read without executing it; its tensors are not exactly the model's; or they have a type
+            or a value that no weight has. The message lists the differences and the models that would fit.
     """
+    check_preprocess(spec.preprocess)
     published, framework = read_published(source)
     spec = spec.headless() if headless else spec
-    weights, names = _canonical(published, spec.backbone, framework)
+    try:
+        found = naming(published, spec.backbone, parameter_shapes(spec), prefix)
+        weights, names = _canonical(published, found, framework)
+    except CheckpointError as error:
+        raise CheckpointError(f"{source}: {error}.") from error
     if headless:
-        weights = {name: value for name, value in weights.items() if not is_classifier(name)}
+        weights = {name: value for name, value in weights.items() if name.startswith("backbone.")}
+    else:
+        weights |= {name: _shape_only(published[name]) for name in found.others}
     classes = 0
-    if f"{LOSS_PREFIX}weight" in weights:
-        classes = len(weights[f"{LOSS_PREFIX}weight"]) // spec.loss.sub_centers
+    if (class_weights := weights.get(f"{LOSS_PREFIX}weight")) is not None and class_weights.ndim:
+        classes = len(class_weights) // spec.loss.sub_centers
     expected = parameter_shapes(spec, classes)
-    if found := differences(expected, weights, names):
-        raise CheckpointError(_misfit(source, spec, found, published, framework, headless))
-    if not _may_be(spec.name, published) and (others := fitting_models(published, framework)):
+    if different := differences(expected, weights, names):
+        raise CheckpointError(_misfit(source, spec, different, published, headless))
+    if not _may_be(spec.name, published) and (others := fitting_models(published)):
         raise CheckpointError(
             f"{source} has the tensors of {spec.name}, but under the names of another library, whose network with the same "
             f"tensors computes something else. Pass --model {' or '.join(others)}."
         )
+    for name, value in weights.items():
+        if reason := unusable(name, value):
+            raise CheckpointError(
+                f"{source}: {names.get(name, name)} {reason}, so the network would compute nothing of use. The file was saved like "
+                "that: take an earlier checkpoint of that training, or download it again."
+            )
+    _log_left_out(source, found, headless)
     provenance = {"framework": framework, "imported_from": source.name, "source_sha256": _sha256(source)}
     return Checkpoint(spec, {name: weights[name] for name in expected}, classes, provenance)
 
 
-def _canonical(
-    published: dict[str, np.ndarray], backbone: BackboneSpec, framework: str
-) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+def _canonical(published: Published, found: Naming, framework: str) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """The tensors as float32 in PyTorch's layout by canonical name, and {canonical name: the file's name}."""
     weights, names = {}, {}
-    for theirs, ours in canonical_names(published, backbone).items():
+    for theirs, ours in found.canonical.items():
         if ours in weights:
             raise CheckpointError(
                 f"the file's {names[ours]} and {theirs} are both the model's {ours}; remove one of them from the file"
             )
-        value = published[theirs].astype(np.float32, copy=False)
+        value = as_float32(theirs, published[theirs])
         if framework == "paddle" and ours.endswith("linear.weight"):
             value = value.T  # Paddle keeps it as [in, out]
         weights[ours], names[ours] = value, theirs
+    if layout(published) is None and any(ours.endswith("linear.weight") for ours in weights):
+        raise CheckpointError(
+            "its names do not tell whether PyTorch or Paddle laid out its linear layers, as [out, in] or [in, out]. Keep the "
+            "statistics of BatchNorm (running_mean or _mean) in the file"
+        )
     return weights, names
+
+
+def _shape_only(value: np.ndarray | Opaque) -> np.ndarray:
+    """A tensor that belongs to nothing, for the list of differences."""
+    return value if isinstance(value, np.ndarray) else np.empty(0, np.float32)
+
+
+def _log_left_out(source: Path, found: Naming, headless: bool) -> None:
+    if found.prefix:
+        log(f"{source.name}: the backbone stands under {found.prefix!r}")
+    heads = [name for name, ours in found.canonical.items() if headless and not ours.startswith("backbone.")]
+    if left_out := [*found.others, *heads]:
+        more = f" and {len(left_out) - 5} more" if len(left_out) > 5 else ""
+        log(f"{source.name}: left out, because they are not the backbone's: {', '.join(left_out[:5])}{more}")
 
 
 def _misfit(
     source: Path,
     spec: ModelSpec,
-    found: list[str],
-    published: dict[str, np.ndarray],
-    framework: str,
+    different: list[str],
+    published: Published,
     headless: bool,
 ) -> str:
-    fitting = fitting_models(published, framework)
+    fitting = fitting_models(published)
     if spec.name in fitting and not headless:
-        advice = "The backbone fits, but the file has no embedding layer: pass --headless to import only the backbone."
+        advice = "The backbone fits, but the file has no embedding layer of ours: pass --headless to import only the backbone."
     elif fitting:
         advice = f"Its backbone fits --model {' or '.join(fitting)}."
+    elif len(different) <= _NEAR * len(parameter_shapes(spec)):
+        advice = f"All other tensors of {spec.name} fit: the file is of a network that differs in these only."
     else:
-        advice = "No variant of the zoo has this backbone."
-    return f"{source} does not contain the tensors of {spec.name}:\n  {shown(found)}\n{advice}"
+        advice = "No variant of the zoo has exactly these tensors. `landmark-zoo models` lists the variants."
+    return f"{source} does not contain the tensors of {spec.name}:\n  {shown(different)}\n{advice}"
 
 
-def _may_be(name: str, published: dict[str, np.ndarray]) -> bool:
+def _may_be(name: str, published: Published) -> bool:
     """Whether a library that uses these tensor names publishes this variant; True if the names do not tell."""
     if name not in VARIANTS:
         return True
@@ -102,14 +144,22 @@ def _may_be(name: str, published: dict[str, np.ndarray]) -> bool:
     return theirs is None or not equals or bool(theirs & equals)
 
 
-def fitting_models(published: dict[str, np.ndarray], framework: str) -> list[str]:
+def fitting_models(published: Published) -> list[str]:
     """The variants whose backbone has exactly these tensors and that a library with these names publishes."""
     fitting = []
     for name in VARIANTS:
         spec = SPECS[name].headless()
-        weights, _ = _canonical(published, spec.backbone, framework)
-        shapes = {name: value.shape for name, value in weights.items() if not is_classifier(name)}
-        if shapes == parameter_shapes(spec) and _may_be(name, published):
+        expected = parameter_shapes(spec)
+        try:
+            found = naming(published, spec.backbone, expected)
+        except CheckpointError:
+            continue
+        shapes = {
+            ours: getattr(published[theirs], "shape", None)
+            for theirs, ours in found.canonical.items()
+            if ours.startswith("backbone.")
+        }
+        if shapes == expected and _may_be(name, published):
             fitting.append(name)
     return fitting
 
@@ -127,6 +177,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--out", required=True, type=Path, help="the checkpoint to write (.safetensors)")
     parser.add_argument(
         "--headless", action="store_true", help="only the backbone: its average-pooled features become the descriptor"
+    )
+    parser.add_argument(
+        "--prefix", help="what stands before the backbone's names in the file; default: it is looked for"
     )
     preprocessing = parser.add_argument_group(
         "preprocessing that the weights were trained with, if it is not ImageNet's usual"
@@ -150,8 +203,8 @@ def main() -> None:
     usual = PreprocessSpec(arguments.size, resize=arguments.resize).in_order(arguments.channels)
     given = {key: tuple(value) for key in ("mean", "std") if (value := getattr(arguments, key))}
     preprocess = dataclasses.replace(usual, **given)
-    spec = dataclasses.replace(get_spec(arguments.model), preprocess=preprocess)
-    checkpoint = import_weights(arguments.source, spec, headless=arguments.headless)
+    spec = dataclasses.replace(find_spec(arguments.model), preprocess=preprocess)
+    checkpoint = import_weights(arguments.source, spec, headless=arguments.headless, prefix=arguments.prefix)
     save_checkpoint(arguments.out, checkpoint)
     count = sum(value.size for value in checkpoint.weights.values())
     log(f"{spec.name}: {len(checkpoint.weights)} tensors, {count:,} values, from {checkpoint.provenance['framework']}")

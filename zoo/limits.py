@@ -14,6 +14,14 @@ DEPTH = 64
 DIGITS = 400
 """Characters of a number."""
 
+PICKLE_STEPS = 2_000_000
+"""Opcodes of a pickle; a training script's checkpoint of 1,000 tensors with its optimiser has about 100,000."""
+PICKLE_TEXT = 256 << 20
+"""Bytes of one text in a pickle; old files of Paddle store a whole array as one text."""
+AXES = 8
+"""Axes of a tensor."""
+BLOCKS = 4096
+"""Residual blocks of a network."""
 TABLE_LINE = 1 << 24
 """Characters of a row of a table; GLDv2-clean's largest landmark has over 10,000 ids in one."""
 LANDMARK_DIGITS = 18

@@ -1,6 +1,7 @@
 """The project's only reader and writer of safetensors files: named arrays and a header of strings. Nothing is executed."""
 
 import errno
+import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -20,7 +21,7 @@ _PICKLED = (
     "It looks like a framework's pickled file, which can execute code when it is loaded, so it was not opened. "
     "`python -m zoo.import_weights` converts published weights to a checkpoint without executing them."
 )
-_DAMAGED = "It may be cut off or another kind of file: copy it again, or make it again with the command that made it."
+_DAMAGED = "Copy it again, or make it again with the command that made it."
 
 
 def write_tensors(
@@ -56,7 +57,7 @@ def read_tensors(
     error: type[ZooError] = CheckpointError,
     advice: str | None = None,
 ) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Tensors and the header of a safetensors file.
+    """Tensors and the header of a safetensors file. numpy has no bfloat16, so such a tensor becomes float32, which is exact.
 
     Args:
         path: the file.
@@ -74,7 +75,9 @@ def read_tensors(
             raise error(
                 f"{path} has no tensor {missing[0]!r}; it has {', '.join(found[:5]) or 'none'}. {advice or _DAMAGED}"
             )
-        return {name: file.get_tensor(name) for name in wanted}, file.metadata() or {}
+        halves = _bfloat16(path, [name for name in wanted if file.get_slice(name).get_dtype() == "BF16"])
+        tensors = {name: halves[name] if name in halves else file.get_tensor(name) for name in wanted}
+        return tensors, file.metadata() or {}
 
 
 def read_header(
@@ -90,13 +93,47 @@ def _opened(path: str | os.PathLike, error: type[ZooError], advice: str | None) 
     path = Path(path)
     if not path.is_file():
         raise error(f"{path} does not exist; expected a safetensors file.{f' {advice}' if advice else ''}")
+    start = b""
     try:
+        size, start = path.stat().st_size, _start(path)
+        if _pickled(start):
+            raise ValueError("it is a pickle or a zip")
+        length = int.from_bytes(start[:8], "little")
+        if start[8:] == b"{" and length + 8 > size:
+            raise ValueError(f"it is cut off: its header has {length:,} bytes, and the whole file {size:,}")
         with safe_open(path, framework="numpy") as file:
             yield file
     # AttributeError: numpy does not have the dtype.
     except (OSError, SafetensorError, ValueError, TypeError, KeyError, AttributeError) as cause:
-        advice = _PICKLED if path.suffix.lower() in PICKLED_SUFFIXES else advice or _DAMAGED
+        pickled = path.suffix.lower() in PICKLED_SUFFIXES or _pickled(start)
+        advice = _PICKLED if pickled else advice or _DAMAGED
         raise error(f"{path} is not a readable safetensors file: {cause}. {advice}") from cause
+
+
+def _pickled(start: bytes) -> bool:
+    """Whether a file starts as a pickle or a zip; a safetensors file may, by chance, have the same first byte."""
+    return start[8:] != b"{" and start.startswith((b"\x80", b"PK"))
+
+
+def _start(path: Path) -> bytes:
+    with open(path, "rb") as file:
+        return file.read(9)
+
+
+def _bfloat16(path: str | os.PathLike, names: list[str]) -> dict[str, np.ndarray]:
+    """float32 arrays of a sound file's bfloat16 tensors, whose bits are the upper half of float32's."""
+    if not names:
+        return {}
+    found = {}
+    with open(path, "rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+        for name in names:
+            first, last = header[name]["data_offsets"]
+            file.seek(8 + length + first)
+            bits = np.frombuffer(file.read(last - first), "<u2").astype(np.uint32) << 16
+            found[name] = bits.view(np.float32).reshape(header[name]["shape"])
+    return found
 
 
 def _system_error(error: SafetensorError) -> int | None:

@@ -52,6 +52,7 @@ def import_(
     mean: tuple[float, float, float] | None = None,
     std: tuple[float, float, float] | None = None,
     resize: Literal["antialias", "bilinear"] = "antialias",
+    prefix: str | None = None,
 ) -> None:
     """Convert published weights to a checkpoint that loads in both frameworks. Nothing in the file is executed.
 
@@ -65,18 +66,19 @@ def import_(
         mean: of each channel in that order, 0 to 1.
         std: of each channel in that order, 0 to 1.
         resize: the filter.
+        prefix: what stands before the backbone's names in the file; default: it is looked for.
     """
     import dataclasses
 
     from zoo.checkpoint import save_checkpoint
     from zoo.import_weights import import_weights
+    from zoo.lookup import find_spec
     from zoo.specs import PreprocessSpec
-    from zoo.variants import get_spec
 
     usual = PreprocessSpec(size, resize=resize).in_order(channels)
     given = {key: value for key, value in (("mean", mean), ("std", std)) if value is not None}
-    spec = dataclasses.replace(get_spec(model), preprocess=dataclasses.replace(usual, **given))
-    checkpoint = import_weights(source, spec, headless=headless)
+    spec = dataclasses.replace(find_spec(model), preprocess=dataclasses.replace(usual, **given))
+    checkpoint = import_weights(source, spec, headless=headless, prefix=prefix)
     save_checkpoint(out, checkpoint)
     log(f"{spec.name}: {len(checkpoint.weights)} tensors from {checkpoint.provenance['framework']}")
     print(out)

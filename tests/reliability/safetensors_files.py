@@ -41,7 +41,7 @@ def encode(header: Any, data: bytes) -> bytes:
 
 def layout(arrays: dict[str, np.ndarray], metadata: dict[str, str]) -> tuple[dict[str, Any], bytes]:
     """A true header and the data of arrays."""
-    header: dict[str, Any] = {"__metadata__": metadata} if metadata else {}
+    header: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
     data = b""
     for name, array in arrays.items():
         raw = np.ascontiguousarray(array).tobytes()

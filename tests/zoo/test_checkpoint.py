@@ -114,7 +114,7 @@ def test_safetensors_file_of_another_program(path):
 @pytest.mark.parametrize("kept", [0, 5, 100, 5000])
 def test_truncated(path, kept):
     path.write_bytes(path.read_bytes()[:kept])
-    with pytest.raises(CheckpointError, match="copy it again"):
+    with pytest.raises(CheckpointError, match="Copy it again"):
         load_checkpoint(path)
 
 

@@ -25,7 +25,7 @@ from parity_tests.small_models import FAMILIES, SMALL_SPECS, small
 from zoo.checkpoint import Checkpoint, load_checkpoint
 from zoo.errors import CheckpointError
 from zoo.import_weights import fitting_models, import_weights
-from zoo.published import files
+from zoo.published import files, torch_files
 from zoo.published.files import read_published
 from zoo.published.pickles import Opaque, read_pickle
 from zoo.variants import get_spec
@@ -199,7 +199,7 @@ def test_a_file_that_is_cut_off(tmp_path, file, kept):
     write(tmp_path / file, random_checkpoint(small("resnet18"), seed=3))
     data = (tmp_path / file).read_bytes()
     (tmp_path / file).write_bytes(data[:kept])
-    with pytest.raises(CheckpointError, match="download it again"):
+    with pytest.raises(CheckpointError, match="Download it again"):
         import_weights(tmp_path / file, small("resnet18"))
 
 
@@ -221,10 +221,10 @@ def test_a_tensor_that_reaches_beside_its_storage(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"hello", "not a file of weights, or not readable"),
+        (b"hello", "starts with b.hello., and so does no file of weights"),
         (pickle.dumps([1, 2]), "contains a list, not a state dict"),
-        (pickle.dumps({"epoch": 3}), "contains no tensors; its keys are epoch"),
-        (struct.pack("<Q", 3) + b"{}", "not a file of weights, or not readable"),
+        (pickle.dumps({"epoch": 3}), "contains no tensors; its keys are .epoch."),
+        (struct.pack("<Q", 3) + b"{}", "not a readable safetensors file"),
     ],
 )
 def test_what_is_no_state_dict(tmp_path, content, message):
@@ -245,12 +245,12 @@ def test_what_does_not_fit_is_shown_with_what_would(tmp_path):
     assert "+ backbone.conv1.0.weight [32, 3, 3, 3] is not part of this model (the file's conv1.0.weight)" in message
     assert "… and" in message
     assert "--model resnet26_vd" in message
-    with pytest.raises(CheckpointError, match="no embedding layer: pass --headless"):
+    with pytest.raises(CheckpointError, match="no embedding layer of ours: pass --headless"):
         import_weights(tmp_path / "a.pth", get_spec("resnet26_vd"))
-    values, framework = read_published(tmp_path / "a.pth")
-    assert fitting_models(values, framework) == ["resnet26_vd"]
+    values, _ = read_published(tmp_path / "a.pth")
+    assert fitting_models(values) == ["resnet26_vd"]
     values["layer1.0.conv1.weight"] = values["layer1.0.conv1.weight"][:8]
-    assert fitting_models(values, framework) == []
+    assert fitting_models(values) == []
 
 
 def test_the_command(tmp_path):
@@ -279,7 +279,7 @@ def test_a_shared_storage_is_read_once(tmp_path, monkeypatch):
     whole = torch.arange(400.0)
     torch.save({f"part{n}": whole[n : n + 200] for n in range(200)}, tmp_path / "a.pth")
     reads = []
-    monkeypatch.setattr(files, "_values", lambda raw, dtype: reads.append(dtype) or np.frombuffer(raw, dtype))
+    monkeypatch.setattr(torch_files, "_values", lambda raw, dtype: reads.append(dtype) or np.frombuffer(raw, dtype))
     tensors, _ = files.read_published(tmp_path / "a.pth")
     assert len(tensors) == 200
     assert tensors["part7"].tolist() == list(range(7, 207))

@@ -2,42 +2,77 @@
 
 torchvision, timm, ResNeSt, Res2Net, IBN-Net and `paddle.vision` share one scheme: canonical names without `backbone.`.
 PaddleClas has three more, for ResNet (`blocks.3.conv0.conv.weight`), for ResNeSt
-(`layer1.layer1_bottleneck_0.conv2.conv1._conv.weight`) and for Res2Net (`bb_0_1.res2b_branch2b_1._conv.weight`).
+(`layer1.layer1_bottleneck_0.conv2.conv1._conv.weight`) and for Res2Net (`bb_0_1.res2b_branch2b_1._conv.weight`); before version 2.2
+its ResNets were named like its Res2Nets (`bb_0_1.conv1._conv.weight`). cirtorch numbers torchvision's modules
+(`features.4.0.conv1.weight`).
+
+People's own networks hold a backbone under any prefix (`model.`, `module.backbone.`, `encoder_q.base.` …). It is found as what stands
+before the first layer's names.
 """
 
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 
+from zoo.errors import CheckpointError
 from zoo.specs import BackboneSpec
 
-CLASSIFIERS = ("fc", "out", "head", "classifier", "last_linear")
-"""Names of the classifier that follows a published backbone."""
-_CANONICAL = ("backbone.", "pool.", "neck.", "arc_margin.")
-"""Prefixes of canonical names."""
-_WRAPPERS = ("module.", "_orig_mod.")
-"""Prefixes that PyTorch's parallel and compiled modules add to every name."""
-_STATISTICS = {"_mean": "running_mean", "_variance": "running_var"}
+_HEADS = ("pool.", "neck.", "arc_margin.")
+"""Beginnings of canonical names beside `backbone.`."""
+_OWN = "backbone."
+_WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
+"""Parts of names that PyTorch's parallel, compiled and checkpointed modules add, anywhere in a name."""
+_STATISTICS = {"_mean": "running_mean", "_variance": "running_var", "scale": "weight"}
+"""Paddle's names of a normalisation's tensors; `scale` is instance normalisation's."""
+_FIRST_LAYER = re.compile(r"(?:^|\.)(?=layer1\.|blocks\.0\.|bb_0_0\.|4\.0\.conv1\.)")
+_BACKBONE = re.compile(r"(layer[1-4]|conv1|bn1)(\.|$)")
 
 
-def canonical_name(name: str, spec: BackboneSpec) -> str | None:
-    """The canonical name of a published tensor.
+@dataclass(frozen=True)
+class Naming:
+    """What the names of a file mean for a backbone.
 
-    A name of an unknown scheme is only prefixed with `backbone.`; a tensor that the zoo does not keep gives None.
+    Attributes:
+        prefix: what stands before the backbone's names.
+        canonical: {the file's name: canonical name} of the backbone, and of our own head if the file has one.
+        others: names of the file that belong to something else: classifiers, heads, losses, statistics of the input.
     """
-    name = _unwrapped(name)
-    module, _, last = name.rpartition(".")
-    if last == "num_batches_tracked":
-        return None
-    last = _STATISTICS.get(last, last)
-    if name.startswith(_CANONICAL):
-        # Paddle calls the weight of instance normalisation `scale`.
-        return f"{module}.{'weight' if last == 'scale' else last}"
-    if module.split(".")[0] in CLASSIFIERS:
-        return name
-    for grammar in _PADDLECLAS:
-        if (found := grammar(module, spec)) is not None:
-            return f"backbone.{found}.{last}"
-    return f"backbone.{module}.{last}"
+
+    prefix: str
+    canonical: dict[str, str]
+    others: list[str]
+
+
+def naming(names: Iterable[str], spec: BackboneSpec, expected: Iterable[str], prefix: str | None = None) -> Naming:
+    """The naming under which most of the expected tensors are found.
+
+    Args:
+        names: of all tensors in a file.
+        spec: the backbone that is looked for.
+        expected: canonical names of its tensors.
+        prefix: what stands before the backbone's names; by default it is looked for. Averaged weights ("ema") come first.
+
+    Raises:
+        CheckpointError: two backbones are equally complete, so `prefix` is needed.
+    """
+    plainly = {name: _unwrapped(name) for name in names}
+    wanted, found = set(expected), {}
+    for candidate in [prefix] if prefix is not None else prefixes(plainly.values()):
+        made = _under(candidate, plainly, spec)
+        found[candidate] = (len(wanted & set(made.canonical.values())), "ema" in candidate.lower(), made)
+    best = max(found.values(), key=lambda entry: entry[:2])
+    equal = [candidate for candidate, entry in found.items() if entry[:2] == best[:2]]
+    if len(equal) > 1 and best[0]:
+        raise CheckpointError(
+            f"it has {len(equal)} backbones, under {' and '.join(map(repr, equal[:5]))}; pass --prefix with the one that you mean"
+        )
+    return best[2]
+
+
+def prefixes(names: Iterable[str]) -> list[str]:
+    """What stands before a first layer's names; [""] if there is no first layer."""
+    found = dict.fromkeys(name[: match.end()] for name in names for match in _FIRST_LAYER.finditer(name))
+    return list(found) or [""]
 
 
 def publishers(names: Iterable[str], spec: BackboneSpec) -> set[str] | None:
@@ -46,30 +81,58 @@ def publishers(names: Iterable[str], spec: BackboneSpec) -> set[str] | None:
     Names matter because networks with the same tensors may differ in what they compute: PaddleClas' average poolings do
     not count padding.
     """
-    plain = [_unwrapped(name) for name in names]
-    if any(name.startswith(_CANONICAL) for name in plain):
+    plainly = [_unwrapped(name) for name in names]
+    known = prefixes(plainly)
+    for prefix in known:
+        modules = {name.removeprefix(prefix).rpartition(".")[0] for name in plainly if name.startswith(prefix)}
+        if any(grammar(module, spec) for module in modules for grammar in _PADDLECLAS):
+            return {"PaddleClas"}
+    if known == [_OWN]:
         return None
-    modules = {name.rpartition(".")[0] for name in plain}
-    if any(grammar(module, spec) for module in modules for grammar in _PADDLECLAS):
-        return {"PaddleClas"}
     return {"timm", "torchvision", "paddle.vision", "ResNeSt", "IBN-Net"}
 
 
+def _under(prefix: str, names: dict[str, str], spec: BackboneSpec) -> Naming:
+    """The naming with this prefix."""
+    canonical: dict[str, str] = {}
+    others: list[str] = []
+    outside = prefix.removesuffix(_OWN) if prefix.endswith(_OWN) else None
+    for name, unwrapped in names.items():
+        module, _, last = unwrapped.rpartition(".")
+        if last == "num_batches_tracked":
+            continue
+        last = _STATISTICS.get(last, last)
+        if unwrapped.startswith(prefix):
+            ours = _backbone_module(module.removeprefix(prefix), spec)
+            if _BACKBONE.match(ours):
+                canonical[name] = f"{_OWN}{ours}.{last}"
+                continue
+        elif outside is not None and unwrapped.startswith(outside):
+            rest = module.removeprefix(outside)
+            if rest.startswith(_HEADS) or f"{rest}." in _HEADS:
+                canonical[name] = f"{rest}.{last}"
+                continue
+        others.append(name)
+    return Naming(prefix, canonical, others)
+
+
+def _backbone_module(module: str, spec: BackboneSpec) -> str:
+    """A module's canonical name; unchanged if no grammar has it."""
+    for grammar in (*_PADDLECLAS, _numbered):
+        if (found := grammar(module, spec)) is not None:
+            return found
+    return module
+
+
 def _unwrapped(name: str) -> str:
-    for wrapper in _WRAPPERS:
-        name = name.removeprefix(wrapper)
-    return name
+    return ".".join(part for part in name.split(".") if part not in _WRAPPERS)
 
 
-def is_classifier(name: str) -> bool:
-    """Whether a canonical name belongs to what follows the backbone: a published classifier, or the zoo's head and loss."""
-    return name.split(".")[0] in (*CLASSIFIERS, "pool", "neck", "arc_margin")
-
-
-def canonical_names(names: Iterable[str], spec: BackboneSpec) -> dict[str, str]:
-    """{published name: canonical name} of every tensor that the zoo keeps."""
-    found = {name: canonical_name(name, spec) for name in names}
-    return {name: ours for name, ours in found.items() if ours is not None}
+def _numbered(module: str, _spec: BackboneSpec) -> str | None:
+    """`0`, `1`, `4.0.conv1`: torchvision's modules in a Sequential, as in cirtorch."""
+    if match := re.fullmatch(r"([4-7])\.(\d{1,3}\..+)", module):
+        return f"layer{int(match[1]) - 3}.{match[2]}"
+    return {"0": "conv1", "1": "bn1"}.get(module)
 
 
 def _stem(index: int, part: str, spec: BackboneSpec) -> str:
@@ -89,7 +152,7 @@ def _resnet_paddleclas(module: str, spec: BackboneSpec) -> str | None:
     """`stem.0.bn`, `blocks.3.conv0.conv`, `blocks.3.short.bn`: blocks are numbered through all layers."""
     if match := re.fullmatch(r"stem\.([0-2])\.(conv|bn)", module):
         return _stem(int(match[1]), match[2], spec)
-    match = re.fullmatch(r"blocks\.(\d+)\.(?:conv([0-2])|short)\.(conv|bn)", module)
+    match = re.fullmatch(r"blocks\.(\d{1,3})\.(?:conv([0-2])|short)\.(conv|bn)", module)
     if match is None:
         return None
     layer, index = 1, int(match[1])
@@ -106,7 +169,7 @@ def _resnest_paddleclas(module: str, spec: BackboneSpec) -> str | None:
     """`stem.conv1._conv`, `layer1.layer1_bottleneck_0.conv2.conv1._conv`; conv4 and _batch_norm are the shortcut."""
     if match := re.fullmatch(r"stem\.conv([1-3])\.(_conv|_batch_norm)", module):
         return _stem(int(match[1]) - 1, _NORMALISED[match[2]], spec)
-    match = re.fullmatch(r"(layer[1-4])\.\1_bottleneck_(\d+)\.(.+)", module)
+    match = re.fullmatch(r"(layer[1-4])\.\1_bottleneck_(\d{1,3})\.(.+)", module)
     if match is None:
         return None
     layer, index, part = match.groups()
@@ -125,10 +188,12 @@ def _resnest_paddleclas(module: str, spec: BackboneSpec) -> str | None:
 
 
 def _res2net_paddleclas(module: str, spec: BackboneSpec) -> str | None:
-    """`conv1_1._conv`, `bb_0_1.conv0._conv`, `bb_0_1.res2b_branch2b_1._conv`, `bb_0_0.short._batch_norm`."""
-    if match := re.fullmatch(r"conv1_([1-3])\.(_conv|_batch_norm)", module):
-        return _stem(int(match[1]) - 1, _NORMALISED[match[2]], spec)
-    match = re.fullmatch(r"bb_([0-3])_(\d+)\.(?:\w+_branch2b_(\d+)|(conv0|conv2|short))\.(_conv|_batch_norm)", module)
+    """Also ResNet before version 2.2: `conv1_1._conv`, `bb_0_1.conv0._conv`, `bb_0_1.res2b_branch2b_1._conv`, `bb_0_0.short._batch_norm`."""
+    if match := re.fullmatch(r"conv(?:1_([1-3]))?\.(_conv|_batch_norm)", module):
+        return _stem(int(match[1] or 1) - 1, _NORMALISED[match[2]], spec)
+    match = re.fullmatch(
+        r"bb_([0-3])_(\d{1,3})\.(?:\w+_branch2b_(\d{1,3})|(conv[0-2]|short))\.(_conv|_batch_norm)", module
+    )
     if match is None:
         return None
     layer, index, split, where, part = match.groups()

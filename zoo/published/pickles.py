@@ -15,6 +15,7 @@ from typing import Any, BinaryIO, Literal
 import numpy as np
 
 from zoo.errors import CheckpointError
+from zoo.limits import AXES, DEPTH, PICKLE_STEPS, PICKLE_TEXT, require_at_most
 
 
 @dataclass(frozen=True)
@@ -40,8 +41,12 @@ class Type:
 
     def dtype(self) -> np.dtype:
         """The finished dtype. Raises `ValueError` unless it is a number's."""
-        if self.code[:1] not in "fiub" or self.order not in ("<", ">", "|", "="):
-            raise ValueError(f"dtype {self.code!r}")
+        if (
+            not isinstance(self.code, str)
+            or self.code[:1] not in tuple("fiubc")
+            or self.order not in ("<", ">", "|", "=")
+        ):
+            raise ValueError(f"dtype {plain(self.code)}")
         return np.dtype(self.code).newbyteorder(self.order)
 
 
@@ -52,8 +57,12 @@ class Array:
     value: np.ndarray = field(default_factory=lambda: np.empty(0, np.float32))
 
 
-_MARK = object()
 Constructor = Callable[..., Any]
+
+
+def plain(value: Any) -> str:
+    """A value for a message: text and numbers as they are, anything else by its type, since it may be endless."""
+    return repr(value)[:100] if isinstance(value, str | int | float | None) else type(value).__name__
 
 
 def read_pickle(
@@ -78,15 +87,23 @@ def read_pickle(
     """
     machine = _Machine({**_CONSTRUCTORS, **(constructors or {})}, persistent)
     try:
-        for opcode, argument, _ in pickletools.genops(file):
+        for step, (opcode, argument, _) in enumerate(pickletools.genops(file)):
+            require_at_most(PICKLE_STEPS, step, "steps", "its pickle", CheckpointError)
             if opcode.name == "STOP":
                 return _finished(machine.stack.pop())
             machine.step(opcode.name, argument)
     except CheckpointError:
         raise
     except (ValueError, TypeError, IndexError, KeyError, AttributeError, struct.error, RecursionError) as error:
+        if _ends(file):
+            raise CheckpointError("it is cut off: its pickle has no end") from error
         raise CheckpointError(f"not a file of weights, or not readable without executing it: {error}") from error
-    raise CheckpointError("the pickle has no end")
+    raise CheckpointError("it is cut off: its pickle has no end")
+
+
+def _ends(file: BinaryIO) -> bool:
+    """Whether nothing is left to read."""
+    return not file.read(1)
 
 
 class _Machine:
@@ -95,12 +112,15 @@ class _Machine:
     def __init__(self, constructors: dict[str, Constructor], persistent: Callable[[Any], Any] | None) -> None:
         self.constructors, self.persistent = constructors, persistent
         self.stack: list[Any] = []
+        self.marks: list[int] = []
         self.memo: dict[int, Any] = {}
 
     def step(self, name: str, argument: Any) -> None:
         if name in _IGNORED:
             return
         if name in _LITERALS:
+            if isinstance(argument, str):
+                require_at_most(PICKLE_TEXT, len(argument), "characters in one text", "its pickle", CheckpointError)
             self.stack.append(argument)
         elif name in _CONSTANTS:
             self.stack.append(_CONSTANTS[name]())
@@ -114,10 +134,13 @@ class _Machine:
                 raise ValueError(f"the opcode {name}")
             handler(argument)
 
+    def _mark(self, _: Any) -> None:
+        self.marks.append(len(self.stack))
+
     def _items(self) -> list[Any]:
         """Removes and returns everything on the stack above the last mark."""
-        start = max(index for index, value in enumerate(self.stack) if value is _MARK)
-        items, self.stack[start:] = self.stack[start + 1 :], []
+        start = self.marks.pop()
+        items, self.stack[start:] = self.stack[start:], []
         return items
 
     def _pop(self, _: Any) -> None:
@@ -175,13 +198,22 @@ class _Machine:
 
     def _stack_global(self, _: Any) -> None:
         name, module = self.stack.pop(), self.stack.pop()
+        if not isinstance(name, str) or not isinstance(module, str):
+            raise ValueError("a name that is not text")
         self.stack.append(Global(f"{module}.{name}"))
 
     def _reduce(self, _: Any) -> None:
         arguments, function = self.stack.pop(), self.stack.pop()
         name = function.name if isinstance(function, Global) else type(function).__name__
         constructor = self.constructors.get(name)
-        self.stack.append(constructor(*arguments) if constructor else Opaque(name))
+        if constructor is None:
+            # A class with a constructor of its own is rebuilt by one of copyreg's functions, which gets it as an argument.
+            made = (
+                next((a.name for a in arguments if isinstance(a, Global)), name) if name.startswith("copyreg") else name
+            )
+            self.stack.append(Opaque(made))
+        else:
+            self.stack.append(constructor(*arguments))
 
     _newobj = _reduce
 
@@ -209,7 +241,6 @@ _CONSTANTS: dict[str, Callable[[], Any]] = {
     "NONE": lambda: None,
     "NEWTRUE": lambda: True,
     "NEWFALSE": lambda: False,
-    "MARK": lambda: _MARK,
     "EMPTY_DICT": dict,
     "EMPTY_LIST": list,
     "EMPTY_TUPLE": tuple,
@@ -220,25 +251,43 @@ _RECALL = {"GET", "BINGET", "LONG_BINGET"}
 
 
 def _pairs(items: list[Any]) -> dict:
-    """Alternating keys and values as a dict. Keys other than strings and integers cannot be tensor names and become text."""
+    """Alternating keys and values as a dict. Keys other than strings and integers cannot be tensor names and become text.
+
+    Nothing else is hashed or shown as text: a tuple that contains itself twice, thirty levels deep, would take for ever.
+    """
     keys = (key if isinstance(key, str | int) else f"{type(key).__name__} key" for key in items[::2])
     return dict(zip(keys, items[1::2], strict=True))
 
 
+def _ordered(pairs: Any = ()) -> dict:
+    """`OrderedDict(pairs)`, whose pairs are lists or tuples of two."""
+    if isinstance(pairs, dict):
+        return dict(pairs)
+    if not isinstance(pairs, list | tuple) or not all(
+        isinstance(pair, list | tuple) and len(pair) == 2 for pair in pairs
+    ):
+        raise ValueError("an OrderedDict that is not made from pairs")
+    return _pairs([item for pair in pairs for item in pair])
+
+
 def _array(data: Any, kind: Any, shape: Any, order: Literal["C", "F"]) -> np.ndarray:
     """An array from its bytes; numpy raises `ValueError` if their number does not fit the shape."""
+    if not isinstance(data, bytes | bytearray | str) or not isinstance(kind, Type) or order not in ("C", "F"):
+        raise ValueError("an array that is not made from bytes")
+    shape = shape if isinstance(shape, list | tuple) else (shape,)
+    require_at_most(AXES, len(shape), "axes of a tensor", "its pickle", CheckpointError)
     raw = data.encode("latin1") if isinstance(data, str) else data
     return np.frombuffer(raw, kind.dtype()).reshape(shape, order=order)
 
 
 def _encoded(text: str, encoding: str = "latin1") -> bytes:
     if encoding not in ("latin1", "latin-1"):
-        raise ValueError(f"bytes in {encoding!r}")
+        raise ValueError(f"bytes in {plain(encoding)}")
     return text.encode("latin1")
 
 
 _CONSTRUCTORS: dict[str, Constructor] = {
-    "collections.OrderedDict": lambda pairs=(): dict(pairs),
+    "collections.OrderedDict": _ordered,
     "builtins.tuple": lambda values=(): tuple(values),
     "__builtin__.tuple": lambda values=(): tuple(values),
     "builtins.bytearray": lambda values=b"": values,
@@ -251,16 +300,18 @@ _CONSTRUCTORS: dict[str, Constructor] = {
 }
 
 
-def _finished(value: Any, done: dict[int, Any] | None = None) -> Any:
+def _finished(value: Any, done: dict[int, Any] | None = None, depth: int = 0) -> Any:
     """Replaces every `Array` in a value by the numpy array. Objects that are shared stay shared."""
     done = {} if done is None else done
     if isinstance(value, Array):
         return value.value
     if not isinstance(value, dict | list | tuple):
         return value
+    require_at_most(DEPTH, depth, "levels of nesting", "its pickle", CheckpointError)
     if id(value) not in done:
         if isinstance(value, dict):
-            done[id(value)] = {key: _finished(item, done) for key, item in value.items()}
+            made = {key: _finished(item, done, depth + 1) for key, item in value.items()}
         else:
-            done[id(value)] = type(value)(_finished(item, done) for item in value)
+            made = type(value)(_finished(item, done, depth + 1) for item in value)
+        done[id(value)] = made
     return done[id(value)]

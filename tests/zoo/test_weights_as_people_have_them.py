@@ -1,0 +1,332 @@
+"""Backbones under any prefix, in any wrapper and type; and what is no file of weights is called by its name."""
+
+import dataclasses
+import importlib
+import io
+import json
+import pickle
+import tarfile
+import zipfile
+from collections import OrderedDict
+
+import numpy as np
+import paddle
+import pytest
+import safetensors.torch
+import torch
+from safetensors.numpy import save_file
+
+from zoo.checkpoint import FORMAT, Checkpoint, load_checkpoint, save_checkpoint
+from zoo.errors import CheckpointError, SpecError
+from zoo.import_weights import import_weights
+from zoo.lookup import find_spec
+from zoo.specs import PreprocessSpec
+from zoo.tensors import write_tensors
+from zoo.variants import SPECS, get_spec
+from zoo.weights import initial_weights, parameter_shapes
+
+SPEC = get_spec("resnet10_narrow").headless()
+TRUTH = {
+    name: (np.random.default_rng(index).random(shape) + 0.1).astype(np.float32)
+    for index, (name, shape) in enumerate(parameter_shapes(SPEC).items())
+}
+BODY = {name.removeprefix("backbone."): torch.from_numpy(value.copy()) for name, value in TRUTH.items()}
+
+
+def under(prefix: str, tensors: dict = BODY) -> dict:
+    return OrderedDict((prefix + name, value) for name, value in tensors.items())
+
+
+def imported(tmp_path, value, **options) -> dict[str, np.ndarray]:
+    torch.save(value, tmp_path / "a.pth")
+    return import_weights(tmp_path / "a.pth", SPEC, headless=True, **options).weights
+
+
+def require_equal(found: dict[str, np.ndarray], factor: float = 1) -> None:
+    assert found.keys() == TRUTH.keys()
+    for name, value in TRUTH.items():
+        np.testing.assert_array_equal(found[name], value * np.float32(factor), err_msg=name)
+
+
+@pytest.mark.parametrize(
+    "prefix",
+    [
+        "",
+        "module.",
+        "model.",
+        "backbone.",
+        "module.model.backbone.",
+        "_orig_mod.module.",
+        "net.0.",
+        "encoder.base.",
+        "a.b.c.d.e.",
+    ],
+)
+def test_a_backbone_is_found_under_any_prefix(tmp_path, prefix, capsys):
+    others = {
+        "head.weight": torch.ones(3, 4),
+        "criterion.centers": torch.ones(9),
+        "pixel_mean": torch.zeros(1, 3, 1, 1),
+    }
+    require_equal(imported(tmp_path, under(prefix) | others))
+    said = capsys.readouterr().err
+    assert "left out, because they are not the backbone's: head.weight, criterion.centers, pixel_mean" in said
+
+
+@pytest.mark.parametrize("part", ["_orig_mod.", "module.", "_fsdp_wrapped_module."])
+def test_wrappers_inside_a_name_do_not_matter(tmp_path, part):
+    names = {name.replace(".conv", f".{part}conv").replace("layer1.", f"layer1.{part}"): v for name, v in BODY.items()}
+    require_equal(imported(tmp_path, names))
+
+
+@pytest.mark.parametrize("key", ["state_dict", "model_state_dict", "model", "net", "weights", "anything"])
+@pytest.mark.parametrize("depth", [1, 3])
+def test_a_state_dict_is_found_under_any_key(tmp_path, key, depth):
+    value: dict = under("module.")
+    for level in range(depth):
+        value = {key: value, "epoch": level, "loss": 0.3, "optimizer": {"state": {0: {"exp_avg": torch.ones(3)}}}}
+    require_equal(imported(tmp_path, value))
+
+
+@pytest.mark.parametrize("key", ["state_dict_ema", "model_ema", "ema_state_dict"])
+def test_averaged_weights_come_first(tmp_path, key):
+    double = {name: value * 2 for name, value in BODY.items()}
+    require_equal(imported(tmp_path, {"state_dict": BODY, key: under("module.", double)}), factor=2)
+    require_equal(imported(tmp_path, under("model.") | under("model_ema.module.", double)), factor=2)
+
+
+def test_two_backbones_need_a_prefix(tmp_path):
+    double = {name: value * 2 for name, value in BODY.items()}
+    value = under("encoder_q.") | under("encoder_k.", double)
+    with pytest.raises(CheckpointError, match=r"2 backbones, under 'encoder_q\.' and 'encoder_k\.'; pass --prefix"):
+        imported(tmp_path, value)
+    require_equal(imported(tmp_path, value, prefix="encoder_k."), factor=2)
+    with pytest.raises(CheckpointError, match="tensors under several keys: 'a', 'b'"):
+        imported(tmp_path, {"a": BODY, "b": double})
+
+
+class Subclass(torch.Tensor):
+    """A tensor subclass, which is pickled by its own constructor."""
+
+
+@pytest.mark.parametrize("kind", ["parameter", "attributes", "subclass", "flat", "half", "double", "bfloat16"])
+@pytest.mark.parametrize("legacy", [False, True])
+def test_tensors_of_every_make(tmp_path, kind, legacy):
+    def made(value: torch.Tensor) -> torch.Tensor:
+        if kind in ("parameter", "attributes"):
+            value = torch.nn.Parameter(value)
+            if kind == "attributes":
+                value.no_decay = True
+        if kind == "subclass":
+            value = value.as_subclass(Subclass)
+        return {"half": value.half, "double": value.double, "bfloat16": value.bfloat16}.get(kind, lambda: value)()
+
+    value = {name: made(value) for name, value in BODY.items()}
+    if kind == "flat":  # all tensors are views of one buffer
+        whole = torch.cat([tensor.reshape(-1) for tensor in BODY.values()])
+        parts = whole.split([tensor.numel() for tensor in BODY.values()])
+        value = {name: part.view(BODY[name].shape) for name, part in zip(BODY, parts, strict=True)}
+    torch.save(value, tmp_path / "a.bin", _use_new_zipfile_serialization=not legacy)
+    found = import_weights(tmp_path / "a.bin", SPEC, headless=True).weights
+    for name, tensor in BODY.items():
+        expected = made(tensor).detach().float().numpy() if kind != "subclass" else tensor.numpy()
+        np.testing.assert_array_equal(found[f"backbone.{name}"], expected)
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".bin", ".pth", ""])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_bytes_decide_and_not_the_suffix(tmp_path, suffix, dtype):
+    values = {name: value.to(dtype) for name, value in BODY.items()}
+    safetensors.torch.save_file(values, tmp_path / f"a{suffix}")
+    found = import_weights(tmp_path / f"a{suffix}", SPEC, headless=True).weights
+    assert all(np.array_equal(found[f"backbone.{name}"], value.float().numpy()) for name, value in values.items())
+    torch.save(values, tmp_path / f"b{suffix}")
+    found = import_weights(tmp_path / f"b{suffix}", SPEC, headless=True).weights
+    assert all(np.array_equal(found[f"backbone.{name}"], value.float().numpy()) for name, value in values.items())
+
+
+def test_bfloat16_of_paddle_is_read_as_its_values(tmp_path):
+    renamed = {n.replace("running_mean", "_mean").replace("running_var", "_variance"): v for n, v in BODY.items()}
+    state = {name: paddle.to_tensor(value.numpy()).astype("bfloat16") for name, value in renamed.items()}
+    paddle.save(state, str(tmp_path / "a.pdparams"))
+    found = import_weights(tmp_path / "a.pdparams", SPEC, headless=True).weights
+    for name, value in BODY.items():
+        np.testing.assert_array_equal(found[f"backbone.{name}"], value.bfloat16().float().numpy())
+
+
+@pytest.mark.parametrize("neck", [64, 128], ids=["other", "square"])
+@pytest.mark.parametrize("container", ["safetensors", "torch", "paddle"])
+@pytest.mark.parametrize("framework", ["torch", "paddle"])
+def test_names_tell_the_layout_in_any_container(tmp_path, neck, container, framework):
+    """A linear layer is [out, in] in PyTorch and [in, out] in Paddle; a square one looks the same."""
+    spec = get_spec("resnet10_narrow")
+    spec = dataclasses.replace(spec, head=dataclasses.replace(spec.head, embedding_size=neck))
+    weights = initial_weights(spec, (), 0)
+    side = importlib.import_module(f"{framework}_models.write_weights")
+    state = {name: np.array(value) for name, value in side.state_dict(Checkpoint(spec, weights, 0, {})).items()}
+    path = tmp_path / "a"
+    if container == "safetensors":
+        save_file(state, path)
+    elif container == "torch":
+        torch.save({name: torch.from_numpy(np.array(value)) for name, value in state.items()}, path)
+    else:
+        path.write_bytes(pickle.dumps(state, protocol=4))
+    found = import_weights(path, spec).weights
+    assert all(np.array_equal(found[name], value) for name, value in weights.items())
+
+
+@pytest.mark.parametrize(
+    "dtype", [torch.int8, torch.int64, torch.bool, torch.uint8, torch.complex64, torch.float8_e4m3fn]
+)
+def test_types_that_no_weight_has_are_refused(tmp_path, dtype):
+    values = BODY | {"layer1.0.conv1.weight": BODY["layer1.0.conv1.weight"].to(dtype)}
+    with pytest.raises(CheckpointError, match=r"layer1\.0\.conv1\.weight.*expected .*float32"):
+        imported(tmp_path, values)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "reason"),
+    [
+        ("layer1.0.bn1.weight", float("nan"), "not finite"),
+        ("conv1.weight", float("inf"), "not finite"),
+        ("layer2.0.bn1.running_var", -1.0, "negative variances"),
+        ("bn1.bias", 1e300, r"above 3\.4e\+38"),
+    ],
+)
+def test_values_that_no_weight_has_are_refused_by_the_files_name(tmp_path, name, value, reason):
+    tensor = torch.full_like(BODY[name], value, dtype=torch.float64)
+    with pytest.raises(CheckpointError, match=rf"a\.pth: {name}.*{reason}") as refused:
+        imported(tmp_path, BODY | {name: tensor})
+    assert "train" not in str(refused.value) or "that training" in str(refused.value)
+
+
+@pytest.mark.parametrize(("name", "value"), [("pool.p", 0.0), ("pool.p", -3.0), ("backbone.bn1.running_var", -1e-9)])
+def test_such_values_are_refused_in_a_checkpoint_too(tmp_path, name, value):
+    spec = get_spec("resnet10_narrow")
+    weights = initial_weights(spec, (), 0)
+    weights[name] = np.full_like(weights[name], value)
+    with pytest.raises(CheckpointError, match=rf"c\.safetensors: {name}"):
+        save_checkpoint(tmp_path / "c.safetensors", Checkpoint(spec, weights, 0, {}))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "preprocess",
+    [
+        PreprocessSpec(mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375)),
+        PreprocessSpec(mean=(float("nan"), 0, 0)),
+        PreprocessSpec(std=(1e-9, 1, 1)),
+        PreprocessSpec(std=(-0.2, 0.2, 0.2)),
+        PreprocessSpec(size=10**9),
+    ],
+)
+def test_preprocessing_out_of_range_is_refused(tmp_path, preprocess):
+    torch.save(BODY, tmp_path / "a.pth")
+    with pytest.raises(CheckpointError, match="preprocessing"):
+        import_weights(tmp_path / "a.pth", dataclasses.replace(SPEC, preprocess=preprocess), headless=True)
+
+
+def test_one_tensor_that_does_not_fit_is_named(tmp_path):
+    with pytest.raises(CheckpointError, match=r"! backbone\.bn1\.weight.*\n.*All other tensors of resnet10_narrow fit"):
+        imported(tmp_path, BODY | {"bn1.weight": torch.ones(7)})
+    extra = BODY | {"layer1.0.se.fc1.weight": torch.ones(2, 2, 1, 1)}
+    with pytest.raises(CheckpointError, match=r"\+ backbone\.layer1\.0\.se\.fc1\.weight"):
+        imported(tmp_path, extra)
+
+
+def tarred() -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        archive.addfile(tarfile.TarInfo("weights.pth"), io.BytesIO())
+    return buffer.getvalue()
+
+
+def zipped(**entries: bytes) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, data in entries.items():
+            archive.writestr(name, data)
+    return buffer.getvalue()
+
+
+def scripted() -> bytes:
+    buffer = io.BytesIO()
+    torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), buffer)
+    return buffer.getvalue()
+
+
+FOREIGN = {
+    "Git LFS": b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 5\n",
+    "web page": b"<!DOCTYPE html><html>404</html>",
+    "gzip": b"\x1f\x8b\x08\x00rest",
+    "tar": tarred(),
+    "HDF5": b"\x89HDF\r\n\x1a\n",
+    "numpy array": b"\x93NUMPY\x01\x00",
+    "empty": b"",
+    "ONNX": b"\x08\x08\x12\x07pytorch",
+    "JSON": b'{"weight_map": {}}',
+    "inference format": b"\x00" * 40,
+    "TorchScript": scripted(),
+    ".npz": zipped(**{"a.npy": b""}),
+    "a zip": zipped(readme=b""),
+}
+
+
+@pytest.mark.parametrize("kind", FOREIGN)
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_what_is_no_file_of_weights_is_called_by_its_name(tmp_path, kind, suffix):
+    (tmp_path / f"a{suffix}").write_bytes(FOREIGN[kind])
+    with pytest.raises(CheckpointError, match=kind) as refused:
+        import_weights(tmp_path / f"a{suffix}", SPEC, headless=True)
+    assert "cut off" not in str(refused.value)
+
+
+def test_a_whole_model_is_refused_with_the_way_to_its_weights(tmp_path):
+    for value in (torch.nn.Linear(2, 2), {"model": torch.nn.Linear(2, 2), "epoch": 3}):
+        with pytest.raises(CheckpointError, match=r"torch\.nn\.modules\.linear\.Linear.*model\.state_dict\(\)"):
+            imported(tmp_path, value)
+
+
+@pytest.mark.parametrize(
+    ("typed", "expected"),
+    [
+        ("ResNet50", "resnet50"),
+        ("TIMM resnet50D", "resnet50_vd"),
+        ("paddleclas RESNEST50", "resnest50_paddleclas"),
+    ],
+)
+def test_names_are_found_in_any_case(typed, expected):
+    assert find_spec(typed).name in (expected, next(n for n in SPECS if n == find_spec(typed).name))
+
+
+@pytest.mark.parametrize(
+    ("typed", "suggested"),
+    [
+        ("res2net50_26w_4s", r"res2net50 \(timm res2net50_26w_4s\)"),
+        ("RES2NET50_26W_4S", r"res2net50 \(timm res2net50_26w_4s\)"),
+        ("resnest50d", r"resnest50 \(timm resnest50d\)"),
+        ("resnet5O", "resnet50"),
+        ("x" * 10_000, "landmark-zoo models"),
+    ],
+)
+def test_suggestions_know_the_published_names(typed, suggested):
+    with pytest.raises(SpecError, match=suggested) as refused:
+        find_spec(typed)
+    assert len(str(refused.value)) < 500
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        *(("provenance", value) for value in ("[1]", "null", "[" * 100_000, '{"a": ' * 100, "{")),
+        *(("classes", value) for value in ("-1", "1.5", "9" * 5000, "true", "x")),
+        *(("spec", value) for value in ("[]", "null", "{}", "{" * 5)),
+    ],
+)
+def test_a_damaged_header_is_an_error(tmp_path, key, value):
+    header = {"format": FORMAT, "spec": json.dumps(SPEC.to_dict()), "classes": "0", "provenance": "{}"}
+    write_tensors(tmp_path / "c.safetensors", TRUTH, header)
+    load_checkpoint(tmp_path / "c.safetensors")
+    write_tensors(tmp_path / "c.safetensors", TRUTH, header | {key: value})
+    with pytest.raises(CheckpointError, match=r"c\.safetensors: its header does not parse"):
+        load_checkpoint(tmp_path / "c.safetensors")
