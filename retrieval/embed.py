@@ -204,17 +204,40 @@ Example:
     if arguments.data:
         embed_split(model, Gldv2(arguments.data), arguments.split, arguments.out, batch_size=arguments.batch_size)
     else:
-        _describe_pixels(model, arguments.pixels, arguments.out)
+        describe_pixels(model, arguments.pixels, arguments.out)
     print(arguments.out)
 
 
-def _describe_pixels(describer: Describer, pixels: Path, out: Path) -> None:
-    """Descriptors of an npz's batches, of any height and width, under the same names."""
+def describe_pixels(describer: Describer, pixels: Path, out: Path) -> None:
+    """Writes descriptors of an npz's batches, of any height and width, under the same names.
+
+    Raises:
+        DataError: the file is not an npz of batches float32 [N, H, W, 3].
+        OutputError: `out` cannot be written.
+    """
     (wanted,) = describer.inputs
-    with np.load(pixels, allow_pickle=False) as arrays:
-        outputs = {name: describer({wanted: arrays[name]}) for name in arrays}
+    outputs = {name: describer({wanted: batch}) for name, batch in _read_batches(pixels)}
     with new_file(out) as partial, open(partial, "wb") as file:
         np.savez(file, **outputs)  # pyright: ignore[reportArgumentType]  # no array is named allow_pickle
+
+
+def _read_batches(path: Path) -> Iterator[tuple[str, np.ndarray]]:
+    """The arrays of an npz by name; pickled ones are refused."""
+    expected = "expected an npz of batches float32 [N, H, W, 3], RGB, 0 to 255"
+    try:
+        arrays = np.load(path, allow_pickle=False)
+        names = list(arrays.files)
+    except Exception as error:  # numpy and zipfile raise many kinds for broken bytes
+        raise DataError(f"{path} cannot be read: {error}; {expected}") from error
+    with arrays:
+        for name in names:
+            try:
+                batch = arrays[name]
+            except Exception as error:
+                raise DataError(f"{path}: {name!r} cannot be read: {error}; {expected}") from error
+            if batch.dtype != np.float32 or batch.ndim != 4 or batch.shape[3] != 3 or not batch.size:
+                raise DataError(f"{path}: {name!r} is {batch.dtype} {list(batch.shape)}; {expected}")
+            yield name, batch
 
 
 def _resized(image: Image, inputs: Sequence[Resized]) -> list[np.ndarray]:

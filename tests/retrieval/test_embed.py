@@ -12,7 +12,7 @@ from PIL import Image
 
 from retrieval.data.gldv2 import Gldv2
 from retrieval.data.images import UnreadableImageError
-from retrieval.embed import BATCHES_AHEAD, Resized, batches, describe, embed_split
+from retrieval.embed import BATCHES_AHEAD, Resized, batches, describe, describe_pixels, embed_split
 from retrieval.embeddings import Embeddings
 from zoo.errors import DataError, OutputError
 from zoo.preprocess import resize
@@ -210,3 +210,29 @@ def test_a_split_without_a_readable_image_is_an_error(dataset, tmp_path):
     (dataset.root / "index.csv").write_text("id\n", encoding="utf-8")
     with pytest.raises(DataError, match=r"index\.csv names 0 images, and none of them is readable"):
         embed_split(Means(SMALL), dataset, "index", tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"", "cannot be read"),
+        (b"PK\x03\x04 cut off", "cannot be read"),
+        ({"a": np.ones((2, 9, 9, 3))}, "'a' is float64"),
+        ({"a": np.ones((9, 9, 3), np.float32)}, r"'a' is float32 \[9, 9, 3\]"),
+        ({"a": np.array([None])}, "'a' cannot be read"),
+        (np.ones(3), "cannot be read"),
+        (None, "cannot be read"),
+    ],
+)
+def test_pixels_that_are_no_batches(tmp_path, content, expected):
+    path = tmp_path / "pixels.npz"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    elif isinstance(content, dict):
+        np.savez(path, **content)
+    elif content is not None:
+        with open(path, "wb") as file:
+            np.save(file, content)
+    with pytest.raises(DataError, match=rf"pixels\.npz.*{expected}"):
+        describe_pixels(Means(SMALL), path, tmp_path / "out.npz")
+    assert not (tmp_path / "out.npz").exists()
