@@ -58,4 +58,4 @@ def _named(source: Mapping[str, Any], key: str) -> str:
 
 def _short(value: Any) -> str:
     text = str(value)
-    return text if len(text) <= 60 else f"{text[:24]}…{text[-24:]}"
+    return text if len(text) <= 40 else f"{text[:12]}…{text[-12:]}"

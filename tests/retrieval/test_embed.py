@@ -134,6 +134,7 @@ def test_an_interrupted_embedding_continues_and_ends_as_an_unbroken_one(dataset,
 def test_a_killed_embedding_continues_at_its_last_part(dataset, tmp_path, monkeypatch):
     """What SIGKILL leaves: the parts that were written in time, and nothing that ends a `with`."""
     monkeypatch.setattr("retrieval.parts.PART_SECONDS", 0)
+    monkeypatch.setattr("retrieval.parts.PART_SHARE", 0)
     monkeypatch.setattr("retrieval.parts.Parts.__exit__", lambda *_: None)
     with pytest.raises(KeyboardInterrupt):
         embed_split(Stopped(2), dataset, "index", tmp_path / "out", batch_size=2)

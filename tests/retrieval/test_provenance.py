@@ -44,7 +44,7 @@ def test_one_network_is_not_an_ensemble_and_one_member_is_its_network():
 
 def test_a_difference_names_the_models():
     found = difference(SOURCE, SOURCE | {"model": "resnet18", "checkpoint": "b" * 64})
-    assert found == f"resnet50 with checkpoint {'a' * 24}…{'a' * 24} and resnet18 with checkpoint {'b' * 24}…{'b' * 24}"
+    assert found == f"resnet50 with checkpoint {'a' * 12}…{'a' * 12} and resnet18 with checkpoint {'b' * 12}…{'b' * 12}"
 
 
 @pytest.mark.parametrize(
