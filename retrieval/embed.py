@@ -29,6 +29,8 @@ from zoo.preprocess import resize
 from zoo.specs import PreprocessSpec
 
 BATCH_SIZE = 32
+MOST_AT_ONCE = 4096
+"""The largest batch; decoded images wait in memory until theirs is complete."""
 BATCHES_AHEAD = 2
 """Batches that are decoded before they are needed: they hide decoding, and cost the memory of their pixels."""
 
@@ -108,6 +110,8 @@ def describe(
 
 def batches(images: Sequence[Image], inputs: Sequence[Resized], batch_size: int, workers: int) -> Iterator[Batch]:
     """The images in resized batches; while the consumer works on one, threads prepare the next `BATCHES_AHEAD`."""
+    if not 1 <= batch_size <= MOST_AT_ONCE:
+        raise DataError(f"expected 1 to {MOST_AT_ONCE:,} images per batch, found {batch_size}")
     pool = ThreadPoolExecutor(workers, thread_name_prefix="decode")
     ahead: deque[list[Future]] = deque()
     try:

@@ -52,8 +52,9 @@ class Embeddings:
             OutputError: the disk is full or the folder cannot be written.
         """
         try:
-            source = json.dumps(self.source)
-        except (TypeError, ValueError) as error:
+            source = json.dumps(self.source, allow_nan=False)
+            parse_json(source, "the source")  # as `load` will
+        except (DataError, RecursionError, TypeError, ValueError) as error:
             raise DataError(f"the source of embeddings for {path} must be JSON values: {error}.") from error
         # Not in the header: safetensors limits it to 100 MB, which is about four million ids.
         ids = np.frombuffer("".join(f"{name}\n" for name in self.ids).encode(), np.uint8)
@@ -73,10 +74,7 @@ class Embeddings:
         names = [DESCRIPTORS, IDS] if found == FORMAT else [DESCRIPTORS]
         tensors, _ = read_tensors(path, names, error=DataError, advice=_ADVICE)
         try:
-            if found == FORMAT:
-                ids = tensors[IDS].tobytes().decode().split("\n")[:-1]
-            else:
-                ids = parse_json(header["ids"], "its ids")
+            ids = _split(tensors[IDS]) if found == FORMAT else parse_json(header["ids"], "its ids")
             source = parse_json(header["source"], "its source")
             if not isinstance(ids, list) or not isinstance(source, dict):
                 raise DataError(
@@ -153,6 +151,16 @@ def _validate(ids: tuple[str, ...], descriptors: np.ndarray) -> None:
             raise DataError(f"expected ids that are all different, found {name!r} twice")
         seen.add(name)
     require_descriptors(descriptors, ids)
+
+
+def _split(lines: np.ndarray) -> list[str]:
+    """The ids of a file, each of which ends with a line feed."""
+    if lines.dtype != np.uint8 or lines.ndim != 1:
+        raise DataError(f"expected ids as uint8 [bytes], found {lines.dtype} {list(lines.shape)}")
+    *ids, rest = lines.tobytes().decode().split("\n")
+    if rest:
+        raise DataError(f"expected a line feed after each id, found {rest!r} at the end")
+    return ids
 
 
 def _encodes(name: str) -> bool:

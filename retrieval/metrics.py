@@ -70,9 +70,9 @@ def mean_average_precision(
     """mAP@K: the mean of `average_precision` over all queries of the solution; one without a prediction counts as 0.
 
     Raises:
-        DataError: the solution is empty or has a query without relevant images, or a predicted query is not in it.
+        DataError: K is below 1, the solution is empty or has a query without relevant images, or a predicted query is not in it.
     """
-    _check(predictions, solution)
+    _check(predictions, solution, k)
     return sum(average_precision(hits, solution[query], k) for query, hits in predictions.items()) / len(solution)
 
 
@@ -117,7 +117,7 @@ def mean_precisions(
     Raises:
         DataError: as `mean_average_precision`.
     """
-    _check(predictions, solution)
+    _check(predictions, solution, k)
     total = np.zeros(k)
     for query, hits in predictions.items():
         total += np.cumsum(_right(hits, solution[query], k)) / np.arange(1, k + 1)
@@ -132,7 +132,7 @@ def mean_median_position(
     Raises:
         DataError: as `mean_average_precision`.
     """
-    _check(predictions, solution)
+    _check(predictions, solution, k)
     positions = np.full(len(solution), k + 1)
     for row, (query, hits) in enumerate(predictions.items()):
         right = _right(hits, solution[query], k)
@@ -248,7 +248,9 @@ def _right(hits: Sequence[str], relevant: Collection[str], k: int) -> np.ndarray
     return right
 
 
-def _check(predictions: Mapping[str, object], solution: Mapping[str, Collection]) -> None:
+def _check(predictions: Mapping[str, object], solution: Mapping[str, Collection], k: int) -> None:
+    if k < 1:
+        raise DataError(f"expected at least 1 rank to score, found {k}")
     _require_known(predictions, solution)
     if not solution:
         raise DataError("the solution holds no query, so there is nothing to score. Check the solution file.")

@@ -61,10 +61,12 @@ def search(index: Embeddings, queries: Embeddings, k: int = CONTEST_K) -> Rankin
     close. So it selects more than k, and their distances are computed again in float64 as ‖x - y‖.
 
     Raises:
-        DataError: one of the two is empty, their descriptors differ in size or were made by different models, or a distance
+        DataError: k is below 1, one of the two is empty, their descriptors differ in size or were made by different models, or a distance
             overflows float32.
     """
     n, dimension = index.descriptors.shape
+    if k < 1:
+        raise DataError(f"expected at least 1 neighbour per query, found {k}")
     if not n or not len(queries.ids):
         raise DataError(f"expected images on both sides, found {n} in the index and {len(queries.ids)} queries.")
     if queries.descriptors.shape[1] != dimension:

@@ -19,6 +19,7 @@ from zoo.errors import DataError, OutputError
 from zoo.files import new_file
 
 SHOWN_PER_SPLIT = 10
+_MOST_THREADS = 256
 
 
 def check_data(root: Path, *, workers: int) -> tuple[Path, dict[str, int]]:
@@ -71,7 +72,7 @@ def check_data(root: Path, *, workers: int) -> tuple[Path, dict[str, int]]:
     except OutputError as error:
         raise OutputError(
             f"{error} If the data set is read-only, check a folder of links to it: "
-            f"`mkdir LINKS && ln -s {shlex.quote(str(dataset.root.resolve()))}/* LINKS/`, then --data LINKS."
+            f"`mkdir LINKS && ln -s {shlex.quote(str(dataset.root.resolve()))}/* LINKS && rm -f LINKS/{UNREADABLE}`, then --data LINKS."
         ) from error
     if missing := [split for split in SPLITS if split not in splits]:
         log(
@@ -100,7 +101,7 @@ def _findings(dataset: Gldv2, split: str, ids: tuple[str, ...], workers: int) ->
             return _Finding(error.reason, unreadable=True)
         return _Finding(reason, unreadable=False) if reason else None
 
-    with ThreadPool(workers) as pool:
+    with ThreadPool(min(workers, _MOST_THREADS)) as pool:
         findings = pool.imap(finding, ids, chunksize=16)
         for image_id, found in zip(ids, tqdm(findings, split, len(ids), unit="image"), strict=True):
             if found:

@@ -87,9 +87,11 @@ def from_folder(
         {"classes", "train", "index", "test", "duplicates", "unreadable"}: how many of each.
 
     Raises:
-        DataError: no sub-folders, or fewer than two classes with at least two photographs.
+        DataError: a negative seed, no sub-folders, or fewer than two classes with at least two photographs.
         OutputError: `out` holds something, holds `source`, or cannot be written.
     """
+    if seed < 0:
+        raise DataError(f"expected a seed of 0 or more, found {seed}")
     source = Path(source)
     require_elsewhere(out, [source])
     classes, duplicates, unreadable = _read_classes(source)
@@ -122,7 +124,8 @@ def _read_classes(source: Path) -> tuple[dict[str, dict[str, Path]], int, int]:
             except UnreadableImageError as error:
                 problems.append(f"{file}: {error.reason}")
                 continue
-            image_id = hashlib.sha256(file.read_bytes()).hexdigest()[:16]
+            with open(file, "rb") as content:
+                image_id = hashlib.file_digest(content, "sha256").hexdigest()[:16]
             if image_id in owner:
                 duplicates += 1
                 log(f"{file} is the same photograph as {owner[image_id]}, and is left out")
@@ -190,7 +193,12 @@ def _write_tables(folder: Path, split: Split, names: Sequence[str]) -> None:
         for number, i in enumerate(test)
     ]
     write_rows(folder / Gldv2(folder).solution_path.name, [("id", "images", "Usage"), *truth])
-    write_rows(folder / NAMES, [("landmark_id", "category"), *enumerate(names)])
+    write_rows(folder / NAMES, [("landmark_id", "category"), *enumerate(map(_as_text, names))])
+
+
+def _as_text(name: str) -> str:
+    """A folder's name as UTF-8 can write it: bytes in another encoding become escapes."""
+    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def parse_arguments() -> argparse.Namespace:

@@ -80,6 +80,14 @@ def test_what_is_no_image_is_refused(images):
         describe(Means(SMALL), [])
 
 
+@pytest.mark.parametrize("size", [0, -1, 10**9])
+def test_a_batch_has_a_size(images, dataset, tmp_path, size):
+    with pytest.raises(DataError, match=f"expected 1 to 4,096 images per batch, found {size}"):
+        describe(Means(SMALL), images, batch_size=size)
+    with pytest.raises(DataError, match=f"found {size}"):
+        embed_split(Means(SMALL), dataset, "index", tmp_path / "out", batch_size=size)
+
+
 @pytest.fixture
 def dataset(images, tmp_path) -> Gldv2:
     """An index split of 7 images."""

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from retrieval.embeddings import OLD_FORMAT, Embeddings, concatenate
+from retrieval.embeddings import FORMAT, OLD_FORMAT, Embeddings, concatenate
 from zoo.errors import DataError, OutputError
-from zoo.tensors import read_header
+from zoo.tensors import read_header, write_tensors
 
 SOURCE = {"model": "resnet18", "framework": "torch", "image_size": 96}
 
@@ -146,3 +146,23 @@ def test_concatenate_refuses_other_ids_or_another_order():
         concatenate([first, embeddings(3)])
     with pytest.raises(DataError, match="at least one"):
         concatenate([])
+
+
+@pytest.mark.parametrize(
+    "source", [{"a": float("nan")}, {"a": {1}}, {"a": "\ud800"}, {"a": [[[]]] * 3, "b": float("inf")}]
+)
+def test_a_source_that_could_not_be_read_again_is_not_written(tmp_path, source):
+    with pytest.raises(DataError, match=r"e\.safetensors must be JSON values"):
+        Embeddings(("a",), np.ones((1, 2), np.float32), source).save(tmp_path / "e.safetensors")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "ids",
+    [np.frombuffer(b"a\nb\n", np.int8), np.frombuffer(b"a\nb\n", np.uint8)[None], np.frombuffer(b"a\nb\nc", np.uint8)],
+)
+def test_ids_of_another_layout_are_refused(tmp_path, ids):
+    tensors = {"descriptors": np.ones((2, 2), np.float32), "ids": ids}
+    write_tensors(tmp_path / "e", tensors, {"format": FORMAT, "source": "{}"})
+    with pytest.raises(DataError, match="expected (ids as uint8|a line feed)"):
+        Embeddings.load(tmp_path / "e")

@@ -234,3 +234,9 @@ def test_a_bootstrap_interval_covers_the_mean_and_narrows_with_more_queries():
     assert bootstrap_interval([0.5] * 9) == (0.5, 0.5)
     with pytest.raises(DataError, match="no scored queries"):
         bootstrap_interval([])
+
+
+@pytest.mark.parametrize("metric", [mean_average_precision, mean_precisions, mean_median_position])
+def test_at_least_one_rank_is_scored(metric):
+    with pytest.raises(DataError, match="at least 1 rank to score, found 0"):
+        metric({"q": ("a",)}, {"q": ("a",)}, 0)

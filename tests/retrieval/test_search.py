@@ -172,3 +172,10 @@ def test_relevant_images_that_were_not_searched_are_an_error_unless_they_are_unr
     done = command(words)
     assert done.returncode == 0, done.stderr
     assert "1 relevant images are unreadable" in done.stderr
+
+
+@pytest.mark.parametrize("k", [0, -3])
+def test_a_ranking_has_at_least_one_neighbour(k):
+    both = Embeddings(("a",), np.ones((1, 4), np.float32), {})
+    with pytest.raises(DataError, match=f"at least 1 neighbour per query, found {k}"):
+        search(both, both, k)

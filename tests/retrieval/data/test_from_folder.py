@@ -1,5 +1,6 @@
 """Folders of photographs become a data set: stable ids, no photograph in two splits, honest about what is left out."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -121,3 +122,18 @@ def test_the_command(source, tmp_path):
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == str(tmp_path / "data")
     assert "4 classes" in done.stderr
+
+
+def test_a_class_whose_name_is_not_utf8(tmp_path):
+    for name in (b"caf\xe9", b"b"):
+        folder = os.fsencode(tmp_path / "photographs") + b"/" + name
+        os.makedirs(folder)
+        for number in range(2):
+            Image.new("RGB", (9, 9), (number, len(name), 0)).save(os.fsdecode(folder + b"/%d.png" % number))
+    from_folder(tmp_path / "photographs", tmp_path / "out")
+    assert "caf\\udce9" in (tmp_path / "out" / "train_label_to_category.csv").read_text(encoding="utf-8")
+
+
+def test_a_negative_seed_is_refused(tmp_path):
+    with pytest.raises(DataError, match="seed of 0 or more, found -1"):
+        from_folder(tmp_path, tmp_path / "out", seed=-1)
