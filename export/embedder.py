@@ -5,6 +5,7 @@ kind is opened.
 """
 
 import functools
+import hashlib
 import importlib
 import json
 import os
@@ -20,7 +21,7 @@ from retrieval.embed import BATCH_SIZE, Batch, Describer, Image, Resized, descri
 from zoo.checkpoint import load_checkpoint
 from zoo.constants import FRAMEWORKS
 from zoo.errors import DataError, ExportError, MissingToolError, SpecError
-from zoo.manifest import model_identity, read_manifest
+from zoo.manifest import file_sha256, model_identity, read_manifest
 from zoo.preprocess import normalise
 from zoo.signature import BATCH_SIGNATURE, CONTEST_SIGNATURE, DESCRIPTOR, batch_input, read_batch_input
 from zoo.specs import ModelSpec
@@ -139,6 +140,9 @@ class OnnxDescriber:
             "framework": "onnxruntime",
             "size": spec.preprocess.size,
             "checkpoint": metadata.get("checkpoint_sha256"),
+            "file": file_sha256(
+                path
+            ),  # it may have been quantised, and then an interrupted embedding must not continue
         }
 
     def __call__(self, batch: Batch) -> np.ndarray:
@@ -157,7 +161,12 @@ class SavedModelDescriber:
         found = _inputs(self._loaded)
         if manifest is None:  # an export of version 0.1, which says it in the names of its inputs
             self.inputs = tuple(Resized(*read_batch_input(name)) for name in found)
-            self.source = {"model": str(folder), "framework": "tensorflow", "size": max(self.inputs).size}
+            self.source = {
+                "model": str(folder),
+                "framework": "tensorflow",
+                "size": max(self.inputs).size,
+                "checkpoint": _fingerprint(folder),
+            }
             return
         self.inputs = tuple(Resized(*wanted) for wanted in manifest.inputs)
         expected = sorted(batch_input(*wanted) for wanted in self.inputs)
@@ -173,6 +182,14 @@ class SavedModelDescriber:
 
     def __call__(self, batch: Batch) -> np.ndarray:
         return _call(self._loaded, {batch_input(*wanted): batch[wanted] for wanted in self.inputs})
+
+
+def _fingerprint(folder: str | os.PathLike) -> str:
+    """sha256 of a SavedModel's graph and variables, for one that does not say which checkpoint it was made from."""
+    found = hashlib.sha256()
+    for path in [Path(folder, PB), *sorted(Path(folder, "variables").glob("*"))]:
+        found.update(f"{path.name} {file_sha256(path)}\n".encode())
+    return found.hexdigest()
 
 
 def _missing(package: str, extra: str, error: ImportError) -> MissingToolError:

@@ -5,6 +5,7 @@ from typing import Any
 
 from zoo.errors import DataError
 
+_NOTHING = "nothing"
 _COMPARED = ("model", "checkpoint", "size", "combined")
 """What decides descriptors. `framework` does not: all of them compute the same within the tolerances."""
 
@@ -22,6 +23,7 @@ def difference(first: Mapping[str, Any], second: Mapping[str, Any]) -> str | Non
         if len(one) != len(other):
             return f"{len(one)} models and {len(other)}"
         return next(filter(None, map(difference, one, other)), None)
+    first, second = ({**source, "combined": _combined(source)} for source in (first, second))
     keys = [key for key in _COMPARED if first.get(key) is not None and second.get(key) is not None]
     for key in keys:
         if key == "model" and "checkpoint" in keys:
@@ -48,6 +50,16 @@ def _members(source: Mapping[str, Any]) -> list[Mapping[str, Any]] | None:
     if isinstance(members, list) and members and all(isinstance(member, dict) for member in members):
         return members
     return None
+
+
+def _combined(source: Mapping[str, Any]) -> Any:
+    """What is done around a source's networks: None if it is not known, "nothing" for one network as it is."""
+    combined = source.get("combined")
+    if combined is None:
+        return None if source.get("checkpoint") is None else _NOTHING
+    if isinstance(combined, dict) and (combined.get("scales"), combined.get("weights")) == ([1.0], [1.0]):
+        return combined if combined.get("flip") or combined.get("whitening_sha256") else _NOTHING
+    return combined
 
 
 def _named(source: Mapping[str, Any], key: str) -> str:

@@ -47,6 +47,18 @@ def test_a_difference_names_the_models():
     assert found == f"resnet50 with checkpoint {'a' * 12}…{'a' * 12} and resnet18 with checkpoint {'b' * 12}…{'b' * 12}"
 
 
+PLAIN = {"scales": [1.0], "flip": False, "norm": "constant", "whitening_sha256": None, "weights": [1.0]}
+
+
+@pytest.mark.parametrize("changed", [{}, {"scales": [0.7, 1.0]}, {"flip": True}, {"whitening_sha256": "c" * 64}])
+def test_a_network_is_an_ensemble_of_one_unless_more_is_done(changed):
+    network = {"model": "m", "checkpoint": "a" * 64}
+    ensemble = network | {"combined": PLAIN | changed}
+    for pair in ((network, ensemble), (ensemble, network)):
+        assert (difference(*pair) is None) == (not changed)
+    assert difference({"model": "m"}, ensemble) is None
+
+
 @pytest.mark.parametrize(
     "hostile", [{"members": [1, "a"]}, {"members": []}, {"model": [[]], "size": {}}, {"members": {}}]
 )
