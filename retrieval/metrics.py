@@ -18,7 +18,8 @@ from zoo.errors import DataError
 
 T = TypeVar("T")
 
-_NO_SOLUTION = "If there is none, search without --data: that writes the neighbours and scores nothing."
+NO_SOLUTION = "If there is none, search without --data: that writes the neighbours and scores nothing."
+"""What to do about a solution that is missing or empty."""
 
 
 class Recognition(NamedTuple):
@@ -268,7 +269,7 @@ def _require_known(predictions: Mapping[str, object], solution: Mapping[str, obj
 def _read_solution(path: str | os.PathLike, column: str, parse: Callable[[str], T]) -> tuple[dict, dict, list[str]]:
     parts: dict[str, dict[str, T]] = {"Public": {}, "Private": {}}
     ignored: dict[str, None] = {}
-    for line, (query, cell, usage) in read_rows(path, ("id", column, "Usage"), exact=True, advice=_NO_SOLUTION):
+    for line, (query, cell, usage) in read_rows(path, ("id", column, "Usage"), exact=True, advice=NO_SOLUTION):
         if query in ignored or any(query in part for part in parts.values()):
             raise DataError(f"{path}:{line}: query {query!r} is repeated; expected each query once.")
         if usage == "Ignored":

@@ -15,6 +15,7 @@ import numpy as np
 from retrieval.data.gldv2 import Gldv2
 from retrieval.embeddings import Embeddings
 from retrieval.metrics import (
+    NO_SOLUTION,
     RetrievalPredictions,
     RetrievalSolution,
     mean_average_precision,
@@ -179,6 +180,8 @@ def search_files(
     solution = read_retrieval_solution(dataset.solution_path) if dataset else None
     sides = Embeddings.load(index), Embeddings.load(queries)
     if dataset and solution:
+        if not solution.everything:
+            raise DataError(f"{dataset.solution_path} scores no query. {NO_SOLUTION}")
         require_relevant_in_index(dataset, solution, sides[0].ids)
         require_known(sides[1].ids, solution)
     log(f"searching {len(sides[0].ids)} index images for {len(sides[1].ids)} queries")

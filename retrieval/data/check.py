@@ -42,13 +42,13 @@ def check_data(root: Path, *, workers: int) -> tuple[Path, dict[str, int]]:
             f"{dataset.root} holds none of {expected}; expected a data set in the layout of Google Landmarks v2. "
             "Make a small one with `python -m retrieval.demo --out DIR`."
         )
+    named = {split: dataset.named_ids(split) for split in splits}  # all tables are read before the first image
     path = dataset.root / UNREADABLE
     counts: dict[str, int] = {}
 
     def rows() -> Iterator[tuple[str, str, str]]:
         yield "split", "id", "reason"
-        for split in splits:
-            ids = dataset.named_ids(split)
+        for split, ids in named.items():
             reasons: Counter[str] = Counter()
             clipped: Counter[str] = Counter()
             for image_id, finding in _findings(dataset, split, ids, workers):

@@ -48,6 +48,14 @@ def test_a_solution_of_other_images_is_refused_before_the_search(files, tmp_path
     assert not files["out"].exists()
 
 
+def test_a_solution_without_a_scored_query_is_refused_before_the_search(files, tmp_path):
+    text = "id,images,Usage\n" + "".join(f"{query:016x},None,Ignored\n" for query in (8, 9))
+    (tmp_path / "retrieval_solution_v2.1.csv").write_text(text, encoding="utf-8")
+    with pytest.raises(DataError, match=r"scores no query.*search without --data"):
+        search(**files, data=tmp_path)
+    assert not files["out"].exists()
+
+
 def test_predictions_are_scored_against_the_solution_of_their_index(files, tmp_path, capsys):
     solution(tmp_path, 1, 2)
     search(**files, data=tmp_path, as_json=True)
