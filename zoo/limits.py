@@ -20,8 +20,6 @@ PICKLE_TEXT = 256 << 20
 """Bytes of one text in a pickle; old files of Paddle store a whole array as one text."""
 AXES = 8
 """Axes of a tensor."""
-BLOCKS = 4096
-"""Residual blocks of a network."""
 TABLE_LINE = 1 << 24
 """Characters of a row of a table; GLDv2-clean's largest landmark has over 10,000 ids in one."""
 LANDMARK_DIGITS = 18
