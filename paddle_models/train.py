@@ -48,7 +48,8 @@ class Trainer:
         logits = self.model.arc_margin(self.model(inputs), targets, step.margin)
         loss = arc_margin_loss(logits, targets)
         loss.backward()
-        paddle.nn.utils.clip_grad_norm_(self.parameters.values(), self.recipe.gradient_clip)
+        if self.recipe.gradient_clip is not None:
+            paddle.nn.utils.clip_grad_norm_(self.parameters.values(), self.recipe.gradient_clip)
         self.optimiser.set_lr(step.learning_rate)
         self.optimiser.step()
         self.optimiser.clear_grad()

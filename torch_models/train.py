@@ -42,7 +42,8 @@ class Trainer:
         logits = self.model.arc_margin(self.model(inputs), targets, step.margin)
         loss = arc_margin_loss(logits, targets)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.recipe.gradient_clip)
+        if self.recipe.gradient_clip is not None:
+            torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.recipe.gradient_clip)
         for group in self.optimiser.param_groups:
             group["lr"] = step.learning_rate
         self.optimiser.step()

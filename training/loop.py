@@ -25,12 +25,13 @@ from tqdm import tqdm
 from retrieval.data.gldv2 import Gldv2
 from training.batches import batches_per_epoch, training_batches
 from training.recipes import Recipe, Step, read_recipe, schedule
-from training.state import History, State, history_path, load_state, read_history, save_state, state_path
+from training.state import RESTART, History, State, history_path, load_state, read_history, save_state, state_path
 from zoo.checkpoint import Checkpoint, save_checkpoint
 from zoo.command import log
 from zoo.errors import CheckpointError, OutputError, RecipeError
 from zoo.specs import ModelSpec
-from zoo.weights import initial_weights
+from zoo.strict import NonNegativeInt, require
+from zoo.weights import initial_weights, parameter_shapes
 
 Batches = Iterator[tuple[np.ndarray, np.ndarray]]
 SECONDS_BETWEEN_STATES = 600
@@ -103,6 +104,10 @@ def fit(
     }
     steps, place = schedule(recipe, batches_per_epoch), state_path(out)
     trainer, done = _begin(trainer_class, spec, recipe, class_counts, identity, place)
+    if done > len(steps):
+        raise CheckpointError(
+            f"{place} has {done} steps, more than the {len(steps)} of this run. {RESTART.format(place)}"
+        )
     history = History(history_path(out), done)
     with (
         contextlib.closing(history),
@@ -150,7 +155,7 @@ def _begin(
     classes = len(class_counts)
     if not place.exists():
         return trainer_class(spec, classes, recipe, initial_weights(spec, class_counts, recipe.seed)), 0
-    state = load_state(place, identity)
+    state = load_state(place, identity, parameter_shapes(spec, classes))
     trainer = trainer_class(spec, classes, recipe, state.weights)
     trainer.load_momentum(state.momentum)
     log(f"resuming after step {state.steps} from {place}")
@@ -209,7 +214,7 @@ def train(
     require_new(out, overwrite=overwrite)
     recipe = read_recipe(recipe_path)
     if seed is not None:
-        recipe = dataclasses.replace(recipe, seed=seed)
+        recipe = dataclasses.replace(recipe, seed=require(NonNegativeInt, seed, "seed"))
     if not model and len(recipe.models) > 1:
         raise RecipeError(f"{recipe_path} has several models: choose {' or '.join(recipe.models)} with --model")
     train_set = Gldv2(data).train()

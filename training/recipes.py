@@ -10,18 +10,16 @@ import hashlib
 import json
 import math
 import os
-import re
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-import yaml
 from msgspec import Meta
 
 from zoo.errors import RecipeError, SpecError
 from zoo.lookup import find_spec
 from zoo.specs import HeadSpec, LossSpec, ModelSpec
 from zoo.strict import Count, NonNegative, NonNegativeInt, Pixels, Positive, Share, read_fields
+from zoo.yaml_files import read_yaml
 
 
 @dataclass(frozen=True)
@@ -54,7 +52,7 @@ class Stage:
     epochs: Count
     resolution: Pixels
     margin: Annotated[float, Meta(ge=0, lt=math.pi / 2)]
-    learning_rate: Positive
+    learning_rate: Annotated[float, Meta(gt=0, le=100)]
     warmup_epochs: NonNegative = 0.0
 
 
@@ -65,14 +63,14 @@ class Recipe:
     Attributes:
         models: the variants to train; `python -m pipeline` trains each of them in both frameworks.
         stages: the stages in order.
-        batch_size: images per step.
+        batch_size: images per step, at least 2.
         head: the layers after the backbone.
         channels: the network's channel order; the 2nd place solution uses BGR.
         loss: the margin loss. `ada_cos` ignores `scale` and the stages' margins.
         scale: factor of the cosines before the softmax.
         momentum: of SGD with Nesterov momentum, which needs a momentum above 0.
         weight_decay: of convolutions, linear layers and class weights; BatchNorm, biases and GeM's exponent have none.
-        gradient_clip: largest Euclidean norm of all gradients together.
+        gradient_clip: largest Euclidean norm of all gradients together; null switches clipping off.
         test_resolution: side in pixels to which the exported model resizes images; by default the last stage's
             resolution.
         seed: of the initial weights, the order of the images and the augmentation.
@@ -85,10 +83,10 @@ class Recipe:
     head: HeadSpec = dataclasses.field(default_factory=HeadSpec)
     channels: Literal["rgb", "bgr"] = "rgb"
     loss: LossSpec = dataclasses.field(default_factory=LossSpec)
-    scale: Positive = 30.0
+    scale: Annotated[float, Meta(gt=0, le=1000)] = 30.0
     momentum: Annotated[float, Meta(gt=0, lt=1)] = 0.9
     weight_decay: Annotated[float, Meta(ge=0, lt=1)] = 1e-4
-    gradient_clip: Positive = 5.0
+    gradient_clip: Positive | None = 5.0
     test_resolution: Pixels | None = None
     seed: NonNegativeInt = 0
     augmentation: Augmentation = dataclasses.field(default_factory=Augmentation)
@@ -96,6 +94,10 @@ class Recipe:
     def __post_init__(self) -> None:
         for name in self.models:
             self.spec(name)
+            if self.models.count(name) > 1:
+                raise RecipeError(f"models: {name!r} is given twice")
+        if self.batch_size < 2:
+            raise RecipeError("batch_size: BatchNorm needs at least 2 images, found 1")
         for number, stage in enumerate(self.stages):
             if stage.warmup_epochs > stage.epochs:
                 raise RecipeError(
@@ -134,39 +136,12 @@ def read_recipe(path: str | os.PathLike) -> Recipe:
         RecipeError: the file is missing or is not YAML; a key is unknown, missing or given twice; or a value has the
             wrong type or is out of range.
     """
-    path = Path(path)
+    advice = "recipes/demo.yaml is an example; `python -m training.reference` lists every key and its range."
+    values = read_yaml(path, error=RecipeError, advice=advice)
     try:
-        return read_fields(Recipe, _RecipeLoader(path.read_text(encoding="utf-8-sig")).get_single_data(), "recipe")
-    except FileNotFoundError as error:
-        raise RecipeError(f"{path} does not exist; recipes/demo.yaml is an example") from error
-    except OSError as error:
-        raise RecipeError(f"{path} cannot be read: {error.strerror}; recipes/demo.yaml is an example") from error
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError, SpecError, RecipeError) as error:
-        raise RecipeError(
-            f"{path}: {error}. Correct it; `python -m training.reference` lists every key and its range."
-        ) from error
-
-
-class _RecipeLoader(yaml.SafeLoader):
-    """Safe YAML in which 1e-4 is a number and a duplicate key is an error."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
-        seen: set[Any] = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if isinstance(key, str) and key in seen:
-                raise RecipeError(
-                    f"the key {key!r} is given twice, the second time in line {key_node.start_mark.line + 1}"
-                )
-            if isinstance(key, str):
-                seen.add(key)
-        return super().construct_mapping(node, deep)
-
-
-# YAML 1.1 reads 1e-4 as text, because its floats need a point; YAML 1.2 and JSON read it as a number.
-_RecipeLoader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
-)
+        return read_fields(Recipe, values, "recipe")
+    except (SpecError, RecipeError) as error:
+        raise RecipeError(f"{path}: {str(error).rstrip('.')}. {advice}") from error
 
 
 @dataclass(frozen=True)

@@ -7,18 +7,28 @@ history is an append-only file with one JSON object per line. A run may therefor
 import dataclasses
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 
 from training.recipes import Step
+from zoo.checkpoint import differences, shown, unusable
 from zoo.errors import CheckpointError
 from zoo.files import output_errors
+from zoo.limits import DIGITS
 from zoo.tensors import read_tensors, write_tensors
+from zoo.text import parse_json
+from zoo.weights import Shape
 
 MOMENTUM = "momentum:"
 _STEPS = "steps"
+_KEYS = {"step", "stage", "resolution", "margin", "learning_rate", "loss", "accuracy"}
+LINE = 10_000
+"""Characters of a line of a history, which has about 150."""
+RESTART = "Remove {} to start again from the first step, restore it from a copy, or choose another --out."
+"""What to do about a state that cannot be used. Nothing is removed without being asked for."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,22 +56,31 @@ def save_state(path: Path, state: State, identity: Mapping[str, str]) -> None:
     write_tensors(path, tensors, {**identity, _STEPS: str(state.steps)})
 
 
-def load_state(path: Path, identity: Mapping[str, str]) -> State:
+def load_state(path: Path, identity: Mapping[str, str], shapes: Mapping[str, Shape]) -> State:
     """Reads the state of the run that `identity` describes.
 
+    Args:
+        path: the file.
+        identity: recipe, model, data and framework.
+        shapes: of the run's tensors by canonical name.
+
     Raises:
-        CheckpointError: the file is unreadable, or belongs to another run.
+        CheckpointError: the file is unreadable, belongs to another run, or its tensors are not those of the run or not finite.
     """
-    tensors, header = read_tensors(path)
+    tensors, header = read_tensors(path, advice=RESTART.format(path))
     differing = [key for key, value in identity.items() if header.get(key) != value]
-    if differing or not header.get(_STEPS, "").isdecimal():
+    steps = header.get(_STEPS, "")
+    if differing or not (steps.isascii() and steps.isdecimal() and len(steps) < DIGITS):
         what = f"different {' and '.join(differing)}" if differing else "written by an older version of this program"
-        raise CheckpointError(
-            f"{path} is the state of another run ({what}). Remove it to start again, or choose another --out."
-        )
+        raise CheckpointError(f"{path} is the state of another run ({what}). {RESTART.format(path)}")
     weights = {name: value for name, value in tensors.items() if not name.startswith(MOMENTUM)}
     momentum = {name.removeprefix(MOMENTUM): v for name, v in tensors.items() if name.startswith(MOMENTUM)}
-    return State(int(header[_STEPS]), weights, momentum)
+    found = differences(dict(shapes), weights)
+    found += [line for line in differences(dict(shapes), momentum) if not line.startswith("-")]
+    found += [f"! {name} {reason}" for name, value in tensors.items() if (reason := unusable(name, value))]
+    if found:
+        raise CheckpointError(f"{path} is not a sound state of this run:\n  {shown(found)}\n{RESTART.format(path)}")
+    return State(int(steps), weights, momentum)
 
 
 class History:
@@ -129,8 +148,36 @@ def read_history(checkpoint: Path) -> list[dict]:
     """
     path = history_path(checkpoint)
     try:
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        with open(path, encoding="utf-8") as file:
+            return [_entry(line, f"{path}, line {number}") for number, line in enumerate(_lines(file), start=1)]
     except (OSError, ValueError) as error:
         raise CheckpointError(
             f"{path} is not a readable training history: {error}. Train again to write it."
         ) from error
+
+
+def _lines(file: TextIO) -> Iterator[str]:
+    """The lines of a history, none longer than `LINE`."""
+    while line := file.readline(LINE + 1):
+        if len(line) > LINE:
+            raise ValueError(f"a line is longer than {LINE} characters")
+        yield line
+
+
+def _entry(line: str, where: str) -> dict:
+    """A step's numbers by name.
+
+    Raises:
+        CheckpointError: something else.
+    """
+    advice = "Train again to write it."
+    entry = parse_json(line, where, error=CheckpointError, advice=advice)
+    if (
+        not isinstance(entry, dict)
+        or set(entry) != _KEYS
+        or not all(type(value) in (int, float) for value in entry.values())
+    ):
+        raise CheckpointError(
+            f"{where}: expected numbers of {', '.join(sorted(_KEYS))}, found {line[:80].strip()!r}. {advice}"
+        )
+    return entry

@@ -9,6 +9,8 @@ from zoo.errors import ZooError
 
 TEXT_BYTES = 64 << 20
 """Bytes of a JSON or a YAML file, a header, or a line of a table."""
+YAML_BYTES = 1 << 17
+"""Characters of a YAML file; its parser is slow."""
 DEPTH = 64
 """Mappings and lists inside each other, in any format."""
 DIGITS = 400

@@ -15,13 +15,18 @@ from msgspec import Meta
 
 from zoo.errors import SpecError
 
-Count = Annotated[int, Meta(ge=1)]
+Count = Annotated[int, Meta(ge=1, le=65536)]
+"""A number of channels, blocks, images per batch, epochs …"""
 NonNegativeInt = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 Pixels = Annotated[int, Meta(ge=32, le=8192)]
 """A side in pixels; 32 is the backbones' stride."""
 Positive = Annotated[float, Meta(gt=0)]
 NonNegative = Annotated[float, Meta(ge=0)]
 Share = Annotated[float, Meta(gt=0, le=1)]
+Weight = Annotated[float, Meta(gt=0, le=1000)]
+"""A member's factor in an ensemble."""
+Scale = Annotated[float, Meta(ge=0.05, le=20)]
+"""A factor of the resolution."""
 
 Kind = TypeVar("Kind")
 
@@ -47,7 +52,28 @@ def read_fields(kind: type[Kind], values: object, where: str) -> Kind:
     except msgspec.ValidationError as error:
         message, _, path = str(error).partition(" - at `$")
         place = where + path.rstrip("`")
-        raise SpecError(f"{place}: {_plain(message)}{_found(values, path)}") from error
+        null = ", or null" if _optional(kind, path) else ""
+        raise SpecError(f"{place}: {_plain(message)}{null}{_found(values, path)}") from error
+
+
+def require(kind: Any, value: Any, name: str = "") -> Any:
+    """A value, if it is one of a bounded type.
+
+    Args:
+        kind: a type of this module, or any type that msgspec knows.
+        value: what to check.
+        name: of the value, for the message.
+
+    Raises:
+        SpecError: it is of another type, out of range or not finite.
+    """
+    where = f"{name}: " if name else ""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise SpecError(f"{where}expected a finite number, found {value}")
+    try:
+        return msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        raise SpecError(f"{where}{_plain(str(error))}, found {str(value)[:40]}") from error
 
 
 def _check_keys(kind: Any, value: object, where: str) -> None:
@@ -66,6 +92,12 @@ def _check_keys(kind: Any, value: object, where: str) -> None:
         inner = next(iter(typing.get_args(kind)), None)
         for index, item in enumerate(value):
             _check_keys(inner, item, f"{where}[{index}]")
+
+
+def _optional(kind: Any, path: str) -> bool:
+    """Whether the key of a dataclass at a path of one name may be null."""
+    hint = typing.get_type_hints(kind, include_extras=True).get(path.strip("`."))
+    return type(None) in typing.get_args(hint)
 
 
 def _hint(key: str, known: typing.Iterable[str]) -> str:

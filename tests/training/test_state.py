@@ -11,10 +11,11 @@ from training.recipes import Recipe, Stage, Step
 from training.state import History, State, history_path, load_state, read_history, save_state
 from zoo.checkpoint import load_checkpoint
 from zoo.errors import CheckpointError, OutputError
-from zoo.tensors import read_header
+from zoo.tensors import read_header, write_tensors
 from zoo.weights import is_buffer
 
 IDENTITY = {"recipe": "a", "framework": "torch"}
+SHAPES = {"w": (2,)}
 STEP = Step(0, 1, 0, 0, 64, 0.1, 0.01)
 
 
@@ -27,19 +28,19 @@ def test_the_state_does_not_grow_with_the_steps(tmp_path):
     sizes = []
     for steps in (10, 10**9):
         save_state(tmp_path / "a.state.safetensors", state(steps), IDENTITY)
-        assert load_state(tmp_path / "a.state.safetensors", IDENTITY).steps == steps
+        assert load_state(tmp_path / "a.state.safetensors", IDENTITY, SHAPES).steps == steps
         sizes.append(sum(map(len, read_header(tmp_path / "a.state.safetensors").values())))
     assert sizes[1] - sizes[0] == 8
 
 
 def test_a_state_comes_back(tmp_path):
     save_state(tmp_path / "a.state.safetensors", state(7), IDENTITY)
-    found = load_state(tmp_path / "a.state.safetensors", IDENTITY)
+    found = load_state(tmp_path / "a.state.safetensors", IDENTITY, SHAPES)
     assert list(found.weights) == list(found.momentum) == ["w"]
     assert found.weights["w"].tolist() == [1, 1]
     assert found.momentum["w"].tolist() == [0, 0]
     with pytest.raises(CheckpointError, match="different recipe"):
-        load_state(tmp_path / "a.state.safetensors", IDENTITY | {"recipe": "b"})
+        load_state(tmp_path / "a.state.safetensors", IDENTITY | {"recipe": "b"}, SHAPES)
 
 
 def test_a_history_is_cut_to_the_state_and_goes_on(tmp_path):
@@ -67,9 +68,39 @@ def test_a_history_that_lost_steps_is_refused(tmp_path):
 
 
 def test_a_damaged_history_is_named(tmp_path):
-    (tmp_path / "a.history.jsonl").write_text("{")
-    with pytest.raises(CheckpointError, match=r"a\.history\.jsonl is not a readable training history"):
-        read_history(tmp_path / "a.safetensors")
+    for text in ("{", "[1]", "null", "{}", '{"step": 1}', "[" * 100_000, "\xff", '{"loss": NaN}', "9" * 5000, "a" * 20_000):
+        (tmp_path / "a.history.jsonl").write_text(f"{text}\n", encoding="latin-1")
+        with pytest.raises(CheckpointError, match=r"a\.history\.jsonl.* Train again to write it"):
+            read_history(tmp_path / "a.safetensors")
+
+
+SPOILT = {
+    "a missing tensor": ({}, {"w": np.zeros(2, np.float32)}, "- w .* is missing"),
+    "another shape": ({"w": np.ones(3, np.float32)}, {}, r"! w: expected \[2\], found \[3\]"),
+    "another type": ({"w": np.ones(2, np.int32)}, {}, "expected float32, found int32"),
+    "another tensor": ({"w": np.ones(2, np.float32), "x": np.ones(1, np.float32)}, {}, r"\+ x"),
+    "NaN": ({"w": np.full(2, np.nan, np.float32)}, {}, "not finite"),
+    "another momentum": ({"w": np.ones(2, np.float32)}, {"y": np.ones(2, np.float32)}, r"\+ y"),
+    "NaN in the momentum": ({"w": np.ones(2, np.float32)}, {"w": np.full(2, np.inf, np.float32)}, "not finite"),
+}
+
+
+@pytest.mark.parametrize("kind", SPOILT)
+def test_a_state_that_is_not_sound_is_refused_and_kept(tmp_path, kind):
+    weights, momentum, message = SPOILT[kind]
+    path = tmp_path / "a.state.safetensors"
+    save_state(path, State(3, weights, momentum), IDENTITY)
+    with pytest.raises(CheckpointError, match=rf"(?s)not a sound state.*{message}.*Remove .* to start again"):
+        load_state(path, IDENTITY, SHAPES)
+    assert path.exists()
+
+
+@pytest.mark.parametrize("steps", ["", "-1", "1.5", "9" * 5000, "٣"])
+def test_a_state_with_an_impossible_number_of_steps_is_refused(tmp_path, steps):
+    path = tmp_path / "a.state.safetensors"
+    write_tensors(path, {"w": np.ones(2, np.float32)}, {**IDENTITY, "steps": steps})
+    with pytest.raises(CheckpointError, match="state of another run"):
+        load_state(path, IDENTITY, SHAPES)
 
 
 def test_a_finished_run_is_not_overwritten(tmp_path):
@@ -81,7 +112,7 @@ def test_a_finished_run_is_not_overwritten(tmp_path):
     require_new(out, overwrite=True)
 
 
-RECIPE = Recipe(["resnet10_narrow"], [Stage(2, 32, 0.1, 0.01)], batch_size=1)
+RECIPE = Recipe(["resnet10_narrow"], [Stage(2, 32, 0.1, 0.01)], batch_size=2)
 STEPS_PER_EPOCH = 4
 
 
