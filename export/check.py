@@ -33,9 +33,11 @@ from export.checker.node_rules import check_nodes
 from export.checker.registry import load_registry
 from export.saved_model_file import open_saved_model
 from zoo import contest
+from zoo.arguments import given_path, ranged
 from zoo.command import run
 from zoo.manifest import Manifest, read_manifest
 from zoo.signature import CONTEST_SIGNATURE
+from zoo.strict import Count, NonNegativeInt, Positive
 
 CONTEST_TENSORFLOW = "2.2.0"
 SUSTAINED_GFLOPS = 2000.0
@@ -132,7 +134,7 @@ def _provenance(manifest: Manifest) -> list[str]:
 def parse_arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("saved_model", type=Path, help="a SavedModel's folder, or a submission.zip")
+    parser.add_argument("saved_model", type=given_path, help="a SavedModel's folder, or a submission.zip")
     parser.add_argument("--tf", default=CONTEST_TENSORFLOW, metavar="VERSION", help="default: %(default)s")
     parser.add_argument(
         "--no-contest",
@@ -140,17 +142,20 @@ def parse_arguments() -> argparse.Namespace:
         help="for models that are not submissions: any signatures, all of which must load and run",
     )
     parser.add_argument(
-        "--side", type=int, default=SIDE, help="side in pixels of the images for shapes and time; default: %(default)s"
+        "--side",
+        type=ranged(Count),
+        default=SIDE,
+        help="side in pixels of the images for shapes and time; default: %(default)s",
     )
     parser.add_argument(
         "--images",
-        type=int,
+        type=ranged(NonNegativeInt),
         default=contest.IMAGES,
         help="number of images for the estimate of time; default: %(default)s",
     )
     parser.add_argument(
         "--gflops",
-        type=float,
+        type=ranged(Positive),
         default=SUSTAINED_GFLOPS,
         help="GFLOP/s that the machine sustains; default %(default)g, a guess for one P100 with one image per call. "
         "Two CPU cores were measured at 150.",

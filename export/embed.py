@@ -6,11 +6,11 @@ Examples:
 """
 
 import argparse
-from pathlib import Path
 
 from export.embedder import open_describer
 from retrieval.data.gldv2 import Gldv2
 from retrieval.embed import add_data_arguments, embed_split
+from zoo.arguments import given_path
 from zoo.command import run
 from zoo.constants import FRAMEWORKS
 
@@ -19,11 +19,11 @@ def parse_arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     model = parser.add_mutually_exclusive_group(required=True)
-    model.add_argument("model", nargs="?", type=Path, help="a SavedModel's folder, an ONNX file or a checkpoint")
-    model.add_argument("--saved-model", type=Path, help="the same as the positional argument")
+    model.add_argument("model", nargs="?", type=given_path, help="a SavedModel's folder, an ONNX file or a checkpoint")
+    model.add_argument("--saved-model", type=given_path, help="the same as the positional argument")
     parser.add_argument("--framework", choices=FRAMEWORKS, help="for a checkpoint; default: the one that trained it")
-    parser.add_argument("--data", required=True, type=Path, help="a data set in the Google Landmarks v2 layout")
-    parser.add_argument("--out", required=True, type=Path, help="embeddings to write (.safetensors)")
+    parser.add_argument("--data", required=True, type=given_path, help="a data set in the Google Landmarks v2 layout")
+    parser.add_argument("--out", required=True, type=given_path, help="embeddings to write (.safetensors)")
     add_data_arguments(parser)
     return parser.parse_args()
 

@@ -27,6 +27,7 @@ from export.storage import Storage, add_store_option
 from export.writer.combine import NORMS, PLAIN, Combination, NumpyArrays, Whitening
 from retrieval.provenance import require_same_model
 from retrieval.whitening import read_whitening
+from zoo.arguments import given_path, ranged
 from zoo.command import log, run
 from zoo.errors import ExportError
 from zoo.files import new_folder, require_elsewhere, require_free, write_json
@@ -43,6 +44,7 @@ from zoo.manifest import (
 )
 from zoo.preprocess import resize
 from zoo.signature import read_batch_input
+from zoo.strict import Scale, Weight
 
 
 def ensemble(
@@ -178,10 +180,14 @@ def _member(member: Path, own: str, batches: dict[str, Arrays], combination: Com
 def parse_arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--members", required=True, nargs="+", type=Path, help="SavedModels of single models")
-    parser.add_argument("--weights", nargs="+", type=float, help="one factor per member; default: 1 each")
+    parser.add_argument("--members", required=True, nargs="+", type=given_path, help="SavedModels of single models")
+    parser.add_argument("--weights", nargs="+", type=ranged(Weight), help="one factor per member; default: 1 each")
     parser.add_argument(
-        "--scales", nargs="+", type=float, default=[1.0], help="embed each image at these factors of the resolution"
+        "--scales",
+        nargs="+",
+        type=ranged(Scale),
+        default=[1.0],
+        help="embed each image at these factors of the resolution",
     )
     parser.add_argument("--flip", action="store_true", help="also embed the mirrored image")
     parser.add_argument(
@@ -190,9 +196,11 @@ def parse_arguments() -> argparse.Namespace:
         default="constant",
         help="of the concatenation: by one constant, by its own norm, or none",
     )
-    parser.add_argument("--whitening", type=Path, help="PCA-whitening as the last layer, from retrieval.whitening")
+    parser.add_argument(
+        "--whitening", type=given_path, help="PCA-whitening as the last layer, from retrieval.whitening"
+    )
     add_store_option(parser)
-    parser.add_argument("--out", required=True, type=Path, help="folder to make")
+    parser.add_argument("--out", required=True, type=given_path, help="folder to make")
     parser.add_argument("--overwrite", action="store_true", help="replace the folder if it holds something")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON before the path")
     return parser.parse_args()

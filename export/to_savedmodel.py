@@ -34,6 +34,7 @@ from export.parity.everywhere import Arrays, Found, read, run_current, run_onnx,
 from export.saved_model_file import PB
 from export.storage import BY_SIZE, CONVERTERS, Storage, add_storage_options
 from export.to_onnx import trained_in
+from zoo.arguments import given_path, ranged
 from zoo.checkpoint import load_checkpoint, save_checkpoint
 from zoo.command import log, run
 from zoo.constants import FRAMEWORKS
@@ -43,6 +44,7 @@ from zoo.manifest import Check, require_manifest, write_manifest
 from zoo.processes import module_command, module_environment
 from zoo.signature import batch_input
 from zoo.specs import ModelSpec, PreprocessSpec
+from zoo.strict import Pixels
 
 
 def to_savedmodel(
@@ -204,16 +206,18 @@ def _step(what: str) -> Iterator[None]:
 def parse_arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--ckpt", required=True, type=Path, help="a landmark-zoo checkpoint from either framework")
-    parser.add_argument("--out", type=Path, help="folder to make; default: beside the checkpoint, under its name")
+    parser.add_argument(
+        "--ckpt", required=True, type=given_path, help="a landmark-zoo checkpoint from either framework"
+    )
+    parser.add_argument("--out", type=given_path, help="folder to make; default: beside the checkpoint, under its name")
     parser.add_argument(
         "--framework", choices=FRAMEWORKS, help="whose exporter to use; default: the one that trained it"
     )
     parser.add_argument(
-        "--size", type=int, help="side in pixels that served images are resized to; default: the spec's"
+        "--size", type=ranged(Pixels), help="side in pixels that served images are resized to; default: the spec's"
     )
     parser.add_argument(
-        "--check-sizes", type=int, nargs="+", default=[], help="sides in pixels to measure parity at as well"
+        "--check-sizes", type=ranged(Pixels), nargs="+", default=[], help="sides in pixels to measure parity at as well"
     )
     parser.add_argument(
         "--converter",

@@ -126,6 +126,9 @@ def dispatch(tokens: list[str]) -> None:
         UsageError: it does not parse.
         ZooError: the command failed.
     """
+    for before, token in zip(["", *tokens], tokens, strict=False):
+        if not token.strip() and before != "--prefix":
+            raise UsageError(f"{before or 'the command'}: the value is empty. Run `landmark-zoo --help`.")
     try:
         with extras.explained():
             build_app(tokens)(tokens, exit_on_error=False, print_error=False)

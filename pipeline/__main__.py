@@ -9,9 +9,9 @@ PyTorch and TensorFlow never share one. If interrupted, run the same command aga
 """
 
 import argparse
-from pathlib import Path
 
 from pipeline.run import DEMO_RECIPE, run_pipeline
+from zoo.arguments import given_path
 from zoo.command import run
 
 
@@ -19,10 +19,10 @@ def parse_arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--data", type=Path, help="a data set in the Google Landmarks v2 layout; default: render a small one"
+        "--data", type=given_path, help="a data set in the Google Landmarks v2 layout; default: render a small one"
     )
-    parser.add_argument("--recipe", type=Path, default=DEMO_RECIPE, help="models and training schedule")
-    parser.add_argument("--out", type=Path, required=True, help="folder of this run")
+    parser.add_argument("--recipe", type=given_path, default=DEMO_RECIPE, help="models and training schedule")
+    parser.add_argument("--out", type=given_path, required=True, help="folder of this run")
     parser.add_argument("--owner", default="landmark-zoo", help="Kaggle user name in the packed submission")
     return parser.parse_args()
 

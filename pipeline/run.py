@@ -1,13 +1,13 @@
 """The full pipeline, from photographs to a packed submission, and the figures of a finished run."""
 
 import dataclasses
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import psutil
 
+from pipeline.run_folder import claim, identify, read_parity
 from pipeline.steps import Steps
 from retrieval.data.gldv2 import Gldv2
 from retrieval.embeddings import Embeddings, concatenate
@@ -21,7 +21,6 @@ from training.state import read_history
 from zoo.checkpoint import Checkpoint, save_checkpoint
 from zoo.command import log
 from zoo.constants import FRAMEWORKS
-from zoo.errors import OutputError
 from zoo.files import write_json
 from zoo.processes import ROOT
 from zoo.weights import initial_weights
@@ -62,7 +61,7 @@ def run_pipeline(recipe_path: Path, data: Path | None, out: Path, kaggle_owner: 
     """
     recipe = read_recipe(recipe_path)
     data = data.resolve() if data else None  # run.json records it, and a run may be resumed from another directory
-    _claim(out, recipe, data)
+    claim(out, identify(recipe, data))
     variants = [(model, framework) for model in recipe.models for framework in FRAMEWORKS]
     members = [Member(*variant, seed=recipe.seed + number) for number, variant in enumerate(variants)]
     checkpoints = [out / "checkpoints" / f"{member.name}.safetensors" for member in members]
@@ -84,7 +83,7 @@ def run_pipeline(recipe_path: Path, data: Path | None, out: Path, kaggle_owner: 
     train = dataset.train()
     figures = {
         "map100": {"untrained": untrained} | scores,
-        "parity": [row for made in (*exports, ensemble) for row in json.loads((made / "parity.json").read_text())],
+        "parity": [row for made in (*exports, ensemble) for row in read_parity(made)],
         "seconds": steps.seconds,
         "peak_rss_mib": steps.peak_rss_mib,
         "sizes": _sizes(checkpoints, exports, ensemble, upload),
@@ -150,21 +149,6 @@ def _pack(steps: Steps, ensemble: Path, kaggle_owner: str) -> Path:
     options = ("--saved-model", ensemble / "saved_model", "--owner", kaggle_owner, "--out", upload, "--overwrite")
     steps.run("submission", [("submission.pack", *options)], [upload / "submission.zip"])
     return upload
-
-
-def _claim(out: Path, recipe: Recipe, data: Path | None) -> None:
-    """Marks `out` as this run's, so that its finished steps can be reused."""
-    identity = {"recipe": recipe.digest, "data": str(data) if data else "demo"}
-    mark = out / "run.json"
-    if mark.is_file():
-        found = json.loads(mark.read_text())
-        if found != identity:
-            changed = " and ".join(key for key in identity if found.get(key) != identity[key])
-            raise OutputError(f"{out} holds a run with another {changed}. Choose another --out, or remove it.")
-    elif out.exists() and any(out.iterdir()):
-        raise OutputError(f"{out} already holds something that is not a run. Choose another --out.")
-    else:
-        write_json(mark, identity)
 
 
 def _untrained(steps: Steps, recipe: Recipe, dataset: Gldv2, members: list[Member]) -> float:

@@ -1,6 +1,5 @@
 """Runs a pipeline's steps as processes: in parallel, skipped if finished, with their time and memory measured."""
 
-import json
 import os
 import subprocess
 import threading
@@ -13,9 +12,9 @@ from typing import Self
 
 import psutil
 
+from pipeline.run_folder import Cost, read_cost, write_cost
 from zoo.command import INTERRUPTED, log
 from zoo.errors import ZooError
-from zoo.files import write_json
 from zoo.processes import module_command, module_environment
 
 _SAMPLE_SECONDS = 0.5
@@ -32,10 +31,9 @@ class Steps:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._file = folder / "seconds.json"
-        kept = json.loads(self._file.read_text()) if self._file.is_file() else {"seconds": {}, "peak_rss_mib": 0.0}
-        self.seconds: dict[str, float] = kept["seconds"]
-        self.peak_rss_mib: float = kept["peak_rss_mib"]
+        kept = read_cost(folder)
+        self.seconds: dict[str, float] = kept.seconds
+        self.peak_rss_mib: float = kept.peak_rss_mib
         self._done = threading.Event()
         self._processes: list[subprocess.Popen] = []
 
@@ -88,7 +86,7 @@ class Steps:
                 raise
         self.seconds[name] = round(self.seconds.get(name, 0.0) + time.perf_counter() - start, 1)
         log(f"   {name}: {self.seconds[name]} s")
-        write_json(self._file, {"seconds": self.seconds, "peak_rss_mib": self.peak_rss_mib})
+        write_cost(self.folder, Cost(self.seconds, self.peak_rss_mib))
 
     def _process(self, command: Command, environment: dict[str, str]) -> int:
         if self._done.is_set():

@@ -21,12 +21,14 @@ from retrieval.data.images import read_image
 from retrieval.embeddings import Embeddings, require_descriptors
 from retrieval.parts import Parts
 from zoo import checkpoint as checkpoints
+from zoo.arguments import given_path, ranged
 from zoo.checkpoint import Checkpoint, load_checkpoint
 from zoo.command import log
 from zoo.errors import DataError
 from zoo.files import new_file
 from zoo.preprocess import resize
 from zoo.specs import PreprocessSpec
+from zoo.strict import Count
 
 BATCH_SIZE = 32
 MOST_AT_ONCE = 4096
@@ -185,7 +187,7 @@ def checkpoint_source(checkpoint: Checkpoint, framework: str) -> dict:
 def add_data_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of every command that embeds a split: --split and --batch-size."""
     parser.add_argument("--split", choices=SPLITS, default="index", help="split of --data (default: index)")
-    parser.add_argument("--batch-size", type=int, default=BATCH_SIZE, help="images per batch, with --data")
+    parser.add_argument("--batch-size", type=ranged(Count), default=BATCH_SIZE, help="images per batch, with --data")
 
 
 def checkpoint_command(framework: str, describer: Callable[[Checkpoint], Describer]) -> None:
@@ -197,11 +199,15 @@ Example:
     python -m {framework}_models.embed --ckpt resnet50.safetensors --data DATA --split index --out index.safetensors""",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--ckpt", required=True, type=Path, help="a landmark-zoo checkpoint from either framework")
+    parser.add_argument(
+        "--ckpt", required=True, type=given_path, help="a landmark-zoo checkpoint from either framework"
+    )
     what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--data", type=Path, help="a data set in the Google Landmarks v2 layout")
-    what.add_argument("--pixels", type=Path, help="an npz of resized batches float32 [N, H, W, 3], RGB, 0 to 255")
-    parser.add_argument("--out", required=True, type=Path, help="embeddings (.safetensors), or an npz with --pixels")
+    what.add_argument("--data", type=given_path, help="a data set in the Google Landmarks v2 layout")
+    what.add_argument("--pixels", type=given_path, help="an npz of resized batches float32 [N, H, W, 3], RGB, 0 to 255")
+    parser.add_argument(
+        "--out", required=True, type=given_path, help="embeddings (.safetensors), or an npz with --pixels"
+    )
     add_data_arguments(parser)
     arguments = parser.parse_args()
     model = describer(load_checkpoint(arguments.ckpt))

@@ -26,6 +26,7 @@ from retrieval.metrics import (
     require_known,
 )
 from retrieval.provenance import require_same_model
+from zoo.arguments import given_path
 from zoo.command import log, run
 from zoo.errors import DataError
 from zoo.files import new_file
@@ -191,10 +192,12 @@ def search_files(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=HELP, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--index", type=Path, required=True, help="embeddings of the index images")
-    parser.add_argument("--queries", type=Path, required=True, help="embeddings of the query images")
-    parser.add_argument("--data", type=Path, help="folder with retrieval_solution_v2.1.csv; default: nothing is scored")
-    parser.add_argument("--out", type=Path, required=True, help="predictions file to write")
+    parser.add_argument("--index", type=given_path, required=True, help="embeddings of the index images")
+    parser.add_argument("--queries", type=given_path, required=True, help="embeddings of the query images")
+    parser.add_argument(
+        "--data", type=given_path, help="folder with retrieval_solution_v2.1.csv; default: nothing is scored"
+    )
+    parser.add_argument("--out", type=given_path, required=True, help="predictions file to write")
     parser.add_argument(
         "--json", action="store_true", help="print the figures and the path as one JSON object on stdout"
     )

@@ -11,14 +11,15 @@ the square root of its variance.
 import argparse
 import json
 import os
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from retrieval.embeddings import Embeddings, require_descriptors
+from zoo.arguments import given_path, ranged
 from zoo.command import run
 from zoo.errors import DataError
+from zoo.strict import Count
 from zoo.tensors import read_tensors, write_tensors
 from zoo.text import parse_json
 
@@ -129,10 +130,10 @@ def parse_arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--embeddings", required=True, type=Path, help="embeddings by `export.embed` from the ensemble to whiten"
+        "--embeddings", required=True, type=given_path, help="embeddings by `export.embed` from the ensemble to whiten"
     )
-    parser.add_argument("--dimensions", required=True, type=int, help="length of a whitened descriptor")
-    parser.add_argument("--out", required=True, type=Path, help="the whitening to write (.safetensors)")
+    parser.add_argument("--dimensions", required=True, type=ranged(Count), help="length of a whitened descriptor")
+    parser.add_argument("--out", required=True, type=given_path, help="the whitening to write (.safetensors)")
     return parser.parse_args()
 
 

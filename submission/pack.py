@@ -21,6 +21,7 @@ sys.path.insert(0, str(HERE.parent))
 
 from export.check import check  # noqa: E402
 from submission import model_card  # noqa: E402
+from zoo.arguments import given_path  # noqa: E402
 from zoo.command import log, run  # noqa: E402
 from zoo.errors import ExportError, OutputError, SubmissionError  # noqa: E402
 from zoo.files import new_file, new_folder, write_json  # noqa: E402
@@ -202,12 +203,14 @@ def main() -> None:
         "`kaggle datasets create -p submission` uploads. The data set's other facts (licence, subtitle, description)\n"
         f"are edited in submission/{METADATA}.",
     )
-    parser.add_argument("--saved-model", type=Path, required=True, metavar="DIR", help="the SavedModel to submit")
+    parser.add_argument("--saved-model", type=given_path, required=True, metavar="DIR", help="the SavedModel to submit")
     parser.add_argument("--owner", required=True, help="your Kaggle user name, or an organisation's")
     parser.add_argument("--slug", help=f"the data set's name in its address (default: that of {METADATA})")
     parser.add_argument("--title", help=f"the data set's title (default: that of {METADATA})")
-    parser.add_argument("--include", type=Path, nargs="+", default=[], metavar="FILE", help="more files to upload")
-    parser.add_argument("--out", type=Path, default=HERE, metavar="DIR", help="another folder to fill")
+    parser.add_argument(
+        "--include", type=given_path, nargs="+", default=[], metavar="FILE", help="more files to upload"
+    )
+    parser.add_argument("--out", type=given_path, default=HERE, metavar="DIR", help="another folder to fill")
     parser.add_argument("--overwrite", action="store_true", help="replace an earlier submission")
     options = vars(parser.parse_args())
     path = pack(options.pop("saved_model"), options.pop("out"), **options)

@@ -26,6 +26,7 @@ from retrieval.data.gldv2 import Gldv2
 from training.batches import batches_per_epoch, training_batches
 from training.recipes import Recipe, Step, read_recipe, schedule
 from training.state import RESTART, History, State, history_path, load_state, read_history, save_state, state_path
+from zoo.arguments import given_path, ranged
 from zoo.checkpoint import Checkpoint, save_checkpoint
 from zoo.command import log
 from zoo.errors import CheckpointError, OutputError, RecipeError
@@ -249,13 +250,15 @@ uninterrupted run.""",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "--recipe", required=True, type=Path, help="YAML; `python -m training.reference` lists every key"
+        "--recipe", required=True, type=given_path, help="YAML; `python -m training.reference` lists every key"
     )
     parser.add_argument("--model", help="the variant; default: the recipe's, if it has only one")
-    parser.add_argument("--data", required=True, type=Path, help="a data set in the Google Landmarks v2 layout")
-    parser.add_argument("--out", required=True, type=Path, help="the checkpoint to write (.safetensors)")
+    parser.add_argument("--data", required=True, type=given_path, help="a data set in the Google Landmarks v2 layout")
+    parser.add_argument("--out", required=True, type=given_path, help="the checkpoint to write (.safetensors)")
     parser.add_argument(
-        "--seed", type=int, help="replaces the recipe's; use different seeds for the members of an ensemble"
+        "--seed",
+        type=ranged(NonNegativeInt),
+        help="replaces the recipe's; use different seeds for the members of an ensemble",
     )
     parser.add_argument("--overwrite", action="store_true", help="train again if the checkpoint exists")
     given = parser.parse_args()

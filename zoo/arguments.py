@@ -30,7 +30,7 @@ def ranged(kind: Any) -> Callable[[str], Any]:
     return read
 
 
-def path(text: str) -> Path:
+def given_path(text: str) -> Path:
     """An argparse type for a path; an empty one would mean the working directory."""
     if not text.strip() or "\0" in text:
         raise argparse.ArgumentTypeError(f"expected a path, found {text!r}")

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
+from zoo.arguments import given_path, ranged
 from zoo.checkpoint import Checkpoint, check_preprocess, differences, save_checkpoint, shown, unusable
 from zoo.command import log, run
 from zoo.errors import CheckpointError
@@ -26,6 +27,7 @@ from zoo.published.files import as_float32, layout, read_published
 from zoo.published.names import Naming, naming, publishers
 from zoo.published.pickles import Opaque
 from zoo.specs import ModelSpec, PreprocessSpec
+from zoo.strict import Fraction, Pixels
 from zoo.variants import SPECS, VARIANTS
 from zoo.weights import LOSS_PREFIX, parameter_shapes
 
@@ -172,9 +174,9 @@ def _sha256(path: Path) -> str:
 def parse_arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("source", type=Path, help=".pth, .pt, .pdparams or .safetensors")
+    parser.add_argument("source", type=given_path, help=".pth, .pt, .pdparams or .safetensors")
     parser.add_argument("--model", required=True, help="the variant, by its name in the zoo or a published one")
-    parser.add_argument("--out", required=True, type=Path, help="the checkpoint to write (.safetensors)")
+    parser.add_argument("--out", required=True, type=given_path, help="the checkpoint to write (.safetensors)")
     parser.add_argument(
         "--headless", action="store_true", help="only the backbone: its average-pooled features become the descriptor"
     )
@@ -185,12 +187,18 @@ def parse_arguments() -> argparse.Namespace:
         "preprocessing that the weights were trained with, if it is not ImageNet's usual"
     )
     default = PreprocessSpec()
-    preprocessing.add_argument("--size", type=int, default=default.size, help="side in pixels; default: %(default)s")
+    preprocessing.add_argument(
+        "--size", type=ranged(Pixels), default=default.size, help="side in pixels; default: %(default)s"
+    )
     preprocessing.add_argument(
         "--channels", choices=("rgb", "bgr"), default=default.channels, help="channel order; default: %(default)s"
     )
-    preprocessing.add_argument("--mean", type=float, nargs=3, help="per channel in that order, for pixels from 0 to 1")
-    preprocessing.add_argument("--std", type=float, nargs=3, help="per channel in that order, for pixels from 0 to 1")
+    preprocessing.add_argument(
+        "--mean", type=ranged(Fraction), nargs=3, help="per channel in that order, for pixels from 0 to 1"
+    )
+    preprocessing.add_argument(
+        "--std", type=ranged(Fraction), nargs=3, help="per channel in that order, for pixels from 0 to 1"
+    )
     preprocessing.add_argument(
         "--resize", choices=("antialias", "bilinear"), default=default.resize, help="filter; default: %(default)s"
     )

@@ -23,6 +23,8 @@ Pixels = Annotated[int, Meta(ge=32, le=8192)]
 Positive = Annotated[float, Meta(gt=0)]
 NonNegative = Annotated[float, Meta(ge=0)]
 Share = Annotated[float, Meta(gt=0, le=1)]
+Fraction = Annotated[float, Meta(ge=0, le=1)]
+"""From 0 to 1, both included."""
 Weight = Annotated[float, Meta(gt=0, le=1000)]
 """A member's factor in an ensemble."""
 Scale = Annotated[float, Meta(ge=0.05, le=20)]
@@ -49,6 +51,8 @@ def read_fields(kind: type[Kind], values: object, where: str) -> Kind:
     _check_keys(kind, values, where)
     try:
         return msgspec.convert(values, kind)
+    except UnicodeEncodeError as error:
+        raise SpecError(f"{where}: a text holds half of a surrogate pair, which is no character") from error
     except msgspec.ValidationError as error:
         message, _, path = str(error).partition(" - at `$")
         place = where + path.rstrip("`")

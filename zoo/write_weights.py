@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
+from zoo.arguments import given_path
 from zoo.checkpoint import Checkpoint, load_checkpoint
 from zoo.files import new_file
 
@@ -28,8 +29,10 @@ With --backbone the names are {whose}, so their networks load the file, except f
 `zoo.import_weights` reads both back.""",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--ckpt", required=True, type=Path, help="a landmark-zoo checkpoint from either framework")
-    parser.add_argument("--out", required=True, type=Path, help=f"the {suffix} file to write")
+    parser.add_argument(
+        "--ckpt", required=True, type=given_path, help="a landmark-zoo checkpoint from either framework"
+    )
+    parser.add_argument("--out", required=True, type=given_path, help=f"the {suffix} file to write")
     parser.add_argument("--backbone", action="store_true", help="only the backbone, under its published names")
     arguments = parser.parse_args()
     checkpoint = load_checkpoint(arguments.ckpt)

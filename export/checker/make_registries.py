@@ -16,6 +16,7 @@ import tempfile
 from pathlib import Path
 
 from export.checker.registry import PATH, store_registries
+from zoo.arguments import given_path
 from zoo.command import log, run
 from zoo.environments import make_environment
 from zoo.errors import MissingToolError
@@ -71,7 +72,7 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--versions", nargs="+", default=[], help="versions to install from PyPI and to read")
     parser.add_argument(
-        "--python", nargs="+", default=[], type=Path, help="read the TensorFlow of these pythons instead"
+        "--python", nargs="+", default=[], type=given_path, help="read the TensorFlow of these pythons instead"
     )
     return parser.parse_args()
 

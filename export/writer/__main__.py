@@ -6,11 +6,11 @@ Example:
 """
 
 import argparse
-from pathlib import Path
 
 from export.storage import CONVERTERS, Storage, add_storage_options
 from export.writer.convert import save_normal_form
 from export.writer.onnx2tf import save_with_onnx2tf
+from zoo.arguments import given_path
 from zoo.command import run
 
 CONVERT = dict(zip(CONVERTERS, (save_normal_form, save_with_onnx2tf), strict=True))
@@ -19,8 +19,8 @@ CONVERT = dict(zip(CONVERTERS, (save_normal_form, save_with_onnx2tf), strict=Tru
 def parse_arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--onnx", required=True, type=Path, help="a normal form; its metadata has the spec")
-    parser.add_argument("--out", required=True, type=Path, help="folder to make")
+    parser.add_argument("--onnx", required=True, type=given_path, help="a normal form; its metadata has the spec")
+    parser.add_argument("--out", required=True, type=given_path, help="folder to make")
     parser.add_argument(
         "--converter",
         choices=CONVERTERS,

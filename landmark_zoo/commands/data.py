@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from landmark_zoo.commands import Flag
+from landmark_zoo.commands import Count, Flag, Fraction, Seed
 from zoo.command import log
 
 
-def check(*, data: Path, workers: int | None = None) -> None:
+def check(*, data: Path, workers: Count | None = None) -> None:
     """Decode every image that the tables name, and write DATA/unreadable.csv. Training and the index leave those out.
 
     Args:
@@ -28,10 +28,10 @@ def from_folder(
     /,
     *,
     out: Path,
-    index: float = 0.3,
-    queries: float = 0.15,
-    unseen: float = 0.25,
-    seed: int = 0,
+    index: Fraction = 0.3,
+    queries: Fraction = 0.15,
+    unseen: Fraction = 0.25,
+    seed: Seed = 0,
     copy: Flag = False,
     overwrite: Flag = False,
 ) -> None:
@@ -56,7 +56,7 @@ def from_folder(
     print(out)
 
 
-def render(*, out: Path, seed: int = 0, overwrite: Flag = False) -> None:
+def render(*, out: Path, seed: Seed = 0, overwrite: Flag = False) -> None:
     """Draw 872 small photographs of made-up landmarks in the layout of Google Landmarks v2.
 
     Args:

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from landmark_zoo.commands import Flag, Json
+from landmark_zoo.commands import Count, Flag, Json, Pixels, Positive, Scales, Seed, Sides, Weights
 from zoo.command import log
 from zoo.contest import IMAGES
 
@@ -18,8 +18,8 @@ def export(
     ckpt: Path,
     out: Path | None = None,
     framework: Literal["torch", "paddle"] | None = None,
-    size: int | None = None,
-    check_sizes: list[int] | None = None,
+    size: Pixels | None = None,
+    check_sizes: Sides | None = None,
     converter: Literal["writer", "onnx2tf"] = "writer",
     static: Flag = False,
     half: Flag = False,
@@ -67,8 +67,8 @@ def ensemble(
     *,
     members: list[Path],
     out: Path,
-    weights: list[float] | None = None,
-    scales: list[float] | None = None,
+    weights: Weights | None = None,
+    scales: Scales | None = None,
     flip: Flag = False,
     norm: Literal["constant", "l2", "none"] = "constant",
     whitening: Path | None = None,
@@ -112,9 +112,9 @@ def check(
     *,
     tf: str = "2.2.0",
     no_contest: Flag = False,
-    side: int = 448,
-    images: int = IMAGES,
-    gflops: float = 2000.0,
+    side: Count = 448,
+    images: Seed = IMAGES,
+    gflops: Positive = 2000.0,
     as_json: Json = False,
 ) -> None:
     """Tell whether a SavedModel loads and runs in the contest's TensorFlow 2.2, without installing that TensorFlow.

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Literal
 
-from landmark_zoo.commands import Flag, Json
+from landmark_zoo.commands import Colour, Flag, Json, Pixels
 from zoo.command import log
 
 
@@ -47,10 +47,10 @@ def import_(
     model: str,
     out: Path,
     headless: Flag = False,
-    size: int = 224,
+    size: Pixels = 224,
     channels: Literal["rgb", "bgr"] = "rgb",
-    mean: tuple[float, float, float] | None = None,
-    std: tuple[float, float, float] | None = None,
+    mean: Colour | None = None,
+    std: Colour | None = None,
     resize: Literal["antialias", "bilinear"] = "antialias",
     prefix: str | None = None,
 ) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Literal
 
 from landmark_zoo import extras
-from landmark_zoo.commands import Flag
+from landmark_zoo.commands import Flag, Seed
 from zoo.command import log
 
 
@@ -15,7 +15,7 @@ def train(
     data: Path,
     out: Path,
     model: str | None = None,
-    seed: int | None = None,
+    seed: Seed | None = None,
     overwrite: Flag = False,
 ) -> None:
     """Train an ArcMargin model. If interrupted, the same command resumes.

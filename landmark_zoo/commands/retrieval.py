@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from landmark_zoo import extras
-from landmark_zoo.commands import Json
+from landmark_zoo.commands import Count, Json
 from zoo.command import log
 
 
@@ -18,7 +18,7 @@ def embed(
     out: Path,
     split: Literal["train", "index", "test"] = "index",
     framework: Literal["torch", "paddle"] | None = None,
-    batch_size: int = 32,
+    batch_size: Count = 32,
 ) -> None:
     """Compute the descriptors of a whole split.
 

@@ -14,9 +14,11 @@ from tqdm import tqdm
 from retrieval.data.csv_tables import write_rows
 from retrieval.data.gldv2 import SPLITS, UNREADABLE, Gldv2
 from retrieval.data.images import UnreadableImageError, clipping, read_image
+from zoo.arguments import given_path, ranged
 from zoo.command import log, run
 from zoo.errors import DataError, OutputError
 from zoo.files import new_file
+from zoo.strict import Count
 
 SHOWN_PER_SPLIT = 10
 _MOST_THREADS = 256
@@ -123,8 +125,10 @@ def main() -> None:
         "Training and the index leave out what stands there. The exit status is 0 even if images are unreadable.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="root of the data set")
-    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="decoding threads (default: one per core)")
+    parser.add_argument("--data", type=given_path, required=True, metavar="DIR", help="root of the data set")
+    parser.add_argument(
+        "--workers", type=ranged(Count), default=os.cpu_count(), help="decoding threads (default: one per core)"
+    )
     arguments = parser.parse_args()
     path, counts = check_data(arguments.data, workers=max(1, arguments.workers))
     if counts.get("test"):

@@ -23,9 +23,11 @@ from tqdm import tqdm
 from retrieval.data.csv_tables import write_rows
 from retrieval.data.gldv2 import Gldv2
 from retrieval.data.images import UnreadableImageError, read_image
+from zoo.arguments import given_path, ranged
 from zoo.command import log, run
 from zoo.errors import DataError
 from zoo.files import new_folder, require_elsewhere
+from zoo.strict import Fraction, NonNegativeInt
 
 NAMES = "train_label_to_category.csv"
 """Landmark id → class name: the table has the name of GLDv2's."""
@@ -204,17 +206,21 @@ def _as_text(name: str) -> str:
 def parse_arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("source", type=Path, metavar="DIR", help="one sub-folder per class")
-    parser.add_argument("--out", required=True, type=Path, help="the data set to make")
-    parser.add_argument("--index", type=float, default=Shares.index, help="share of the index; default: %(default)s")
-    parser.add_argument("--queries", type=float, default=Shares.queries, help="share of queries; default: %(default)s")
+    parser.add_argument("source", type=given_path, metavar="DIR", help="one sub-folder per class")
+    parser.add_argument("--out", required=True, type=given_path, help="the data set to make")
+    parser.add_argument(
+        "--index", type=ranged(Fraction), default=Shares.index, help="share of the index; default: %(default)s"
+    )
+    parser.add_argument(
+        "--queries", type=ranged(Fraction), default=Shares.queries, help="share of queries; default: %(default)s"
+    )
     parser.add_argument(
         "--unseen",
-        type=float,
+        type=ranged(Fraction),
         default=Shares.unseen,
         help="share of classes that are not trained on; default: %(default)s",
     )
-    parser.add_argument("--seed", type=int, default=0, help="of the split; default: %(default)s")
+    parser.add_argument("--seed", type=ranged(NonNegativeInt), default=0, help="of the split; default: %(default)s")
     parser.add_argument("--copy", action="store_true", help="copy the files instead of linking them")
     parser.add_argument("--overwrite", action="store_true", help="replace the folder if it holds something")
     return parser.parse_args()

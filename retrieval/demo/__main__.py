@@ -1,11 +1,12 @@
 """Draws the demo's data set."""
 
 import argparse
-from pathlib import Path
 
 from retrieval.demo.dataset import write_demo_data
+from zoo.arguments import given_path, ranged
 from zoo.command import log, run
 from zoo.files import new_folder
+from zoo.strict import NonNegativeInt
 
 
 def main() -> None:
@@ -17,8 +18,10 @@ def main() -> None:
         "280 in the index and 80 queries, a third of whose landmarks training never sees.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="new or empty folder")
-    parser.add_argument("--seed", type=int, default=0, help="another seed gives other landmarks (default: 0)")
+    parser.add_argument("--out", type=given_path, required=True, metavar="DIR", help="new or empty folder")
+    parser.add_argument(
+        "--seed", type=ranged(NonNegativeInt), default=0, help="another seed gives other landmarks (default: 0)"
+    )
     parser.add_argument(
         "--overwrite", action="store_true", help="replace the content of DIR once the new set is complete"
     )

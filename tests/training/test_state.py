@@ -68,7 +68,18 @@ def test_a_history_that_lost_steps_is_refused(tmp_path):
 
 
 def test_a_damaged_history_is_named(tmp_path):
-    for text in ("{", "[1]", "null", "{}", '{"step": 1}', "[" * 100_000, "\xff", '{"loss": NaN}', "9" * 5000, "a" * 20_000):
+    for text in (
+        "{",
+        "[1]",
+        "null",
+        "{}",
+        '{"step": 1}',
+        "[" * 100_000,
+        "\xff",
+        '{"loss": NaN}',
+        "9" * 5000,
+        "a" * 20_000,
+    ):
         (tmp_path / "a.history.jsonl").write_text(f"{text}\n", encoding="latin-1")
         with pytest.raises(CheckpointError, match=r"a\.history\.jsonl.* Train again to write it"):
             read_history(tmp_path / "a.safetensors")
