@@ -20,7 +20,8 @@ def check(*, data: Path, workers: Count | None = None) -> None:
     path, counts = check_data(data, workers=max(1, workers or os.cpu_count() or 1))
     if counts.get("test"):
         log("queries are never left out: mAP@100 is a mean over all of them, and one that cannot be read counts 0")
-    print(path)
+    if path is not None:
+        print(path)
 
 
 def from_folder(

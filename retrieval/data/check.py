@@ -24,17 +24,18 @@ SHOWN_PER_SPLIT = 10
 _MOST_THREADS = 256
 
 
-def check_data(root: Path, *, workers: int) -> tuple[Path, dict[str, int]]:
+def check_data(root: Path, *, workers: int) -> tuple[Path | None, dict[str, int]]:
     """Writes `<root>/unreadable.csv` (split, id, reason), replacing an older one atomically.
 
     Only training images that training uses are checked: with `train_clean.csv`, the others are not. A split without a table
     is skipped.
 
     Returns:
-        The path written, and the number of unreadable images of each split that was checked.
+        The path written, or None if the folder is read-only and every image is readable; and the number of unreadable images of each split that was checked.
 
     Raises:
         DataError: no split has a table, or a row does not parse.
+        OutputError: the file is needed and cannot be written.
     """
     dataset = Gldv2(root)
     splits = [split for split in SPLITS if dataset.table_path(split).exists()]
@@ -68,21 +69,25 @@ def check_data(root: Path, *, workers: int) -> tuple[Path, dict[str, int]]:
                     f"scorer{_summary(clipped)}. Convert them to 8 bits per channel."
                 )
 
-    try:
+    written = os.access(dataset.root, os.W_OK)
+    if written:
         with new_file(path) as partial:
             write_rows(partial, rows())
-    except OutputError as error:
+    elif len(found := list(rows())) > 1:
         raise OutputError(
-            f"{error} If the data set is read-only, check a folder of links to it: "
-            f"`mkdir LINKS && ln -s {shlex.quote(str(dataset.root.resolve()))}/* LINKS && rm -f LINKS/{UNREADABLE}`, then --data LINKS."
-        ) from error
+            f"{len(found) - 1:,} images are unreadable, and {path} cannot be written: the folder is read-only. Check a folder of "
+            f"links to it: `mkdir LINKS && ln -s {shlex.quote(str(dataset.root.resolve()))}/* LINKS && "
+            f"rm -f LINKS/{UNREADABLE}`, then pass --data LINKS here and to the other commands."
+        )
+    else:
+        log(f"{dataset.root} is read-only, and every image is readable: {UNREADABLE} is not needed")
     if missing := [split for split in SPLITS if split not in splits]:
         log(
             f"there is no {' and no '.join(f'{split}.csv' for split in missing)}: these splits were not checked. Training needs "
             "train.csv or train_clean.csv; searching needs index.csv and test.csv, which come apart from the images "
             "(https://github.com/cvdfoundation/google-landmark)."
         )
-    return path, counts
+    return path if written else None, counts
 
 
 @dataclass(frozen=True)
@@ -133,7 +138,8 @@ def main() -> None:
     path, counts = check_data(arguments.data, workers=max(1, arguments.workers))
     if counts.get("test"):
         log("queries are never left out: mAP@100 is a mean over all of them, and one that cannot be read counts 0")
-    print(path)
+    if path is not None:
+        print(path)
 
 
 if __name__ == "__main__":

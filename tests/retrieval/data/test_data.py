@@ -16,7 +16,7 @@ from retrieval.data.gldv2 import Gldv2, TrainSet
 from retrieval.data.images import UnreadableImageError, read_image
 from training.augment import augment
 from training.batches import batches_per_epoch, training_batches
-from zoo.errors import DataError
+from zoo.errors import DataError, OutputError
 
 SETTINGS = {"batch_size": 4, "size": 24, "seed": 5, "crop_area": (0.3, 1.0), "flip": True, "jitter": 0.3}
 
@@ -382,5 +382,16 @@ def test_check_data_reads_every_table_before_the_first_image(root, monkeypatch):
     (root / "test.csv").write_text("id\nIMG_2041\n")
     monkeypatch.setattr("retrieval.data.check.read_image", lambda _: pytest.fail("an image was read"))
     with pytest.raises(DataError, match=r"test\.csv, line 2"):
+        check_data(root, workers=1)
+    assert not (root / "unreadable.csv").exists()
+
+
+def test_a_read_only_data_set_is_checked_too(root, monkeypatch, capsys):
+    """The permission is pretended: the tests may run as a user who may write everywhere."""
+    monkeypatch.setattr("os.access", lambda *_: False)
+    assert check_data(root, workers=1) == (None, {"train": 0, "index": 0, "test": 0})
+    assert "every image is readable: unreadable.csv is not needed" in capsys.readouterr().err
+    Gldv2(root).image_path("index", image_id(20)).write_bytes(b"")
+    with pytest.raises(OutputError, match=r"1 images are unreadable.*read-only.*ln -s .* --data LINKS"):
         check_data(root, workers=1)
     assert not (root / "unreadable.csv").exists()
