@@ -401,10 +401,11 @@ def _read_weights(path: Path, spec: "ModelSpec", headless: bool) -> Any:
     """Reads a checkpoint, or imports a published file as one."""
     from zoo.checkpoint import FORMAT, load_checkpoint
     from zoo.import_weights import import_weights
+    from zoo.published.kinds import SAFETENSORS, kind_of
     from zoo.tensors import read_header
     from zoo.weights import parameter_shapes
 
-    if path.suffix != ".safetensors" or read_header(path).get("format") != FORMAT:
+    if not path.is_file() or kind_of(path) != SAFETENSORS or read_header(path).get("format") != FORMAT:
         return import_weights(path, spec, headless=headless)
     checkpoint = load_checkpoint(path)
     if checkpoint.spec.backbone != spec.backbone:

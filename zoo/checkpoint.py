@@ -19,6 +19,10 @@ from zoo.text import parse_json
 from zoo.weights import Shape, parameter_shapes
 
 FORMAT = "landmark-zoo-checkpoint-1"
+_LARGEST = 1e12
+"""Of any weight. Real ones are below 1e6; a network with larger ones overflows."""
+_EXPONENTS = (0.01, 100.0)
+"""Of GeM. Trained ones are between 1 and 20; beyond these, the powers of usual features overflow."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +94,7 @@ def check_weights(spec: ModelSpec, weights: dict[str, np.ndarray], classes: int,
     """Raises `CheckpointError` unless names, shapes and dtypes are exactly the spec's and every value can be one."""
     check_preprocess(spec.preprocess, source)
     # A spec may claim any number of blocks, and each has tensors.
-    if (blocks := sum(spec.backbone.depths)) > len(weights):
+    if (blocks := sum(spec.backbone.depths) * spec.backbone.scale) > len(weights):
         raise CheckpointError(
             f"{source} has {len(weights)} tensors, which cannot be the {blocks:,} blocks of its spec."
         )
@@ -116,8 +120,13 @@ def unusable(name: str, value: np.ndarray) -> str | None:
         return f"contains {np.count_nonzero(~np.isfinite(value))} values that are not finite (NaN or infinity)"
     if name.endswith(".running_var") and (value < 0).any():
         return f"contains {np.count_nonzero(value < 0)} negative variances"
-    if name in ("pool.p", "pool.gem.p") and (value <= 0).any():
-        return "is an exponent of GeM that is not positive"
+    if name in ("pool.p", "pool.gem.p"):
+        if (value <= 0).any():
+            return "is an exponent of GeM that is not positive"
+        if (value < _EXPONENTS[0]).any() or (value > _EXPONENTS[1]).any():
+            return f"is an exponent of GeM outside of {_EXPONENTS[0]} to {_EXPONENTS[1]}"
+    if value.size and np.abs(value).max() > _LARGEST:
+        return f"contains values above {_LARGEST:.0e}"
     return None
 
 

@@ -13,7 +13,7 @@ any prefix, such as a trainer's `model.` or `module.backbone.`. --model is a var
 import argparse
 import dataclasses
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -24,8 +24,9 @@ from zoo.command import log, run
 from zoo.errors import CheckpointError
 from zoo.lookup import find_spec
 from zoo.published.files import as_float32, layout, read_published
-from zoo.published.names import Naming, naming, publishers
+from zoo.published.names import Naming, in_trunk, naming, publishers
 from zoo.published.pickles import Opaque
+from zoo.published.state_dicts import same
 from zoo.specs import ModelSpec, PreprocessSpec
 from zoo.strict import Fraction, Pixels
 from zoo.variants import SPECS, VARIANTS
@@ -54,14 +55,18 @@ def import_weights(source: Path, spec: ModelSpec, *, headless: bool = False, pre
     published, framework = read_published(source)
     spec = spec.headless() if headless else spec
     try:
-        found = naming(published, spec.backbone, parameter_shapes(spec), prefix)
+        found = naming(published, spec.backbone, parameter_shapes(spec), prefix, _same_in(published))
         weights, names = _canonical(published, found, framework)
     except CheckpointError as error:
         raise CheckpointError(f"{source}: {error}.") from error
+    tensors = {name: value for name in found.others if isinstance(value := published[name], np.ndarray)}
     if headless:
         weights = {name: value for name, value in weights.items() if name.startswith("backbone.")}
+        # A convolution inside the backbone takes part in it; one that the user left out by naming the prefix does not.
+        inside = in_trunk(found, tensors) if prefix is None else []
+        weights |= {name: tensors[name] for name in inside if name.endswith(".weight") and tensors[name].ndim > 2}
     else:
-        weights |= {name: _shape_only(published[name]) for name in found.others}
+        weights |= tensors
     classes = 0
     if (class_weights := weights.get(f"{LOSS_PREFIX}weight")) is not None and class_weights.ndim:
         classes = len(class_weights) // spec.loss.sub_centers
@@ -104,9 +109,8 @@ def _canonical(published: Published, found: Naming, framework: str) -> tuple[dic
     return weights, names
 
 
-def _shape_only(value: np.ndarray | Opaque) -> np.ndarray:
-    """A tensor that belongs to nothing, for the list of differences."""
-    return value if isinstance(value, np.ndarray) else np.empty(0, np.float32)
+def _same_in(published: Published) -> Callable[[str, str], bool]:
+    return lambda first, second: same(published[first], published[second])
 
 
 def _log_left_out(source: Path, found: Naming, headless: bool) -> None:
@@ -128,6 +132,11 @@ def _misfit(
     fitting = fitting_models(published)
     if spec.name in fitting and not headless:
         advice = "The backbone fits, but the file has no embedding layer of ours: pass --headless to import only the backbone."
+    elif spec.name in fitting:
+        advice = (
+            "All its tensors are there, but others stand inside the backbone and may take part in it. If they do not, pass "
+            "--prefix with what stands before the backbone's names."
+        )
     elif fitting:
         advice = f"Its backbone fits --model {' or '.join(fitting)}."
     elif len(different) <= _NEAR * len(parameter_shapes(spec)):
@@ -153,7 +162,7 @@ def fitting_models(published: Published) -> list[str]:
         spec = SPECS[name].headless()
         expected = parameter_shapes(spec)
         try:
-            found = naming(published, spec.backbone, expected)
+            found = naming(published, spec.backbone, expected, same=_same_in(published))
         except CheckpointError:
             continue
         shapes = {

@@ -20,6 +20,8 @@ PICKLE_STEPS = 2_000_000
 """Opcodes of a pickle; a training script's checkpoint of 1,000 tensors with its optimiser has about 100,000."""
 PICKLE_TEXT = 256 << 20
 """Bytes of one text in a pickle; old files of Paddle store a whole array as one text."""
+PICKLE_COPIES = 256 << 20
+"""Bytes that the constructors of a pickle copy beyond its size, with 64 for an item of a list."""
 AXES = 8
 """Axes of a tensor."""
 TABLE_LINE = 1 << 24

@@ -13,8 +13,10 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from zoo.errors import CheckpointError, ZooError
+from zoo.errors import CheckpointError, DataError, ZooError
 from zoo.files import new_file
+from zoo.limits import TEXT_BYTES
+from zoo.text import parse_json
 
 PICKLED_SUFFIXES = {".pth", ".pt", ".pdparams", ".pdopt", ".pkl", ".ckpt", ".bin", ".tar"}
 _PICKLED = (
@@ -80,6 +82,14 @@ def read_tensors(
         return tensors, file.metadata() or {}
 
 
+def read_types(
+    path: str | os.PathLike, *, error: type[ZooError] = CheckpointError, advice: str | None = None
+) -> dict[str, str]:
+    """{name: type} of a file's tensors, in safetensors' words ("F32"); no tensor is read. Otherwise as `read_header`."""
+    with _opened(path, error, advice) as file:
+        return {name: file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118 (it is no mapping)
+
+
 def read_header(
     path: str | os.PathLike, *, error: type[ZooError] = CheckpointError, advice: str | None = None
 ) -> dict[str, str]:
@@ -104,10 +114,13 @@ def _opened(path: str | os.PathLike, error: type[ZooError], advice: str | None) 
         with safe_open(path, framework="numpy") as file:
             yield file
     # AttributeError: numpy does not have the dtype.
-    except (OSError, SafetensorError, ValueError, TypeError, KeyError, AttributeError) as cause:
+    except (OSError, SafetensorError, ValueError, TypeError, KeyError, AttributeError) as failure:
+        cause: Exception | str = failure
         pickled = path.suffix.lower() in PICKLED_SUFFIXES or _pickled(start)
+        if isinstance(cause, SafetensorError) and (missing := _missing_bytes(path)) > 0:
+            cause = f"it is cut off: {missing:,} bytes of its tensors are missing"
         advice = _PICKLED if pickled else advice or _DAMAGED
-        raise error(f"{path} is not a readable safetensors file: {cause}. {advice}") from cause
+        raise error(f"{path} is not a readable safetensors file: {cause}. {advice}") from failure
 
 
 def _pickled(start: bytes) -> bool:
@@ -118,6 +131,31 @@ def _pickled(start: bytes) -> bool:
 def _start(path: Path) -> bytes:
     with open(path, "rb") as file:
         return file.read(9)
+
+
+def _header(path: str | os.PathLike) -> dict[str, Any]:
+    """The JSON header as it stands; empty if it is damaged."""
+    with open(path, "rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if length > TEXT_BYTES:
+            return {}
+        try:
+            found = parse_json(file.read(length), path)
+        except DataError:
+            return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _missing_bytes(path: Path) -> int:
+    """How many bytes a file lacks of what its header promises."""
+    with open(path, "rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+    ends = [0]
+    for entry in _header(path).values():
+        offsets = entry.get("data_offsets") if isinstance(entry, dict) else None
+        if isinstance(offsets, list) and len(offsets) == 2 and isinstance(offsets[1], int):
+            ends.append(offsets[1])
+    return 8 + length + max(ends) - path.stat().st_size
 
 
 def _bfloat16(path: str | os.PathLike, names: list[str]) -> dict[str, np.ndarray]:

@@ -6,7 +6,9 @@ from pathlib import Path
 
 from zoo.arguments import given_path
 from zoo.checkpoint import Checkpoint, load_checkpoint
+from zoo.command import log
 from zoo.files import new_file
+from zoo.specs import PreprocessSpec
 
 
 def main(framework: str, suffix: str, whose: str, write: Callable[[Checkpoint, bool, Path], None]) -> None:
@@ -38,4 +40,15 @@ With --backbone the names are {whose}, so their networks load the file, except f
     checkpoint = load_checkpoint(arguments.ckpt)
     with new_file(arguments.out) as partial:
         write(checkpoint, arguments.backbone, partial)
+    log(_forgotten(checkpoint, arguments.backbone))
     print(arguments.out)
+
+
+def _forgotten(checkpoint: Checkpoint, backbone: bool) -> str:
+    """What a state dict has no place for, as the options of `zoo.import_weights`."""
+    own, usual = checkpoint.spec.preprocess, PreprocessSpec()
+    words = [f"--size {own.size}", f"--channels {own.channels}"]
+    words += [f"--{name} {' '.join(map(str, getattr(own, name)))}" for name in ("mean", "std")]
+    words += [f"--resize {own.resize}"] if own.resize != usual.resize else []
+    parts = "preprocessing" if backbone else "preprocessing, head and loss"
+    return f"a state dict does not say its model's {parts}; `zoo.import_weights` needs {' '.join(words)}"

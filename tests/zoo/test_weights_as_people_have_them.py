@@ -3,11 +3,13 @@
 import dataclasses
 import importlib
 import io
+import itertools
 import json
 import pickle
 import tarfile
 import zipfile
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
+from pathlib import Path
 
 import numpy as np
 import paddle
@@ -20,6 +22,8 @@ from zoo.checkpoint import FORMAT, Checkpoint, load_checkpoint, save_checkpoint
 from zoo.errors import CheckpointError, SpecError
 from zoo.import_weights import import_weights
 from zoo.lookup import find_spec
+from zoo.published.files import layout
+from zoo.published.pickles import read_pickle
 from zoo.specs import PreprocessSpec
 from zoo.tensors import write_tensors
 from zoo.variants import SPECS, get_spec
@@ -88,11 +92,13 @@ def test_a_state_dict_is_found_under_any_key(tmp_path, key, depth):
     require_equal(imported(tmp_path, value))
 
 
-@pytest.mark.parametrize("key", ["state_dict_ema", "model_ema", "ema_state_dict"])
+@pytest.mark.parametrize("key", ["state_dict_ema", "params_ema", "ema_net", "swa_model", "model_avg"])
 def test_averaged_weights_come_first(tmp_path, key):
     double = {name: value * 2 for name, value in BODY.items()}
     require_equal(imported(tmp_path, {"state_dict": BODY, key: under("module.", double)}), factor=2)
     require_equal(imported(tmp_path, under("model.") | under("model_ema.module.", double)), factor=2)
+    with pytest.raises(CheckpointError, match="2 backbones"):  # "ema" within a word says nothing
+        imported(tmp_path, under("model.") | under("schema.", double))
 
 
 def test_two_backbones_need_a_prefix(tmp_path):
@@ -101,8 +107,49 @@ def test_two_backbones_need_a_prefix(tmp_path):
     with pytest.raises(CheckpointError, match=r"2 backbones, under 'encoder_q\.' and 'encoder_k\.'; pass --prefix"):
         imported(tmp_path, value)
     require_equal(imported(tmp_path, value, prefix="encoder_k."), factor=2)
-    with pytest.raises(CheckpointError, match="tensors under several keys: 'a', 'b'"):
-        imported(tmp_path, {"a": BODY, "b": double})
+    value = {"student": BODY, "teacher": double}
+    with pytest.raises(CheckpointError, match="2 backbones, under 'student/' and 'teacher/'; pass --prefix"):
+        imported(tmp_path, value)
+    require_equal(imported(tmp_path, value, prefix="teacher/"), factor=2)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"state_dict": BODY, "model_ema": {name: v * 2 for name, v in BODY.items() if "running" not in name}},
+        {"state_dict": {"projector.weight": torch.ones(3)}, "model": BODY},
+        BODY | {"state_dict": {"projector.weight": torch.ones(3)}},
+        {"model": BODY, "net": {name: value.clone() for name, value in BODY.items()}},
+        [{"a": 1}, BODY],
+        {"models": [BODY], "epoch": 3},
+        {"state": defaultdict(dict, BODY)},
+        under("backbone.") | under("model.backbone.") | {"fc.weight": torch.ones(3)},
+    ],
+    ids=["ema without statistics", "projector", "beside", "equal", "list", "in a list", "own mapping", "alias"],
+)
+def test_the_state_dict_with_the_backbone_is_found(tmp_path, value):
+    require_equal(imported(tmp_path, value))
+
+
+def test_a_convolution_inside_the_backbone_is_not_left_out(tmp_path):
+    value = under("backbone.") | {
+        "backbone.NL_2.0.g.weight": torch.ones(3, 3, 1, 1),
+        "backbone.fc.weight": torch.ones(3, 3),
+    }
+    with pytest.raises(CheckpointError, match=r"\+ backbone\.NL_2\.0\.g\.weight(.|\n)*pass --prefix"):
+        imported(tmp_path, value)
+    require_equal(imported(tmp_path, value, prefix="backbone."))
+
+
+def test_a_buffer_called_mean_does_not_make_it_paddles(tmp_path):
+    spec = get_spec("resnet10_narrow")
+    spec = dataclasses.replace(spec, head=dataclasses.replace(spec.head, embedding_size=256))
+    weights = initial_weights(spec, (), 0)
+    state = {name: torch.from_numpy(value) for name, value in weights.items()}
+    torch.save({"model": state, "input._mean": torch.ones(3)}, tmp_path / "a.pth")
+    found = import_weights(tmp_path / "a.pth", spec).weights["neck.linear.weight"]
+    np.testing.assert_array_equal(found, weights["neck.linear.weight"])
+    assert layout([*state, "input._mean"]) == "torch"
 
 
 class Subclass(torch.Tensor):
@@ -175,13 +222,49 @@ def test_names_tell_the_layout_in_any_container(tmp_path, neck, container, frame
     assert all(np.array_equal(found[name], value) for name, value in weights.items())
 
 
+_NO_WEIGHTS = (torch.int8, torch.int64, torch.bool, torch.uint8, torch.complex64)
+_NEWER = (torch.uint16, torch.float8_e4m3fn)
+"""Types that the old format does not have."""
+
+
 @pytest.mark.parametrize(
-    "dtype", [torch.int8, torch.int64, torch.bool, torch.uint8, torch.complex64, torch.float8_e4m3fn]
+    ("container", "dtype"),
+    [
+        *itertools.product(("zip", "safetensors"), (*_NO_WEIGHTS, *_NEWER)),
+        *itertools.product(("legacy",), _NO_WEIGHTS),
+    ],
 )
-def test_types_that_no_weight_has_are_refused(tmp_path, dtype):
-    values = BODY | {"layer1.0.conv1.weight": BODY["layer1.0.conv1.weight"].to(dtype)}
+def test_types_that_no_weight_has_are_refused(tmp_path, dtype, container):
+    """By name if the backbone has them; a head may have any."""
+
+    def write(values: dict) -> Path:
+        if container == "safetensors":
+            safetensors.torch.save_file(values, tmp_path / "a")
+        else:
+            torch.save(values, tmp_path / "a", _use_new_zipfile_serialization=container == "zip")
+        return tmp_path / "a"
+
+    wrong = BODY["layer1.0.conv1.weight"].to(dtype)
     with pytest.raises(CheckpointError, match=r"layer1\.0\.conv1\.weight.*expected .*float32"):
-        imported(tmp_path, values)
+        import_weights(write(BODY | {"layer1.0.conv1.weight": wrong}), SPEC, headless=True)
+    require_equal(import_weights(write(BODY | {"head.weight": wrong}), SPEC, headless=True).weights)
+
+
+class Strange:
+    """An object that stands where a tensor should."""
+
+
+@pytest.mark.parametrize(
+    ("value", "name"),
+    [
+        (torch.ones(32).to_sparse(), "_rebuild_sparse_tensor"),
+        (torch.ones(32, device="meta"), "_rebuild_meta_tensor_no_storage"),
+        (Strange(), "Strange"),
+    ],
+)
+def test_an_unknown_constructor_is_named(tmp_path, value, name):
+    with pytest.raises(CheckpointError, match=rf"bn1\.weight is not readable as weights \(.*{name}\)"):
+        imported(tmp_path, BODY | {"bn1.weight": value})
 
 
 @pytest.mark.parametrize(
@@ -200,7 +283,14 @@ def test_values_that_no_weight_has_are_refused_by_the_files_name(tmp_path, name,
     assert "train" not in str(refused.value) or "that training" in str(refused.value)
 
 
-@pytest.mark.parametrize(("name", "value"), [("pool.p", 0.0), ("pool.p", -3.0), ("backbone.bn1.running_var", -1e-9)])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("pool.p", value) for value in (0.0, -3.0, 1e-30, 1e30)),
+        ("backbone.bn1.running_var", -1e-9),
+        ("backbone.conv1.weight", 3e38),
+    ],
+)
 def test_such_values_are_refused_in_a_checkpoint_too(tmp_path, name, value):
     spec = get_spec("resnet10_narrow")
     weights = initial_weights(spec, (), 0)
@@ -266,6 +356,10 @@ FOREIGN = {
     "ONNX": b"\x08\x08\x12\x07pytorch",
     "JSON": b'{"weight_map": {}}',
     "inference format": b"\x00" * 40,
+    "nothing but zeros": b"\x00" * 1000,
+    "starts with": b"\n\nhello",
+    "Zstandard": b"\x28\xb5\x2f\xfd\x00",
+    "that an index names": b'{"data":{"a":1}}',
     "TorchScript": scripted(),
     ".npz": zipped(**{"a.npy": b""}),
     "a zip": zipped(readme=b""),
@@ -279,6 +373,57 @@ def test_what_is_no_file_of_weights_is_called_by_its_name(tmp_path, kind, suffix
     with pytest.raises(CheckpointError, match=kind) as refused:
         import_weights(tmp_path / f"a{suffix}", SPEC, headless=True)
     assert "cut off" not in str(refused.value)
+
+
+@pytest.mark.parametrize("container", ["zip", "legacy", "safetensors", "paddle"])
+@pytest.mark.parametrize("kept", [0.3, 0.9, -1])
+def test_what_is_cut_off_is_said_to_be(tmp_path, container, kept):
+    path = tmp_path / "a"
+    if container == "safetensors":
+        safetensors.torch.save_file(BODY, path)
+    elif container == "paddle":
+        path.write_bytes(pickle.dumps({name: value.numpy() for name, value in BODY.items()}))
+    else:
+        torch.save(BODY, path, _use_new_zipfile_serialization=container == "zip")
+    data = path.read_bytes()
+    path.write_bytes(data[: int(kept * len(data)) if kept > 0 else kept])
+    with pytest.raises(CheckpointError, match=r"is cut off.*Download it again\.$"):
+        import_weights(path, SPEC, headless=True)
+
+
+def test_a_zip_with_two_entries_of_one_name_is_refused(tmp_path):
+    torch.save(BODY, tmp_path / "a.pth")
+    with zipfile.ZipFile(tmp_path / "a.pth", "a") as archive, pytest.warns(UserWarning, match="Duplicate"):
+        archive.writestr("a/data/0", bytes(archive.getinfo("a/data/0").file_size))
+    with pytest.raises(CheckpointError, match="two entries of one name"):
+        import_weights(tmp_path / "a.pth", SPEC, headless=True)
+
+
+@pytest.mark.parametrize("protocol", range(6))
+def test_arrays_of_every_protocol(tmp_path, protocol):
+    (tmp_path / "a").write_bytes(pickle.dumps({name: value.numpy() for name, value in BODY.items()}, protocol))
+    require_equal(import_weights(tmp_path / "a", SPEC, headless=True).weights)
+
+
+@pytest.mark.parametrize(
+    ("function", "argument"),
+    [("__builtin__.tuple", "]" + "(" + "N" * 100_000 + "e"), ("_codecs.encode", "X\x40\x42\x0f\x00" + "a" * 1_000_000)],
+)
+def test_a_small_pickle_cannot_copy_without_end(function, argument):
+    module, name = function.split(".")
+    again = f"c{module}\n{name}\n".encode() + b"h\x00\x85R"
+    made = b"\x80\x02" + argument.encode() + b"q\x000](" + again * 100_000 + b"e."
+    with pytest.raises(CheckpointError, match="bytes of copies, more than the limit"):
+        read_pickle(io.BytesIO(made))
+
+
+def test_a_checkpoint_that_claims_endless_splits(tmp_path):
+    spec = get_spec("res2net50").to_dict()
+    spec["backbone"]["scale"] = 10**9
+    header = {"format": FORMAT, "spec": json.dumps(spec), "classes": "0", "provenance": "{}"}
+    write_tensors(tmp_path / "c.safetensors", TRUTH, header)
+    with pytest.raises(CheckpointError, match=r"cannot be the 16,000,000,000 blocks"):
+        load_checkpoint(tmp_path / "c.safetensors")
 
 
 def test_a_whole_model_is_refused_with_the_way_to_its_weights(tmp_path):

@@ -6,6 +6,7 @@ and torchvision's oldest weights still have that format. Paddle writes one pickl
 `zoo.published.pickles` reads all of these pickles.
 """
 
+import collections
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -17,8 +18,9 @@ from zoo.errors import CheckpointError
 from zoo.published import kinds, torch_files
 from zoo.published.pickles import Opaque, read_pickle
 from zoo.published.state_dicts import find_state_dict
-from zoo.tensors import read_tensors
+from zoo.tensors import read_tensors, read_types
 
+_AGAIN = "Download it again."
 _FLOATS = ("float16", "float32", "float64")
 """Types that can be weights; bfloat16 is widened to float32 when it is read."""
 
@@ -42,16 +44,16 @@ def read_published(path: str | os.PathLike) -> tuple[dict[str, np.ndarray | Opaq
     try:
         kind = kinds.kind_of(path)
         if kind == kinds.SAFETENSORS:
-            tensors: dict[str, np.ndarray | Opaque] = dict(read_tensors(path)[0])
-            written_by = "torch"
+            tensors, written_by = _read_safetensors(path), "torch"
         else:
             value, written_by = _read_pickled(path, kind)
             tensors = find_state_dict(value)
     except Exception as error:  # zipfile, numpy and struct raise many kinds on damaged files
         message = str(error) if isinstance(error, CheckpointError) else f"it is damaged: {error}. Download it again"
-        message = message.removeprefix(f"{path} ").rstrip(".")
+        message = message.removeprefix(f"{path} is ").rstrip(".")
+        message = f"it is {message}" if message.startswith("not a readable") else message
         if "cut off" in message and not message.endswith("again"):
-            message += ". Download it again"
+            message += f". {_AGAIN.rstrip('.')}"
         raise CheckpointError(f"{path} could not be read: {message}.") from error
     framework = layout(tensors) or written_by
     if framework == "paddle":  # numpy has no bfloat16, so Paddle stores its bits
@@ -65,10 +67,10 @@ def layout(names: Iterable[str]) -> str | None:
     Paddle keeps a linear layer's weight as [in, out], and names the statistics of BatchNorm `_mean` and `_variance`. Files are
     converted from one framework to the other, so their format does not tell.
     """
-    last = {name.rpartition(".")[2] for name in names}
-    if last & {"_mean", "_variance"}:
-        return "paddle"
-    return "torch" if last & {"running_mean", "running_var"} else None
+    last = collections.Counter(name.rpartition(".")[2] for name in names)
+    paddle, torch = last["_mean"] + last["_variance"], last["running_mean"] + last["running_var"]
+    # A network may have a buffer of its own with such a name: most names count.
+    return None if paddle == torch else "paddle" if paddle > torch else "torch"
 
 
 def as_float32(name: str, value: np.ndarray | Opaque) -> np.ndarray:
@@ -91,6 +93,15 @@ def as_float32(name: str, value: np.ndarray | Opaque) -> np.ndarray:
     if converted is not value and not np.isfinite(converted).all() and np.isfinite(value).all():
         raise CheckpointError(f"{name} has values above {np.finfo(np.float32).max:.1e}, the largest of float32")
     return converted
+
+
+def _read_safetensors(path: Path) -> dict[str, np.ndarray | Opaque]:
+    types = read_types(path, advice=_AGAIN)
+    narrow = {
+        name: kind for name, kind in types.items() if kind.startswith(("F8", "F6", "F4"))
+    }  # numpy has none of them
+    found: dict[str, np.ndarray | Opaque] = dict(read_tensors(path, set(types) - set(narrow), advice=_AGAIN)[0])
+    return found | {name: Opaque(f"a tensor of {kind}") for name, kind in narrow.items()}
 
 
 def _read_pickled(path: Path, kind: str) -> tuple[Any, str]:

@@ -11,7 +11,7 @@ before the first layer's names.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from zoo.errors import CheckpointError
@@ -24,7 +24,12 @@ _WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped
 """Parts of names that PyTorch's parallel, compiled and checkpointed modules add, anywhere in a name."""
 _STATISTICS = {"_mean": "running_mean", "_variance": "running_var", "scale": "weight"}
 """Paddle's names of a normalisation's tensors; `scale` is instance normalisation's."""
-_FIRST_LAYER = re.compile(r"(?:^|\.)(?=layer1\.|blocks\.0\.|bb_0_0\.|4\.0\.conv1\.)")
+_FIRST_LAYER = re.compile(r"(?:^|[./])(?=layer1\.|blocks\.0\.|bb_0_0\.|4\.0\.conv1\.)")
+PATH = "/"
+"""Between the keys of nested mappings, and between them and a tensor's name."""
+_AVERAGED = {"ema", "swa", "average", "averaged", "avg", "shadow"}
+_TRUNKS = {"backbone", "base", "body", "trunk", "features", "encoder"}
+"""Last parts of prefixes under which there is nothing but a backbone and its classifier."""
 _BACKBONE = re.compile(r"(layer[1-4]|conv1|bn1)(\.|$)")
 
 
@@ -43,7 +48,23 @@ class Naming:
     others: list[str]
 
 
-def naming(names: Iterable[str], spec: BackboneSpec, expected: Iterable[str], prefix: str | None = None) -> Naming:
+def averaged(path: str) -> bool:
+    """Whether keys or a prefix speak of averaged weights: `model_ema`, `params_ema`, `swa.module.`."""
+    return not _AVERAGED.isdisjoint(re.split(r"[^a-z]+", path.lower()))
+
+
+def has_first_layer(names: Iterable[str]) -> bool:
+    """Whether there are names of a backbone's first layer."""
+    return any(_FIRST_LAYER.search(_unwrapped(name)) for name in names)
+
+
+def naming(
+    names: Iterable[str],
+    spec: BackboneSpec,
+    expected: Iterable[str],
+    prefix: str | None = None,
+    same: Callable[[str, str], bool] = lambda first, second: False,
+) -> Naming:
     """The naming under which most of the expected tensors are found.
 
     Args:
@@ -51,6 +72,7 @@ def naming(names: Iterable[str], spec: BackboneSpec, expected: Iterable[str], pr
         spec: the backbone that is looked for.
         expected: canonical names of its tensors.
         prefix: what stands before the backbone's names; by default it is looked for. Averaged weights ("ema") come first.
+        same: whether two names are of equal tensors, so that it does not matter which one is taken.
 
     Raises:
         CheckpointError: two backbones are equally complete, so `prefix` is needed.
@@ -59,14 +81,34 @@ def naming(names: Iterable[str], spec: BackboneSpec, expected: Iterable[str], pr
     wanted, found = set(expected), {}
     for candidate in [prefix] if prefix is not None else prefixes(plainly.values()):
         made = _under(candidate, plainly, spec)
-        found[candidate] = (len(wanted & set(made.canonical.values())), "ema" in candidate.lower(), made)
+        found[candidate] = (len(wanted & set(made.canonical.values())), averaged(candidate), made)
     best = max(found.values(), key=lambda entry: entry[:2])
-    equal = [candidate for candidate, entry in found.items() if entry[:2] == best[:2]]
+    equal = [
+        candidate
+        for candidate, entry in found.items()
+        if entry[:2] == best[:2] and (entry is best or not _alike(entry[2], best[2], same))
+    ]
     if len(equal) > 1 and best[0]:
         raise CheckpointError(
             f"it has {len(equal)} backbones, under {' and '.join(map(repr, equal[:5]))}; pass --prefix with the one that you mean"
         )
     return best[2]
+
+
+def _alike(first: Naming, second: Naming, same: Callable[[str, str], bool]) -> bool:
+    """Whether two namings give the same weights."""
+    theirs = {ours: name for name, ours in second.canonical.items()}
+    return all(
+        ours in theirs and (name == theirs[ours] or same(name, theirs[ours])) for name, ours in first.canonical.items()
+    )
+
+
+def in_trunk(found: Naming, names: Iterable[str]) -> list[str]:
+    """Those of the names that stand in the backbone's own module, beside its layers; none if that module may hold heads too."""
+    parts = re.split(r"[./]", found.prefix)
+    if len(parts) < 2 or parts[-2] not in _TRUNKS:
+        return []
+    return [name for name in names if _unwrapped(name).startswith(found.prefix)]
 
 
 def prefixes(names: Iterable[str]) -> list[str]:
@@ -107,6 +149,8 @@ def _under(prefix: str, names: dict[str, str], spec: BackboneSpec) -> Naming:
             if _BACKBONE.match(ours):
                 canonical[name] = f"{_OWN}{ours}.{last}"
                 continue
+        elif unwrapped.rpartition(PATH)[0] != prefix.rpartition(PATH)[0]:
+            continue  # of another state dict
         elif outside is not None and unwrapped.startswith(outside):
             rest = module.removeprefix(outside)
             if rest.startswith(_HEADS) or f"{rest}." in _HEADS:
@@ -125,7 +169,8 @@ def _backbone_module(module: str, spec: BackboneSpec) -> str:
 
 
 def _unwrapped(name: str) -> str:
-    return ".".join(part for part in name.split(".") if part not in _WRAPPERS)
+    path, slash, name = name.rpartition(PATH)
+    return path + slash + ".".join(part for part in name.split(".") if part not in _WRAPPERS)
 
 
 def _numbered(module: str, _spec: BackboneSpec) -> str | None:

@@ -6,6 +6,7 @@ values for them. Every other object becomes `Opaque`, which has no behaviour. Fo
 https://docs.python.org/3/library/pickletools.html
 """
 
+import io
 import pickletools
 import struct
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from typing import Any, BinaryIO, Literal
 import numpy as np
 
 from zoo.errors import CheckpointError
-from zoo.limits import AXES, DEPTH, PICKLE_STEPS, PICKLE_TEXT, require_at_most
+from zoo.limits import AXES, DEPTH, PICKLE_COPIES, PICKLE_STEPS, PICKLE_TEXT, require_at_most
 
 
 @dataclass(frozen=True)
@@ -27,9 +28,10 @@ class Global:
 
 @dataclass
 class Opaque:
-    """Stands for an object of an unknown class."""
+    """Stands for an object of an unknown class. `items` are those of a mapping of a class of its own."""
 
     name: str
+    items: dict | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass
@@ -85,7 +87,7 @@ def read_pickle(
     Raises:
         CheckpointError: the data is not a pickle, is cut off, or has an opcode that files of weights do not use.
     """
-    machine = _Machine({**_CONSTRUCTORS, **(constructors or {})}, persistent)
+    machine = _Machine({**_CONSTRUCTORS, **(constructors or {})}, persistent, _left(file))
     try:
         for step, (opcode, argument, _) in enumerate(pickletools.genops(file)):
             require_at_most(PICKLE_STEPS, step, "steps", "its pickle", CheckpointError)
@@ -101,6 +103,14 @@ def read_pickle(
     raise CheckpointError("it is cut off: its pickle has no end")
 
 
+def _left(file: BinaryIO) -> int:
+    """Bytes from the current position to the end."""
+    start = file.tell()
+    end = file.seek(0, io.SEEK_END)
+    file.seek(start)
+    return end - start
+
+
 def _ends(file: BinaryIO) -> bool:
     """Whether nothing is left to read."""
     return not file.read(1)
@@ -109,11 +119,14 @@ def _ends(file: BinaryIO) -> bool:
 class _Machine:
     """The stack machine; each method `_opcode` executes the opcode of that name."""
 
-    def __init__(self, constructors: dict[str, Constructor], persistent: Callable[[Any], Any] | None) -> None:
+    def __init__(
+        self, constructors: dict[str, Constructor], persistent: Callable[[Any], Any] | None, size: int
+    ) -> None:
         self.constructors, self.persistent = constructors, persistent
         self.stack: list[Any] = []
         self.marks: list[int] = []
         self.memo: dict[int, Any] = {}
+        self.copied, self.size = 0, size
 
     def step(self, name: str, argument: Any) -> None:
         if name in _IGNORED:
@@ -187,8 +200,12 @@ class _Machine:
         self._update(self._items())
 
     def _update(self, items: list[Any]) -> None:
-        if isinstance(self.stack[-1], dict):
-            self.stack[-1].update(_pairs(items))
+        target = self.stack[-1]
+        if isinstance(target, dict):
+            target.update(_pairs(items))
+        elif isinstance(target, Opaque):
+            target.items = {} if target.items is None else target.items
+            target.items.update(_pairs(items))
 
     def _additems(self, _: Any) -> None:
         self._items()
@@ -213,7 +230,14 @@ class _Machine:
             )
             self.stack.append(Opaque(made))
         else:
+            self._copy(arguments)
             self.stack.append(constructor(*arguments))
+
+    def _copy(self, arguments: Any) -> None:
+        """Counts what a constructor copies: a pickle may have it copy the same value again and again."""
+        for value in arguments if isinstance(arguments, tuple) else ():
+            self.copied += len(value) * (1 if isinstance(value, str) else 64) if isinstance(value, _COPIED) else 0
+        require_at_most(PICKLE_COPIES + self.size, self.copied, "bytes of copies", "its pickle", CheckpointError)
 
     _newobj = _reduce
 
@@ -221,6 +245,7 @@ class _Machine:
         state = self.stack.pop()
         if isinstance(self.stack[-1], Array):
             _, shape, kind, fortran, data = state
+            self._copy((data,) if isinstance(data, str) else ())
             self.stack[-1].value = _array(data, kind, shape, "F" if fortran else "C")
         elif isinstance(self.stack[-1], Type):
             self.stack[-1].order = state[1]
@@ -231,6 +256,7 @@ class _Machine:
         self.stack.append(self.persistent(self.stack.pop()))
 
 
+_COPIED = (str, list, tuple, dict)
 _IGNORED = {"PROTO", "FRAME"}
 _LITERALS = {
     *("BININT", "BININT1", "BININT2", "INT", "LONG", "LONG1", "LONG4", "BINFLOAT", "FLOAT"),
@@ -305,6 +331,11 @@ def _finished(value: Any, done: dict[int, Any] | None = None, depth: int = 0) ->
     done = {} if done is None else done
     if isinstance(value, Array):
         return value.value
+    if isinstance(value, Opaque):
+        if value.items is not None and id(value) not in done:
+            done[id(value)] = value
+            value.items = _finished(value.items, done, depth + 1)
+        return value
     if not isinstance(value, dict | list | tuple):
         return value
     require_at_most(DEPTH, depth, "levels of nesting", "its pickle", CheckpointError)

@@ -1,106 +1,128 @@
-"""Finds the state dict in what a training script saved."""
+"""Finds the state dicts in what a training script saved."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
+from zoo.command import log
 from zoo.errors import CheckpointError
-from zoo.limits import DEPTH, require_at_most
+from zoo.published.names import PATH, averaged, has_first_layer
 from zoo.published.pickles import Opaque, plain
 
-_AVERAGED = ("state_dict_ema", "model_ema", "ema_state_dict", "ema_model", "ema", "averaged_model", "swa_state_dict")
-_CURRENT = (
-    *(
-        "state_dict",
-        "model_state_dict",
-        "model_state",
-        "model",
-        "net",
-        "network",
-        "params",
-        "weights",
-        "module",
-        "backbone",
-    ),
-    *("encoder", "student"),
-)
-KEYS = (*_AVERAGED, *_CURRENT)
-"""Keys under which training scripts store the tensors; averaged weights come first, as in timm."""
 NAME = 500
 """Characters of a tensor's name; what is longer is none."""
-_OTHERS = ("optim", "scheduler", "scaler", "amp", "rng", "loss", "criterion", "teacher", "discriminator")
+_OTHERS = ("optim", "scheduler", "scaler", "amp", "rng", "loss", "criterion")
 """Beginnings of keys whose tensors are not a model's."""
+_WEIGHTS = {"weight", "bias", "running_mean", "running_var", "_mean", "_variance", "scale", "p"}
+"""Last parts of names under which an unknown object can only be a tensor."""
+_SAVE = "save the weights only: `torch.save(model.state_dict(), 'weights.pth')`"
+_Tensors = dict[str, np.ndarray | Opaque]
 
 
-def find_state_dict(value: Any, depth: int = 0) -> dict[str, np.ndarray | Opaque]:
+def find_state_dict(value: Any) -> _Tensors:
     """The tensors by their name in the file.
 
-    Looked for under `KEYS`, in the value itself, and then in every mapping below it, if only one has tensors.
+    Every mapping with tensors is found, at any depth and under any key; the ones with the names of a backbone count. Averaged
+    weights come first, as in timm, unless they lack BatchNorm's statistics. If several remain, their names begin with the path to
+    them: "student/conv1.weight".
 
     Raises:
-        CheckpointError: there are no tensors, or several mappings have some; or it is a whole model.
+        CheckpointError: there are no tensors; or it is a whole model.
     """
-    require_at_most(DEPTH, depth, "levels of nesting", "its state dict", CheckpointError)
+    if isinstance(value, Opaque) and value.items is None:
+        raise CheckpointError(
+            f"it is a pickled object of {value.name}, which only its own code could load. Where that code is, {_SAVE}"
+        )
+    found = dict(_state_dicts(value))
+    if not found:
+        raise CheckpointError(_nothing(value))
+    chosen = {path: tensors for path, tensors in found.items() if has_first_layer(tensors)}
+    if not chosen:  # no backbone: the differences from one are shown for the largest
+        return max(found.values(), key=lambda tensors: sum(isinstance(item, np.ndarray) for item in tensors.values()))
+    complete = {path: tensors for path, tensors in chosen.items() if _has_statistics(tensors)} or chosen
+    chosen = {path: tensors for path, tensors in complete.items() if averaged(path)} or complete
+    path, first = next(iter(chosen.items()))
+    if len(found) > 1 and averaged(path):
+        log(f"the averaged weights were read, {path!r}; there are others")
+    if all(_equal(first, tensors) for tensors in chosen.values()):
+        return first
+    return {f"{path}{PATH}{name}": item for path, tensors in chosen.items() for name, item in tensors.items()}
+
+
+def _state_dicts(value: Any) -> Iterator[tuple[str, _Tensors]]:
+    """(path of keys, tensors directly in it) of every mapping, each once: values may be shared or contain themselves."""
+    seen: set[int] = set()
+    waiting: list[tuple[str, Any]] = [("", value)]
+    while waiting:
+        path, item = waiting.pop()
+        if isinstance(item, Opaque):
+            item = item.items
+        if not isinstance(item, dict | list | tuple) or id(item) in seen:
+            continue
+        seen.add(id(item))
+        if isinstance(item, dict):
+            pairs = list(item.items())
+            if tensors := _own_tensors(item):
+                yield path, tensors
+        else:
+            pairs = list(enumerate(item))
+        below = [(key, inner) for key, inner in pairs if isinstance(inner, dict | list | tuple | Opaque)]
+        for key, inner in reversed(below):
+            text = plain(key).strip("'")
+            if not text.lower().startswith(_OTHERS):
+                waiting.append((f"{path}{PATH}{text}" if path else text, inner))
+
+
+def _nothing(value: Any) -> str:
+    """Why there are no tensors."""
     if isinstance(value, Opaque):
-        raise CheckpointError(
-            f"it is a pickled object of {value.name}, which only its own code could load. Where that code is, save the weights "
-            "only: `torch.save(model.state_dict(), 'weights.pth')`"
-        )
+        value = value.items
     if not isinstance(value, dict):
-        raise CheckpointError(f"it contains a {type(value).__name__}, not a state dict")
-    for key in KEYS:
-        if isinstance(value.get(key), dict) and _any_tensors(value[key]):
-            return find_state_dict(value[key], depth + 1)
-    if _own_tensors(value):
-        return _own_tensors(value)
-    inside = {
-        key: item
-        for key, item in value.items()
-        if isinstance(item, dict) and _any_tensors(item) and not str(plain(key)).strip("'").lower().startswith(_OTHERS)
-    }
-    if len(inside) == 1:
-        return find_state_dict(next(iter(inside.values())), depth + 1)
-    keys = ", ".join(plain(key) for key in list(value)[:8])
-    if inside:
-        raise CheckpointError(
-            f"it has tensors under several keys: {', '.join(map(plain, inside))}. Load it where you trust it, "
-            "and save the one that you mean in a file of its own"
-        )
+        return f"it contains a {type(value).__name__}, not a state dict"
     objects = [f"{plain(key)} ({item.name})" for key, item in value.items() if isinstance(item, Opaque)]
     if objects:
-        raise CheckpointError(
-            f"it contains no tensors but objects that only their own code could load: {', '.join(objects[:5])}. Where that code "
-            "is, save the weights only: `torch.save(model.state_dict(), 'weights.pth')`"
+        return (
+            f"it contains no tensors but objects that only their own code could load: {', '.join(objects[:5])}. Where that "
+            f"code is, {_SAVE}"
         )
-    raise CheckpointError(f"it contains no tensors; its keys are {keys or 'none'}")
+    return f"it contains no tensors; its keys are {', '.join(plain(key) for key in list(value)[:8]) or 'none'}"
 
 
-def _own_tensors(value: dict) -> dict[str, np.ndarray | Opaque]:
+def _own_tensors(value: dict) -> _Tensors:
     """The tensors directly in a mapping; one that cannot be read stays as an `Opaque`."""
-    found: dict[str, np.ndarray | Opaque] = {}
+    found: _Tensors = {}
     for name, item in value.items():
         # Paddle may write a tensor as a pair (name, values).
         if isinstance(item, tuple) and len(item) == 2 and isinstance(item[0], str):
             item = item[1]
-        if (
-            isinstance(name, str)
-            and len(name) <= NAME
-            and (isinstance(item, np.ndarray) or (isinstance(item, Opaque) and is_tensor(item)))
-        ):
+        if not isinstance(name, str) or len(name) > NAME:
+            continue
+        if isinstance(item, np.ndarray) or (isinstance(item, Opaque) and is_tensor(name, item)):
             found[name] = item
     return found if any(isinstance(item, np.ndarray) for item in found.values()) else {}
 
 
-def is_tensor(value: Opaque) -> bool:
+def is_tensor(name: str, value: Opaque) -> bool:
     """Whether an object that was not read is a tensor of an unknown kind."""
-    return "_rebuild" in value.name or value.name.startswith("a tensor")
+    known = "_rebuild" in value.name or value.name.startswith("a tensor")
+    return known or name.rpartition(".")[2] in _WEIGHTS
 
 
-def _any_tensors(value: dict, known: dict[int, bool] | None = None) -> bool:
-    """Whether there are tensors in a mapping or below it. A mapping that occurs many times is looked into once."""
-    known = {} if known is None else known
-    if id(value) not in known:
-        known[id(value)] = False  # until it is known: a mapping may contain itself
-        inside = [item for item in value.values() if isinstance(item, dict)]
-        known[id(value)] = bool(_own_tensors(value)) or any(_any_tensors(item, known) for item in inside)
-    return known[id(value)]
+def _has_statistics(tensors: _Tensors) -> bool:
+    return any(name.endswith((".running_var", "._variance")) for name in tensors)
+
+
+def _equal(first: _Tensors, second: _Tensors) -> bool:
+    """Whether two state dicts have the same names and values."""
+    return first is second or (first.keys() == second.keys() and all(same(first[key], second[key]) for key in first))
+
+
+def same(first: np.ndarray | Opaque, second: np.ndarray | Opaque) -> bool:
+    """Whether two tensors have the same type, shape and values."""
+    if isinstance(first, Opaque) or isinstance(second, Opaque):
+        return False
+    if first.dtype != second.dtype or first.shape != second.shape:
+        return False
+    shared = first.__array_interface__["data"][0] == second.__array_interface__["data"][0]
+    return (shared and first.strides == second.strides) or np.array_equal(first, second)

@@ -30,6 +30,9 @@ _STORAGES = {
     "ByteStorage": "<u1",
     "BoolStorage": "|b1",
 }
+_NO_WEIGHTS = {"ComplexHalfStorage": 4, "ComplexFloatStorage": 8, "ComplexDoubleStorage": 16}
+_NO_WEIGHTS |= {"QInt8Storage": 1, "QUInt8Storage": 1, "QInt32Storage": 4, "QUInt4x2Storage": 1, "QUInt2x4Storage": 1}
+"""Bytes per value of types that cannot be weights; an old file has no other way to find what comes after them."""
 
 
 def widened(bits: np.ndarray) -> np.ndarray:
@@ -104,10 +107,15 @@ def read_zip(file: BinaryIO) -> Any:
         CheckpointError, zipfile.BadZipFile, ValueError, KeyError: the file is damaged.
     """
     with zipfile.ZipFile(file) as archive:
-        pickled = next(name for name in archive.namelist() if name.endswith("/data.pkl"))
+        names = archive.namelist()
+        if len(set(names)) < len(names):
+            raise CheckpointError(
+                "it has two entries of one name, and readers would differ in which one they read. Save it again with torch.save"
+            )
+        pickled = next(name for name in names if name.endswith("/data.pkl"))
         folder = pickled.removesuffix("/data.pkl")
         order = f"{folder}/byteorder"
-        if order in archive.namelist() and _stored(archive, order) != b"little":
+        if order in names and _stored(archive, order) != b"little":
             raise CheckpointError("it was written on a big-endian machine; save it again on a little-endian one")
         left = os.fstat(file.fileno()).st_size
 
@@ -159,15 +167,20 @@ def read_legacy(file: BinaryIO) -> Any:
     read_pickle(file)  # a description of the machine that wrote it
     start = file.tell()
     kinds: dict[str, str] = {}
+    refused: dict[str, str] = {}
 
     def note(persistent: Any) -> _Storage:
         _, kind, key, _, _, view = persistent
         if view is not None:
             raise CheckpointError("it has a storage that is a view of another one")
-        dtype = _storage_type(kind)
+        dtype, name = _storage_type(kind), _type_name(kind)
+        if dtype is None and name not in _NO_WEIGHTS:
+            raise CheckpointError(f"it has a tensor of {name}, which is not a type of weights")
+        if not isinstance(key, str):
+            raise CheckpointError("the key of a storage is not text")
+        kinds[key] = dtype or f"V{_NO_WEIGHTS[name]}"
         if dtype is None:
-            raise CheckpointError(f"it has a tensor of {_type_name(kind)}, which is not a type of weights")
-        kinds[key] = dtype
+            refused[key] = name
         return _Storage(lambda: np.empty(0))
 
     # The pickle is read twice: first for the types of the storages, then, when the storages are known, for the tensors.
@@ -180,4 +193,6 @@ def read_legacy(file: BinaryIO) -> Any:
             raise CheckpointError(f"it is cut off in the storage {plain(key)}")
         storages[key] = _values(file.read(size), kinds[key])
     file.seek(start)
-    return read_pickle(file, _TORCH, lambda persistent: _Storage(lambda: storages[persistent[2]]))
+    return read_pickle(
+        file, _TORCH, lambda persistent: _Storage(lambda: storages[persistent[2]], refused.get(persistent[2]))
+    )
