@@ -1,4 +1,4 @@
-"""Embeddings files (`retrieval.embeddings`)."""
+"""Embeddings files (`retrieval.embeddings`), and what is computed from them: a ranking and a whitening."""
 
 import json
 from pathlib import Path
@@ -7,13 +7,15 @@ import numpy as np
 from hypothesis import strategies as st
 
 from retrieval.embeddings import FORMAT, OLD_FORMAT, Embeddings
+from retrieval.search import search
+from retrieval.whitening import fit
 from tests.reliability.mutations import damaged
 from tests.reliability.reader import Reader
 from tests.reliability.safetensors_files import encode, layout, lying, spoilt
 
 _ARRAYS = {
-    "descriptors": np.random.default_rng(0).normal(size=(3, 4)).astype(np.float32),
-    "ids": np.frombuffer(b"a\nb\nc\n", np.uint8),
+    "descriptors": np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32),
+    "ids": np.frombuffer(b"a\nb\nc\nd\n", np.uint8),
 }
 _METADATA = {"format": FORMAT, "source": '{"model": "m", "size": 224}'}
 
@@ -33,15 +35,19 @@ def _read(path: Path) -> None:
     assert len(found.ids) == len(found.descriptors) == len(set(found.ids))
     assert isinstance(found.source, dict)
     "".join(found.ids).encode()
+    distances = search(found, found, 2).distances
+    assert np.isfinite(distances).all() and (distances >= 0).all()
+    mean, matrix = fit(found.descriptors, 1)
+    assert np.isfinite(mean).all() and np.isfinite(matrix).all() and matrix.any()
 
 
 _HOSTILE_IDS = (
-    ["a", "b", "c"],
-    {"a": 1, "b": 2, "c": 3},
-    ["a", "b", 3],
-    ["a", "b", ["c"]],
-    "abc",
-    '["a","b","\\ud800"]',
+    ["a", "b", "c", "d"],
+    {"a": 1, "b": 2, "c": 3, "d": 4},
+    ["a", "b", "c", 3],
+    ["a", "b", "c", ["d"]],
+    "abcd",
+    '["a","b","c","\\ud800"]',
 )
 READER = Reader(
     "embeddings",
@@ -50,7 +56,8 @@ READER = Reader(
         lying(_ARRAYS, _METADATA),
         spoilt(_ARRAYS, _METADATA),
         st.one_of(
-            st.binary(max_size=9), st.sampled_from((b"a\na\nb\n", b"a b\nc\nd\n", b"\n\n\n", b"a\nb\n\xed\xa0\x80\n"))
+            st.binary(max_size=9),
+            st.sampled_from((b"a\na\nb\nc\n", b"a b\nc\nd\ne\n", b"\n\n\n\n", b"a\nb\nc\n\xed\xa0\x80\n")),
         ).map(_ids),
         st.sampled_from(_HOSTILE_IDS).map(_old),
     ),
