@@ -83,7 +83,10 @@ def ensemble(
     sources = [_source(folder, weight) for folder, weight in zip(folders, weights, strict=True)]
     plain = Manifest(sources, Combined(list(combination.scales), combination.flip, combination.norm))
     if whitened is not None:
-        require_same_model(whitened, model_identity(plain), "the whitening and this ensemble")
+        advice = (
+            "Embed images with this ensemble without a whitening, and fit one with `python -m retrieval.whitening`."
+        )
+        require_same_model(whitened, model_identity(plain), "the whitening and this ensemble", advice)
     name = f"ensemble of {len(folders)}"
     with new_folder(out, overwrite=overwrite) as made:
         # In a separate process: it holds all weights, and the checks then need only one member's memory at a time.

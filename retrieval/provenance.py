@@ -29,19 +29,25 @@ def difference(first: Mapping[str, Any], second: Mapping[str, Any]) -> str | Non
         if key == "model" and "checkpoint" in keys:
             continue
         if first[key] != second[key]:
-            return f"{_named(first, key)} and {_named(second, key)}"
+            return _shown(first, second, key)
     return None
 
 
-def require_same_model(first: Mapping[str, Any], second: Mapping[str, Any], what: str) -> None:
+def require_same_model(
+    first: Mapping[str, Any],
+    second: Mapping[str, Any],
+    what: str,
+    advice: str = "Embed both with the same model.",
+) -> None:
     """Raises `DataError` if two sources of descriptors are of different models.
 
     Args:
         first, second: `Embeddings.source` of both.
         what: the two, for the message, for example "the index and the queries".
+        advice: the last sentence of the message.
     """
     if found := difference(first, second):
-        raise DataError(f"{what} were made by different models: {found}. Embed both with the same model.")
+        raise DataError(f"{what} are of different models: {found}. {advice}")
 
 
 def _members(source: Mapping[str, Any]) -> list[Mapping[str, Any]] | None:
@@ -62,12 +68,25 @@ def _combined(source: Mapping[str, Any]) -> Any:
     return combined
 
 
-def _named(source: Mapping[str, Any], key: str) -> str:
-    """A source by its model and by the key in which it differs."""
-    value = f"{key} {_short(source[key])}"
-    return value if key == "model" or source.get("model") is None else f"{_short(source['model'])} with {value}"
+def _shown(first: Mapping[str, Any], second: Mapping[str, Any], key: str) -> str:
+    """Two sources that differ in a key, by their models and by what differs."""
+    one, other = first[key], second[key]
+    if isinstance(one, dict) and isinstance(other, dict):
+        key = next(name for name in sorted({*one, *other}) if one.get(name) != other.get(name))
+        one, other = one.get(key), other.get(key)
+    networks = [str(value).split(" + ") if key == "checkpoint" else [] for value in (one, other)]
+    if len(networks[0]) != len(networks[1]):
+        return f"{len(networks[0])} networks and {len(networks[1])}"
+    if networks[0]:
+        one, other = next(pair for pair in zip(*networks, strict=True) if pair[0] != pair[1])
+    return f"{_named(first, key, one)} and {_named(second, key, other)}"
+
+
+def _named(source: Mapping[str, Any], key: str, value: Any) -> str:
+    text = f"{key} {str(value)[:12] if key == 'checkpoint' else _short(value)}"
+    return text if key == "model" or source.get("model") is None else f"{_short(source['model'])} with {text}"
 
 
 def _short(value: Any) -> str:
     text = str(value)
-    return text if len(text) <= 40 else f"{text[:12]}…{text[-12:]}"
+    return text if len(text) <= 80 else f"{text[:38]}…{text[-38:]}"

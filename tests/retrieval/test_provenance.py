@@ -20,7 +20,7 @@ def test_sets_of_different_models_are_refused(changed):
         Embeddings((f"{number:016x}",), np.ones((1, 4), np.float32), source)
         for number, source in enumerate((SOURCE, SOURCE | changed))
     ]
-    with pytest.raises(DataError, match="the index and the queries were made by different models"):
+    with pytest.raises(DataError, match="the index and the queries are of different models"):
         search(*sides)
     members = [{"members": [SOURCE, source]} for source in (SOURCE, SOURCE | changed)]
     assert difference(*members)
@@ -44,7 +44,13 @@ def test_one_network_is_not_an_ensemble_and_one_member_is_its_network():
 
 def test_a_difference_names_the_models():
     found = difference(SOURCE, SOURCE | {"model": "resnet18", "checkpoint": "b" * 64})
-    assert found == f"resnet50 with checkpoint {'a' * 12}…{'a' * 12} and resnet18 with checkpoint {'b' * 12}…{'b' * 12}"
+    assert found == f"resnet50 with checkpoint {'a' * 12} and resnet18 with checkpoint {'b' * 12}"
+    two = SOURCE | {"checkpoint": f"{'a' * 64} + {'c' * 64}"}
+    assert difference(SOURCE, two) == "1 networks and 2"
+    third = SOURCE | {"checkpoint": f"{'a' * 64} + {'d' * 64}"}
+    assert difference(two, third) == f"resnet50 with checkpoint {'c' * 12} and resnet50 with checkpoint {'d' * 12}"
+    found = difference(SOURCE, SOURCE | {"combined": {"flip": False}})
+    assert found == "resnet50 with flip True and resnet50 with flip False"
 
 
 PLAIN = {"scales": [1.0], "flip": False, "norm": "constant", "whitening_sha256": None, "weights": [1.0]}
