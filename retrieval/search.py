@@ -63,8 +63,8 @@ def search(index: Embeddings, queries: Embeddings, k: int = CONTEST_K) -> Rankin
     close. So it selects more than k, and their distances are computed again in float64 as ‖x - y‖.
 
     Raises:
-        DataError: k is below 1, one of the two is empty, their descriptors differ in size or were made by different models, or a distance
-            overflows float32.
+        DataError: k is below 1, one of the two is empty, their descriptors differ in size or were made by different
+            models, or a distance overflows float32.
     """
     n, dimension = index.descriptors.shape
     if k < 1:

@@ -102,9 +102,30 @@ def test_pillow_says_nothing_in_the_middle_of_a_progress_bar(tmp_path):
     assert not done.stderr
 
 
-def test_a_large_image_is_converted_in_strips(tmp_path, monkeypatch):
-    path = tmp_path / "a.png"
-    picture(5).convert("RGBA").save(path)
-    whole = read_image(path)
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "I;16", "I", "F"])
+def test_a_large_image_is_converted_in_strips(tmp_path, monkeypatch, mode):
+    """The result is Pillow's own conversion of the whole."""
+    path = tmp_path / "a.jpg"
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (48, 60, 3), np.uint8))
+    if mode == "I;16":
+        noise = Image.fromarray(np.random.default_rng(0).integers(0, 2**16, (48, 60), np.uint16))
+    image = noise if mode == "I;16" else noise.convert(mode)
+    if mode == "P":
+        image.save(path, "PNG", transparency=bytes(range(256)))
+    else:
+        image.save(path, "TIFF")
+    with Image.open(path) as image:
+        expected = np.array(image.convert("RGB"))
+    np.testing.assert_array_equal(read_image(path), expected)
     monkeypatch.setattr("retrieval.data.images._STRIP", 60 * 5)
-    np.testing.assert_array_equal(read_image(path), whole)
+    np.testing.assert_array_equal(read_image(path), expected)
+
+
+@pytest.mark.parametrize("kind", ["GIF", "WEBP", "TIFF", "PNG", "MPO"])
+def test_the_first_of_several_frames_is_read(tmp_path, kind):
+    path = tmp_path / "a.jpg"
+    picture(1).save(path, kind, save_all=True, append_images=[picture(2)])
+    with Image.open(path) as image:
+        assert getattr(image, "n_frames", 1) == 2
+        expected = np.array(image.convert("RGB"))
+    np.testing.assert_array_equal(read_image(path), expected)
