@@ -16,7 +16,6 @@ from pathlib import Path
 import onnx
 
 from export.onnx_names import rename
-from zoo.arguments import given_path
 from zoo.checkpoint import Checkpoint, fingerprint, load_checkpoint
 from zoo.command import log, run
 from zoo.errors import ExportError
@@ -144,10 +143,8 @@ def _rename_output(model: onnx.ModelProto) -> None:
 def parse_arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--ckpt", required=True, type=given_path, help="a landmark-zoo checkpoint from either framework"
-    )
-    parser.add_argument("--out", required=True, type=given_path, help="the ONNX file to write")
+    parser.add_argument("--ckpt", required=True, type=Path, help="a landmark-zoo checkpoint from either framework")
+    parser.add_argument("--out", required=True, type=Path, help="the ONNX file to write")
     parser.add_argument("--framework", choices=sorted(_EXPORTERS), help="default: the one that trained the checkpoint")
     return parser.parse_args()
 

@@ -5,11 +5,11 @@ Example:
 """
 
 import argparse
+from pathlib import Path
 
 import onnx
 
 from export.normal_form.rewrites import normal_form
-from zoo.arguments import given_path
 from zoo.command import run
 from zoo.files import new_file
 
@@ -18,9 +18,9 @@ def parse_arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--onnx", required=True, type=given_path, help="a framework's own export, as `export.to_onnx` makes it"
+        "--onnx", required=True, type=Path, help="a framework's own export, as `export.to_onnx` makes it"
     )
-    parser.add_argument("--out", required=True, type=given_path, help="the ONNX file to write")
+    parser.add_argument("--out", required=True, type=Path, help="the ONNX file to write")
     return parser.parse_args()
 
 

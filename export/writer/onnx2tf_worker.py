@@ -12,6 +12,7 @@ import json
 import os
 import sys
 import tempfile
+from pathlib import Path
 from typing import Any
 
 os.environ["TF_USE_LEGACY_KERAS"] = "1"  # onnx2tf builds its networks with Keras 2
@@ -21,11 +22,9 @@ import onnx
 from export.writer.graph import DYNAMIC, PIXELS, SMALL, NetworkGraph, _normalised, tf
 from export.writer.member import _placeholder
 from export.writer.onnx2tf import GRAPH, INSTALL, OUTPUTS, WEIGHTS
-from zoo.arguments import given_path, ranged
 from zoo.command import run
 from zoo.errors import MissingToolError
 from zoo.specs import ModelSpec
-from zoo.strict import Pixels
 from zoo.tensors import write_tensors
 
 
@@ -85,11 +84,9 @@ def _take_constants(graph_def: Any) -> dict[str, Any]:
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--onnx", required=True, type=given_path, help="a normal form; its metadata has the spec")
-    parser.add_argument("--out", required=True, type=given_path, help="an existing folder for the two files")
-    parser.add_argument(
-        "--size", type=ranged(Pixels), help="side in pixels of the only images to take; default: any size"
-    )
+    parser.add_argument("--onnx", required=True, type=Path, help="a normal form; its metadata has the spec")
+    parser.add_argument("--out", required=True, type=Path, help="an existing folder for the two files")
+    parser.add_argument("--size", type=int, help="side in pixels of the only images to take; default: any size")
     arguments = parser.parse_args()
     graph = network_graph(onnx.load(arguments.onnx), arguments.size)
     write_tensors(arguments.out / WEIGHTS, graph.weights, {OUTPUTS: "\n".join(graph.outputs)})
