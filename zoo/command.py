@@ -24,7 +24,11 @@ def run(main: Callable[[], None]) -> None:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(FAILED)
     except KeyboardInterrupt:
-        print("interrupted; what was saved is kept: run the same command again to continue", file=sys.stderr)
+        print(
+            "interrupted; nothing that existed is damaged. Run the same command again: training, embedding and the pipeline "
+            "continue where they stopped, other commands begin anew",
+            file=sys.stderr,
+        )
         sys.exit(INTERRUPTED)
 
 
