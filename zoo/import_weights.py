@@ -25,7 +25,7 @@ from zoo.errors import CheckpointError
 from zoo.lookup import find_spec
 from zoo.published.files import as_float32, layout, read_published
 from zoo.published.names import Naming, in_trunk, naming, publishers
-from zoo.published.pickles import Opaque
+from zoo.published.pickled_values import Opaque
 from zoo.published.state_dicts import same
 from zoo.specs import ModelSpec, PreprocessSpec
 from zoo.strict import Fraction, Pixels
@@ -85,6 +85,7 @@ def import_weights(source: Path, spec: ModelSpec, *, headless: bool = False, pre
                 "that: take an earlier checkpoint of that training, or download it again."
             )
     _log_left_out(source, found, headless)
+    _warn_of_caffe(source, spec)
     provenance = {"framework": framework, "imported_from": source.name, "source_sha256": _sha256(source)}
     return Checkpoint(spec, {name: weights[name] for name in expected}, classes, provenance)
 
@@ -122,6 +123,15 @@ def _log_left_out(source: Path, found: Naming, headless: bool) -> None:
         log(f"{source.name}: left out, because they are not the backbone's: {', '.join(left_out[:5])}{more}")
 
 
+def _warn_of_caffe(source: Path, spec: ModelSpec) -> None:
+    """Says what no tensor shows: Caffe's networks take BGR images, and have the stride of a bottleneck in another place."""
+    if spec.preprocess.channels == "bgr" and spec.backbone.block == "bottleneck" and spec.backbone.stem == "conv7x7":
+        log(
+            f"{source.name}: if these weights were trained in Caffe (or Detectron's R-50 and R-101), they do not fit: their stride is "
+            "in the first 1×1 convolution of a block, ours in the 3×3. The tensors do not tell the two apart."
+        )
+
+
 def _misfit(
     source: Path,
     spec: ModelSpec,
@@ -130,7 +140,10 @@ def _misfit(
     headless: bool,
 ) -> str:
     fitting = fitting_models(published)
-    if spec.name in fitting and not headless:
+    lacks_head = any(line.startswith("- ") and not line.startswith("- backbone.") for line in different)
+    if spec.name in fitting and not headless and not lacks_head:
+        advice = f"All other tensors of {spec.name} fit. To import only the backbone, pass --headless."
+    elif spec.name in fitting and not headless:
         advice = "The backbone fits, but the file has no embedding layer of ours: pass --headless to import only the backbone."
     elif spec.name in fitting:
         advice = (

@@ -18,7 +18,10 @@ def find_spec(name: str) -> ModelSpec:
     if name in SPECS or any(name in row.equals for row in VARIANTS.values()):
         return get_spec(name)
     known = _known_names()
-    if found := {ours for given, ours in known if given.lower() == name.lower()}:
+    found = {ours for given, ours in known if given.lower() == name.lower()}
+    # Publishers differ in capitals: ResNeSt50 is PaddleClas' network, which is not our resnest50.
+    published = {ours for given, ours in known if given != ours and given.partition(" ")[2] == name}
+    if found and len({SPECS[ours].backbone for ours in found | published}) == 1:
         return get_spec(min(found))
     raise SpecError(f"there is no model {name[:80]!r}. {_suggestion(name.lower(), known)}")
 
@@ -37,12 +40,14 @@ def _suggestion(name: str, known: list[tuple[str, str]]) -> str:
         if given != ours:
             bare.setdefault(given.partition(" ")[2].lower(), []).append((given, ours))
     if name in bare:
-        near = bare[name]
+        near = [forms[name], *bare[name]] if name in forms else bare[name]
     else:
         near = []
         for match in difflib.get_close_matches(name[:80], [*forms, *bare], n=_SHOWN):
             near += [forms[match]] if match in forms else bare[match]
     if not near:
         return "`landmark-zoo models` lists all."
-    shown = dict.fromkeys(ours if given == ours else f"{ours} ({given})" for given, ours in near)
-    return f"Did you mean {' or '.join(list(shown)[: 2 * _SHOWN])}?"
+    shown: dict[str, str] = {}
+    for given, ours in near:
+        shown.setdefault(ours, ours if given == ours else f"{ours} ({given})")
+    return f"Did you mean {' or '.join(list(shown.values())[: 2 * _SHOWN])}?"

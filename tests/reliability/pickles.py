@@ -63,7 +63,14 @@ _SHARED = b"N" + b"".join(
     b"q" + bytes([n]) + b"0" + EMPTY_DICT + MARK + text("a") + b"h" + bytes([n]) + text("b") + b"h" + bytes([n]) + b"u"
     for n in range(40)
 )
+_COPIES = b"](" + b"N" * 100_000 + b"eq\x000](" + b"c__builtin__\ntuple\nh\x00\x85R" * 100_000 + b"e"
+_ENCODED = text("a" * 1_000_000) + b"q\x000](" + b"c_codecs\nencode\nh\x00\x85R" * 100_000 + b"e"
+_CLASS = called("a.Mapping") + b"q\x00" + MARK + text("model") + b"h\x00" + text("bn1.weight") + b"h\x00u"
 HOSTILE = (
+    _COPIES,
+    _ENCODED,
+    _CLASS,
+    EMPTY_DICT + b"q\x00" + text("a") + EMPTY_LIST + b"h\x00as",
     doubled(30),
     EMPTY_DICT + doubled(30) + b"N" + b"s",
     mapping({"a": doubled(40)}),

@@ -27,7 +27,8 @@ from zoo.errors import CheckpointError
 from zoo.import_weights import fitting_models, import_weights
 from zoo.published import files, torch_files
 from zoo.published.files import read_published
-from zoo.published.pickles import Opaque, read_pickle
+from zoo.published.pickled_values import Opaque
+from zoo.published.pickles import read_pickle
 from zoo.variants import get_spec
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -18,6 +18,8 @@ import safetensors.torch
 import torch
 from safetensors.numpy import save_file
 
+import torch_models.write_weights
+import zoo.write_weights
 from zoo.checkpoint import FORMAT, Checkpoint, load_checkpoint, save_checkpoint
 from zoo.errors import CheckpointError, SpecError
 from zoo.import_weights import import_weights
@@ -259,6 +261,7 @@ class Strange:
     [
         (torch.ones(32).to_sparse(), "_rebuild_sparse_tensor"),
         (torch.ones(32, device="meta"), "_rebuild_meta_tensor_no_storage"),
+        (torch.view_as_complex(torch.ones(32, 2)).conj().imag, "the bit 'neg'"),
         (Strange(), "Strange"),
     ],
 )
@@ -322,6 +325,53 @@ def test_one_tensor_that_does_not_fit_is_named(tmp_path):
     extra = BODY | {"layer1.0.se.fc1.weight": torch.ones(2, 2, 1, 1)}
     with pytest.raises(CheckpointError, match=r"\+ backbone\.layer1\.0\.se\.fc1\.weight"):
         imported(tmp_path, extra)
+
+
+def test_an_expanded_view_is_refused_with_the_way_out(tmp_path):
+    with pytest.raises(CheckpointError, match=r"must be saved as a copy, `tensor\.clone\(\)`"):
+        imported(tmp_path, BODY | {"bn1.weight": torch.ones(1).expand(32)})
+
+
+@pytest.mark.parametrize(
+    ("change", "advice"),
+    [
+        (
+            {"neck.linear.weight": np.ones((7, 256), np.float32)},
+            "All other tensors .* fit. To import only the backbone",
+        ),
+        ({"neck.linear.weight": None}, "the file has no embedding layer of ours: pass --headless"),
+    ],
+)
+def test_a_head_that_does_not_fit(tmp_path, change, advice):
+    spec = get_spec("resnet10_narrow")
+    values = initial_weights(spec, (), 0) | change
+    torch.save({n: torch.from_numpy(v) for n, v in values.items() if v is not None}, tmp_path / "a.pth")
+    with pytest.raises(CheckpointError, match=advice):
+        import_weights(tmp_path / "a.pth", spec)
+
+
+def test_what_a_state_dict_forgets_is_said(tmp_path, capsys, monkeypatch):
+    spec = get_spec("resnet10_narrow").resized(80)
+    save_checkpoint(tmp_path / "c.safetensors", Checkpoint(spec, initial_weights(spec, (), 0), 0, {}))
+    words = ["write", "--ckpt", tmp_path / "c.safetensors", "--out", tmp_path / "c.pth"]
+    monkeypatch.setattr("sys.argv", list(map(str, words)))
+    zoo.write_weights.main("torch", ".pth", "timm's", torch_models.write_weights.write)
+    assert "`zoo.import_weights` needs --size 80 --channels rgb --mean 0.485 0.456 0.406" in capsys.readouterr().err
+
+
+def test_caffes_stride_is_warned_of(tmp_path, capsys):
+    spec = dataclasses.replace(get_spec("resnet50"), name="small").headless()
+    small = dataclasses.replace(spec.backbone, depths=(1, 1, 1, 1), planes=(2, 2, 2, 2), stem_channels=2)
+    head = dataclasses.replace(spec.head, embedding_size=8)
+    weights = {
+        n: torch.ones(s) for n, s in parameter_shapes(dataclasses.replace(spec, backbone=small, head=head)).items()
+    }
+    torch.save(weights, tmp_path / "a.pth")
+    for channels in ("rgb", "bgr"):
+        preprocess = spec.preprocess.in_order(channels)
+        made = dataclasses.replace(spec, backbone=small, head=head, preprocess=preprocess)
+        import_weights(tmp_path / "a.pth", made)
+        assert ("Caffe" in capsys.readouterr().err) == (channels == "bgr")
 
 
 def tarred() -> bytes:
@@ -419,10 +469,10 @@ def test_a_small_pickle_cannot_copy_without_end(function, argument):
 
 def test_a_checkpoint_that_claims_endless_splits(tmp_path):
     spec = get_spec("res2net50").to_dict()
-    spec["backbone"]["scale"] = 10**9
+    spec["backbone"]["scale"] = 60_000
     header = {"format": FORMAT, "spec": json.dumps(spec), "classes": "0", "provenance": "{}"}
     write_tensors(tmp_path / "c.safetensors", TRUTH, header)
-    with pytest.raises(CheckpointError, match=r"cannot be the 16,000,000,000 blocks"):
+    with pytest.raises(CheckpointError, match=r"cannot be the 960,000 blocks"):
         load_checkpoint(tmp_path / "c.safetensors")
 
 
@@ -447,6 +497,8 @@ def test_names_are_found_in_any_case(typed, expected):
 @pytest.mark.parametrize(
     ("typed", "suggested"),
     [
+        ("ResNet18_vd", r"resnet18_vd or resnet18_vd_paddleclas \(PaddleClas ResNet18_vd\)"),
+        ("ResNeSt50", r"resnest50 or resnest50_paddleclas \(PaddleClas ResNeSt50\)"),
         ("res2net50_26w_4s", r"res2net50 \(timm res2net50_26w_4s\)"),
         ("RES2NET50_26W_4S", r"res2net50 \(timm res2net50_26w_4s\)"),
         ("resnest50d", r"resnest50 \(timm resnest50d\)"),

@@ -16,7 +16,8 @@ import numpy as np
 
 from zoo.errors import CheckpointError
 from zoo.published import kinds, torch_files
-from zoo.published.pickles import Opaque, read_pickle
+from zoo.published.pickled_values import Opaque
+from zoo.published.pickles import read_pickle
 from zoo.published.state_dicts import find_state_dict
 from zoo.tensors import read_tensors, read_types
 

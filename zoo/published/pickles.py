@@ -6,65 +6,18 @@ values for them. Every other object becomes `Opaque`, which has no behaviour. Fo
 https://docs.python.org/3/library/pickletools.html
 """
 
+import functools
 import io
 import pickletools
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any, BinaryIO, Literal
-
-import numpy as np
+from typing import Any, BinaryIO
 
 from zoo.errors import CheckpointError
-from zoo.limits import AXES, DEPTH, PICKLE_COPIES, PICKLE_STEPS, PICKLE_TEXT, require_at_most
-
-
-@dataclass(frozen=True)
-class Global:
-    """A reference to a module's attribute. It is kept as a name and never imported."""
-
-    name: str
-
-
-@dataclass
-class Opaque:
-    """Stands for an object of an unknown class. `items` are those of a mapping of a class of its own."""
-
-    name: str
-    items: dict | None = field(default=None, compare=False, repr=False)
-
-
-@dataclass
-class Type:
-    """A numpy dtype under construction: the constructor gives kind and size, the state gives the byte order."""
-
-    code: str
-    order: Literal["<", ">", "|", "="] = "<"
-
-    def dtype(self) -> np.dtype:
-        """The finished dtype. Raises `ValueError` unless it is a number's."""
-        if (
-            not isinstance(self.code, str)
-            or self.code[:1] not in tuple("fiubc")
-            or self.order not in ("<", ">", "|", "=")
-        ):
-            raise ValueError(f"dtype {plain(self.code)}")
-        return np.dtype(self.code).newbyteorder(self.order)
-
-
-@dataclass
-class Array:
-    """A numpy array under construction: empty until the pickle sets its state."""
-
-    value: np.ndarray = field(default_factory=lambda: np.empty(0, np.float32))
-
+from zoo.limits import PICKLE_COPIES, PICKLE_STEPS, PICKLE_TEXT, require_at_most
+from zoo.published.pickled_values import CONSTRUCTORS, Array, Global, Opaque, Type, array, as_pairs, finished
 
 Constructor = Callable[..., Any]
-
-
-def plain(value: Any) -> str:
-    """A value for a message: text and numbers as they are, anything else by its type, since it may be endless."""
-    return repr(value)[:100] if isinstance(value, str | int | float | None) else type(value).__name__
 
 
 def read_pickle(
@@ -87,13 +40,14 @@ def read_pickle(
     Raises:
         CheckpointError: the data is not a pickle, is cut off, or has an opcode that files of weights do not use.
     """
-    machine = _Machine({**_CONSTRUCTORS, **(constructors or {})}, persistent, _left(file))
+    machine = _Machine({**CONSTRUCTORS, **(constructors or {})}, persistent, _left(file))
     try:
-        for step, (opcode, argument, _) in enumerate(pickletools.genops(file)):
-            require_at_most(PICKLE_STEPS, step, "steps", "its pickle", CheckpointError)
+        for steps, (opcode, argument, _) in enumerate(pickletools.genops(file), start=1):
+            if steps > PICKLE_STEPS:
+                require_at_most(PICKLE_STEPS, steps, "steps", "its pickle", CheckpointError)
             if opcode.name == "STOP":
-                return _finished(machine.stack.pop())
-            machine.step(opcode.name, argument)
+                return finished(machine.stack.pop())
+            machine.steps.get(opcode.name, machine.unknown)(argument)
     except CheckpointError:
         raise
     except (ValueError, TypeError, IndexError, KeyError, AttributeError, struct.error, RecursionError) as error:
@@ -117,7 +71,7 @@ def _ends(file: BinaryIO) -> bool:
 
 
 class _Machine:
-    """The stack machine; each method `_opcode` executes the opcode of that name."""
+    """The stack machine; `steps` has what each opcode does."""
 
     def __init__(
         self, constructors: dict[str, Constructor], persistent: Callable[[Any], Any] | None, size: int
@@ -128,24 +82,32 @@ class _Machine:
         self.memo: dict[int, Any] = {}
         self.copied, self.size = 0, size
 
-    def step(self, name: str, argument: Any) -> None:
-        if name in _IGNORED:
-            return
-        if name in _LITERALS:
-            if isinstance(argument, str):
-                require_at_most(PICKLE_TEXT, len(argument), "characters in one text", "its pickle", CheckpointError)
-            self.stack.append(argument)
-        elif name in _CONSTANTS:
-            self.stack.append(_CONSTANTS[name]())
-        elif name in _REMEMBER:
-            self.memo[len(self.memo) if argument is None else argument] = self.stack[-1]
-        elif name in _RECALL:
-            self.stack.append(self.memo[argument])
-        else:
-            handler = getattr(self, f"_{name.lower()}", None)
-            if handler is None:
-                raise ValueError(f"the opcode {name}")
-            handler(argument)
+        self.steps: dict[str, Callable[[Any], None]] = {
+            **dict.fromkeys(_IGNORED, lambda _: None),
+            **dict.fromkeys(_LITERALS, self.stack.append),
+            **dict.fromkeys(_TEXTS, self._text),
+            **{name: functools.partial(self._constant, make) for name, make in _CONSTANTS.items()},
+            **dict.fromkeys(_REMEMBER, self._remember),
+            **dict.fromkeys(_RECALL, self._recall),
+            **{name: getattr(self, f"_{name.lower()}") for name in _OTHERS},
+        }
+
+    def unknown(self, _: Any) -> None:
+        """An opcode that files of weights do not use."""
+        raise ValueError("an opcode that files of weights do not use")
+
+    def _text(self, argument: str) -> None:
+        require_at_most(PICKLE_TEXT, len(argument), "characters in one text", "its pickle", CheckpointError)
+        self.stack.append(argument)
+
+    def _constant(self, make: Callable[[], Any], _: Any) -> None:
+        self.stack.append(make())
+
+    def _remember(self, argument: int | None) -> None:
+        self.memo[len(self.memo) if argument is None else argument] = self.stack[-1]
+
+    def _recall(self, argument: int) -> None:
+        self.stack.append(self.memo[argument])
 
     def _mark(self, _: Any) -> None:
         self.marks.append(len(self.stack))
@@ -179,7 +141,7 @@ class _Machine:
         self.stack.append(self._items())
 
     def _dict(self, _: Any) -> None:
-        self.stack.append(_pairs(self._items()))
+        self.stack.append(as_pairs(self._items()))
 
     def _append(self, _: Any) -> None:
         value = self.stack.pop()
@@ -202,10 +164,10 @@ class _Machine:
     def _update(self, items: list[Any]) -> None:
         target = self.stack[-1]
         if isinstance(target, dict):
-            target.update(_pairs(items))
+            target.update(as_pairs(items))
         elif isinstance(target, Opaque):
             target.items = {} if target.items is None else target.items
-            target.items.update(_pairs(items))
+            target.items.update(as_pairs(items))
 
     def _additems(self, _: Any) -> None:
         self._items()
@@ -246,7 +208,7 @@ class _Machine:
         if isinstance(self.stack[-1], Array):
             _, shape, kind, fortran, data = state
             self._copy((data,) if isinstance(data, str) else ())
-            self.stack[-1].value = _array(data, kind, shape, "F" if fortran else "C")
+            self.stack[-1].value = array(data, kind, shape, "F" if fortran else "C")
         elif isinstance(self.stack[-1], Type):
             self.stack[-1].order = state[1]
 
@@ -260,8 +222,12 @@ _COPIED = (str, list, tuple, dict)
 _IGNORED = {"PROTO", "FRAME"}
 _LITERALS = {
     *("BININT", "BININT1", "BININT2", "INT", "LONG", "LONG1", "LONG4", "BINFLOAT", "FLOAT"),
-    *("UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "STRING", "BINSTRING", "SHORT_BINSTRING"),
     *("BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8"),
+}
+_TEXTS = {"UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "STRING", "BINSTRING", "SHORT_BINSTRING"}
+_OTHERS = {
+    *("MARK", "POP", "POP_MARK", "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "LIST", "DICT", "APPEND", "APPENDS", "SETITEM"),
+    *("SETITEMS", "ADDITEMS", "GLOBAL", "STACK_GLOBAL", "REDUCE", "NEWOBJ", "BUILD", "BINPERSID"),
 }
 _CONSTANTS: dict[str, Callable[[], Any]] = {
     "NONE": lambda: None,
@@ -274,75 +240,3 @@ _CONSTANTS: dict[str, Callable[[], Any]] = {
 }
 _REMEMBER = {"MEMOIZE", "PUT", "BINPUT", "LONG_BINPUT"}
 _RECALL = {"GET", "BINGET", "LONG_BINGET"}
-
-
-def _pairs(items: list[Any]) -> dict:
-    """Alternating keys and values as a dict. Keys other than strings and integers cannot be tensor names and become text.
-
-    Nothing else is hashed or shown as text: a tuple that contains itself twice, thirty levels deep, would take for ever.
-    """
-    keys = (key if isinstance(key, str | int) else f"{type(key).__name__} key" for key in items[::2])
-    return dict(zip(keys, items[1::2], strict=True))
-
-
-def _ordered(pairs: Any = ()) -> dict:
-    """`OrderedDict(pairs)`, whose pairs are lists or tuples of two."""
-    if isinstance(pairs, dict):
-        return dict(pairs)
-    if not isinstance(pairs, list | tuple) or not all(
-        isinstance(pair, list | tuple) and len(pair) == 2 for pair in pairs
-    ):
-        raise ValueError("an OrderedDict that is not made from pairs")
-    return _pairs([item for pair in pairs for item in pair])
-
-
-def _array(data: Any, kind: Any, shape: Any, order: Literal["C", "F"]) -> np.ndarray:
-    """An array from its bytes; numpy raises `ValueError` if their number does not fit the shape."""
-    if not isinstance(data, bytes | bytearray | str) or not isinstance(kind, Type) or order not in ("C", "F"):
-        raise ValueError("an array that is not made from bytes")
-    shape = shape if isinstance(shape, list | tuple) else (shape,)
-    require_at_most(AXES, len(shape), "axes of a tensor", "its pickle", CheckpointError)
-    raw = data.encode("latin1") if isinstance(data, str) else data
-    return np.frombuffer(raw, kind.dtype()).reshape(shape, order=order)
-
-
-def _encoded(text: str, encoding: str = "latin1") -> bytes:
-    if encoding not in ("latin1", "latin-1"):
-        raise ValueError(f"bytes in {plain(encoding)}")
-    return text.encode("latin1")
-
-
-_CONSTRUCTORS: dict[str, Constructor] = {
-    "collections.OrderedDict": _ordered,
-    "builtins.tuple": lambda values=(): tuple(values),
-    "__builtin__.tuple": lambda values=(): tuple(values),
-    "builtins.bytearray": lambda values=b"": values,
-    "_codecs.encode": _encoded,
-    "numpy.dtype": lambda code, *_: Type(code),
-    "numpy.core.multiarray._reconstruct": lambda *_: Array(),
-    "numpy._core.multiarray._reconstruct": lambda *_: Array(),
-    "numpy.core.numeric._frombuffer": _array,
-    "numpy._core.numeric._frombuffer": _array,
-}
-
-
-def _finished(value: Any, done: dict[int, Any] | None = None, depth: int = 0) -> Any:
-    """Replaces every `Array` in a value by the numpy array. Objects that are shared stay shared."""
-    done = {} if done is None else done
-    if isinstance(value, Array):
-        return value.value
-    if isinstance(value, Opaque):
-        if value.items is not None and id(value) not in done:
-            done[id(value)] = value
-            value.items = _finished(value.items, done, depth + 1)
-        return value
-    if not isinstance(value, dict | list | tuple):
-        return value
-    require_at_most(DEPTH, depth, "levels of nesting", "its pickle", CheckpointError)
-    if id(value) not in done:
-        if isinstance(value, dict):
-            made = {key: _finished(item, done, depth + 1) for key, item in value.items()}
-        else:
-            made = type(value)(_finished(item, done, depth + 1) for item in value)
-        done[id(value)] = made
-    return done[id(value)]

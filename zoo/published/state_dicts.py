@@ -8,7 +8,7 @@ import numpy as np
 from zoo.command import log
 from zoo.errors import CheckpointError
 from zoo.published.names import PATH, averaged, has_first_layer
-from zoo.published.pickles import Opaque, plain
+from zoo.published.pickled_values import Opaque, plain
 
 NAME = 500
 """Characters of a tensor's name; what is longer is none."""

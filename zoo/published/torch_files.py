@@ -14,7 +14,8 @@ import numpy as np
 
 from zoo.errors import CheckpointError
 from zoo.limits import AXES, TEXT_BYTES, require_at_most
-from zoo.published.pickles import Global, Opaque, plain, read_pickle
+from zoo.published.pickled_values import Global, Opaque, plain
+from zoo.published.pickles import read_pickle
 
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 BFLOAT16 = "bfloat16"
@@ -48,10 +49,23 @@ class _Storage:
     dtype: str | None = None
 
 
-def _rebuild(storage: _Storage, offset: int, size: tuple, stride: tuple, *_: Any) -> np.ndarray | Opaque:
-    """A tensor in its storage, after checking that it lies within it. Tensors of one storage share its memory."""
+def _rebuild(
+    storage: _Storage,
+    offset: int,
+    size: tuple,
+    stride: tuple,
+    _gradient: Any = None,
+    _hooks: Any = None,
+    bits: Any = None,
+) -> np.ndarray | Opaque:
+    """A tensor in its storage, after checking that it lies within it. Tensors of one storage share its memory.
+
+    `bits` says whether the values are to be negated or conjugated.
+    """
     if not isinstance(storage, _Storage):
         return Opaque("a tensor without data")
+    if isinstance(bits, dict) and any(bits.values()):
+        return Opaque(f"a tensor stored with the bit {plain(next(iter(bits)))}")
     if storage.dtype is not None:
         return Opaque(f"a tensor of {storage.dtype}")
     flat = storage.read()
@@ -62,7 +76,10 @@ def _rebuild(storage: _Storage, offset: int, size: tuple, stride: tuple, *_: Any
     # Strides of 0 could expand a small storage to any size.
     too_many = math.prod(size) > len(flat)
     if min((offset, *size, *stride)) < 0 or (0 not in size and last >= len(flat)) or too_many:
-        raise CheckpointError(f"a tensor of shape {list(size)} lies outside its storage of {len(flat)} values")
+        expanded = "; an expanded view must be saved as a copy, `tensor.clone()`" if too_many and 0 in stride else ""
+        raise CheckpointError(
+            f"a tensor of shape {list(size)} lies outside its storage of {len(flat)} values{expanded}"
+        )
     strides = [step * flat.itemsize for step in stride]
     return np.lib.stride_tricks.as_strided(flat[offset:], size, strides, writeable=False)
 
