@@ -162,7 +162,7 @@ class SavedModelDescriber:
         if manifest is None:  # an export of version 0.1, which says it in the names of its inputs
             self.inputs = tuple(Resized(*read_batch_input(name)) for name in found)
             self.source = {
-                "model": str(folder),
+                "model": os.fsencode(folder).decode("utf-8", "backslashreplace"),
                 "framework": "tensorflow",
                 "size": max(self.inputs).size,
                 "checkpoint": _fingerprint(folder),

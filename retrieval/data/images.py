@@ -62,7 +62,7 @@ def open_image(path: Path) -> Iterator[Image.Image]:
     except FileNotFoundError:
         raise UnreadableImageError(path, "no such file") from None
     except Image.UnidentifiedImageError:
-        raise UnreadableImageError(path, "not an image") from None
+        raise UnreadableImageError(path, "not an image of an expected format, or damaged at its beginning") from None
     except Exception as error:  # PIL's decoders raise nearly every built-in exception for broken bytes
         raise UnreadableImageError(path, str(error) or type(error).__name__) from error
 

@@ -355,7 +355,8 @@ def test_check_data_lists_missing_and_broken_images_and_training_then_skips_them
         found = {(row["split"], row["id"]): row["reason"] for row in csv.DictReader(file)}
     assert found.pop(("train", ids[2])) == "no such file"
     assert "truncated" in found.pop(("train", ids[6]))
-    assert found == {("test", image_id(31)): "not an image"}
+    assert list(found) == [("test", image_id(31))]
+    assert found["test", image_id(31)].startswith("not an image of an expected format")
     train = Gldv2(root).train()
     assert len(train.ids) == 9
     assert len(list(training_batches(root, train, epoch=0, **SETTINGS | {"batch_size": 1}))) == 9
