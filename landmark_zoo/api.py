@@ -339,7 +339,8 @@ def search(index: "Vectors", queries: "Vectors", k: int = 100) -> "Ranking":
         A ranking: `query_ids`, `hits` (ids per query) and `distances`, float32 [number of queries, min(k, N)].
 
     Raises:
-        DataError: a side is empty, the sizes of the descriptors differ, or a file cannot be read.
+        DataError: a side is empty, the sizes of the descriptors differ, two files are of different models, or a file cannot be
+            read.
         MissingToolError: faiss is not installed.
 
     Example:

@@ -52,7 +52,8 @@ class Parts:
         self._rows: np.ndarray | None = None
         self._kept, self._parts = 0, 0
         key = json.dumps([made_from, self._ids], sort_keys=True).encode()
-        self._open({"sha256": hashlib.sha256(key).hexdigest()})
+        self._key = {"sha256": hashlib.sha256(key).hexdigest()}
+        self._open()
         self._start = self._since = time.monotonic()
 
     def __enter__(self) -> Self:
@@ -98,23 +99,24 @@ class Parts:
         self._rows[self.done : end] = rows
         self.done = end
 
-    def _open(self, key: dict) -> None:
+    def _open(self) -> None:
         """Reads the parts that are complete and made from the same, or begins anew."""
-        if self._is(key):
+        if self._is_ours():
             self._read()
             return
         if self._folder.exists():
             log(f"{self._folder} holds unfinished work of another model, data set or batch size: beginning anew")
             shutil.rmtree(self._folder, ignore_errors=True)
         with self._about_the_output():
-            write_json(self._folder / _KEY, key)
+            write_json(self._folder / _KEY, self._key)
 
     def _read(self) -> None:
         """Takes the parts from the first one on; a damaged one and those behind it count as missing."""
         while (path := self._path(self._parts)).exists():
             try:
                 part = Embeddings.load(path)
-                if part.ids != self._ids[self.done : self.done + len(part.ids)]:
+                # Each part has the key: another command may have written to the same output at the same time.
+                if part.source != self._key or part.ids != self._ids[self.done : self.done + len(part.ids)]:
                     return
                 self._append(part.descriptors)
             except DataError:
@@ -126,7 +128,7 @@ class Parts:
         if self.done > self._kept:
             with self._about_the_output():
                 new = slice(self._kept, self.done)
-                Embeddings(self._ids[new], self.rows[new], {}).save(self._path(self._parts))
+                Embeddings(self._ids[new], self.rows[new], self._key).save(self._path(self._parts))
             self._parts, self._kept = self._parts + 1, self.done
         self._since = time.monotonic()
 
@@ -158,8 +160,8 @@ class Parts:
     def _path(self, number: int) -> Path:
         return self._folder / f"{number:06d}.safetensors"
 
-    def _is(self, key: dict) -> bool:
+    def _is_ours(self) -> bool:
         try:
-            return read_json(self._folder / _KEY) == key
+            return read_json(self._folder / _KEY) == self._key
         except DataError:
             return False

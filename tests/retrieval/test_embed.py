@@ -154,7 +154,9 @@ def test_a_killed_embedding_continues_at_its_last_part(dataset, tmp_path, monkey
     assert_equal(tmp_path / "out", tmp_path / "unbroken")
 
 
-@pytest.mark.parametrize("changed", ["model", "batch", "an image", "an image of the same size", "damaged", "others"])
+@pytest.mark.parametrize(
+    "changed", ["model", "batch", "an image", "an image of the same size", "damaged", "others", "another command's"]
+)
 def test_parts_of_something_else_are_not_used(dataset, tmp_path, changed):
     with pytest.raises(KeyboardInterrupt):
         embed_split(Stopped(5), dataset, "index", tmp_path / "out", batch_size=1)
@@ -171,6 +173,9 @@ def test_parts_of_something_else_are_not_used(dataset, tmp_path, changed):
         part.write_bytes(b"damaged")
     elif changed == "others":
         Embeddings(("another",), np.ones((1, 3), np.float32), {}).save(part)
+    elif changed == "another command's":
+        found = Embeddings.load(part)
+        Embeddings(found.ids, found.descriptors, {"sha256": "of others"}).save(part)
     embed_split(second, dataset, "index", tmp_path / "out", batch_size=3 if changed == "batch" else 1)
     assert sum(second.sizes) == 7
 
