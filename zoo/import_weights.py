@@ -56,7 +56,9 @@ def import_weights(source: Path, spec: ModelSpec, *, headless: bool = False, pre
     spec = spec.headless() if headless else spec
     try:
         found = naming(published, spec.backbone, parameter_shapes(spec), prefix, _same_in(published))
-        weights, names = _canonical(published, found, framework)
+        classes = 0 if headless else _classes(published, found, spec)
+        expected = parameter_shapes(spec, classes)
+        weights, names = _canonical(published, found, framework, expected)
     except CheckpointError as error:
         raise CheckpointError(f"{source}: {error}.") from error
     tensors = {name: value for name in found.others if isinstance(value := published[name], np.ndarray)}
@@ -67,10 +69,6 @@ def import_weights(source: Path, spec: ModelSpec, *, headless: bool = False, pre
         weights |= {name: tensors[name] for name in inside if name.endswith(".weight") and tensors[name].ndim > 2}
     else:
         weights |= tensors
-    classes = 0
-    if (class_weights := weights.get(f"{LOSS_PREFIX}weight")) is not None and class_weights.ndim:
-        classes = len(class_weights) // spec.loss.sub_centers
-    expected = parameter_shapes(spec, classes)
     if different := differences(expected, weights, names):
         raise CheckpointError(_misfit(source, spec, different, published, headless))
     if not _may_be(spec.name, published) and (others := fitting_models(published)):
@@ -90,17 +88,36 @@ def import_weights(source: Path, spec: ModelSpec, *, headless: bool = False, pre
     return Checkpoint(spec, {name: weights[name] for name in expected}, classes, provenance)
 
 
-def _canonical(published: Published, found: Naming, framework: str) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """The tensors as float32 in PyTorch's layout by canonical name, and {canonical name: the file's name}."""
+def _classes(published: Published, found: Naming, spec: ModelSpec) -> int:
+    """Classes of the margin loss, 0 if the file has no class weights."""
+    for theirs, ours in found.canonical.items():
+        value = published[theirs]
+        if ours == f"{LOSS_PREFIX}weight" and isinstance(value, np.ndarray) and value.ndim:
+            return len(value) // spec.loss.sub_centers
+    return 0
+
+
+def _canonical(
+    published: Published, found: Naming, framework: str, expected: Mapping[str, tuple[int, ...]]
+) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """The tensors in PyTorch's layout by canonical name, and {canonical name: the file's name}.
+
+    Those of the expected shapes are float32. Others are left as they are: many may share one large storage, and copies of all
+    would not fit into memory.
+    """
     weights, names = {}, {}
     for theirs, ours in found.canonical.items():
         if ours in weights:
             raise CheckpointError(
                 f"the file's {names[ours]} and {theirs} are both the model's {ours}; remove one of them from the file"
             )
-        value = as_float32(theirs, published[theirs])
-        if framework == "paddle" and ours.endswith("linear.weight"):
+        value = published[theirs]
+        if isinstance(value, Opaque) and ours not in expected:
+            continue
+        if isinstance(value, np.ndarray) and framework == "paddle" and ours.endswith("linear.weight"):
             value = value.T  # Paddle keeps it as [in, out]
+        if isinstance(value, Opaque) or value.shape == expected.get(ours):
+            value = as_float32(theirs, value, framework)
         weights[ours], names[ours] = value, theirs
     if layout(published) is None and any(ours.endswith("linear.weight") for ours in weights):
         raise CheckpointError(

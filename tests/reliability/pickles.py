@@ -66,7 +66,27 @@ _SHARED = b"N" + b"".join(
 _COPIES = b"](" + b"N" * 100_000 + b"eq\x000](" + b"c__builtin__\ntuple\nh\x00\x85R" * 100_000 + b"e"
 _ENCODED = text("a" * 1_000_000) + b"q\x000](" + b"c_codecs\nencode\nh\x00\x85R" * 100_000 + b"e"
 _CLASS = called("a.Mapping") + b"q\x00" + MARK + text("model") + b"h\x00" + text("bn1.weight") + b"h\x00u"
+_DTYPE = (
+    called("numpy.dtype", text("u2"), b"\x89", b"\x88")
+    + tupled(number(3), text("<"), *[b"N"] * 3, *[b"J\xff\xff\xff\xff"] * 2)
+    + b"b"
+)
+_SHARING = (
+    *(b"B", struct.pack("<I", 40_000_000), bytes(40_000_000), b"q\x000"),
+    *(_DTYPE, b"q\x010", EMPTY_DICT, MARK),
+    *(
+        text(f"layer{layer}.{block}.bn1.{name}")
+        + called("numpy.core.multiarray._reconstruct", b"N", tupled(), b"C\x01b")
+        + tupled(number(1), tupled(number(20_000_000)), b"h\x01", b"\x89", b"h\x00")
+        + b"b"
+        for layer in (1, 2, 3, 4)
+        for block in range(4)
+        for name in ("weight", "bias", "_mean", "_variance")
+    ),
+    b"u",
+)
 HOSTILE = (
+    b"".join(_SHARING),
     _COPIES,
     _ENCODED,
     _CLASS,

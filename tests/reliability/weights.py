@@ -16,7 +16,7 @@ def read(path: Path) -> None:
     assert framework in ("torch", "paddle")
     for name, value in tensors.items():
         try:
-            assert as_float32(name, value).dtype == np.float32
+            assert as_float32(name, value, framework).dtype == np.float32
         except CheckpointError:
             continue
     fitting_models(tensors)

@@ -7,6 +7,7 @@ import itertools
 import json
 import pickle
 import tarfile
+import tracemalloc
 import zipfile
 from collections import OrderedDict, defaultdict
 from pathlib import Path
@@ -465,6 +466,26 @@ def test_a_small_pickle_cannot_copy_without_end(function, argument):
     made = b"\x80\x02" + argument.encode() + b"q\x000](" + again * 100_000 + b"e."
     with pytest.raises(CheckpointError, match="bytes of copies, more than the limit"):
         read_pickle(io.BytesIO(made))
+
+
+@pytest.mark.parametrize("container", ["torch", "paddle"])
+def test_tensors_that_share_one_storage_are_not_copied(tmp_path, container):
+    """A dozen names of one array, none of which fits."""
+    names = [
+        f"layer{layer}.0.{part}" for layer in (1, 2, 3, 4) for part in ("conv1.weight", "bn1._mean", "bn1._variance")
+    ]
+    if container == "torch":
+        whole = torch.zeros(4_000_000, dtype=torch.float16)
+        torch.save({name: whole.view(-1) for name in names}, tmp_path / "a")
+    else:
+        array = np.zeros(4_000_000, np.uint16)
+        (tmp_path / "a").write_bytes(pickle.dumps(dict.fromkeys(names, array), 4))
+    tracemalloc.start()
+    with pytest.raises(CheckpointError, match="expected"):
+        import_weights(tmp_path / "a", SPEC, headless=True)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 4 * 8_000_000
 
 
 def test_a_checkpoint_that_claims_endless_splits(tmp_path):

@@ -33,7 +33,7 @@ def read_published(path: str | os.PathLike) -> tuple[dict[str, np.ndarray | Opaq
         path: a state dict, or a training script's checkpoint that contains one.
 
     Returns:
-        The arrays by name, with the dtypes and the layout of the file (bfloat16 becomes float32); an `Opaque` stands for a tensor
+        The arrays by name, with the dtypes and the layout of the file (`as_float32` reads them); an `Opaque` stands for a tensor
         of a kind that cannot be weights. And the framework whose layout it is, `torch` or `paddle`.
 
     Raises:
@@ -57,8 +57,6 @@ def read_published(path: str | os.PathLike) -> tuple[dict[str, np.ndarray | Opaq
             message += f". {_AGAIN.rstrip('.')}"
         raise CheckpointError(f"{path} could not be read: {message}.") from error
     framework = layout(tensors) or written_by
-    if framework == "paddle":  # numpy has no bfloat16, so Paddle stores its bits
-        tensors = {name: _widened(value) for name, value in tensors.items()}
     return tensors, framework
 
 
@@ -74,8 +72,8 @@ def layout(names: Iterable[str]) -> str | None:
     return None if paddle == torch else "paddle" if paddle > torch else "torch"
 
 
-def as_float32(name: str, value: np.ndarray | Opaque) -> np.ndarray:
-    """A tensor as float32.
+def as_float32(name: str, value: np.ndarray | Opaque, framework: str) -> np.ndarray:
+    """A tensor as float32. numpy has no bfloat16, so Paddle stores its bits as uint16.
 
     Raises:
         CheckpointError: its type cannot be weights, or a value is too large for float32.
@@ -84,6 +82,8 @@ def as_float32(name: str, value: np.ndarray | Opaque) -> np.ndarray:
         raise CheckpointError(
             f"{name} is not readable as weights ({value.name}); expected a tensor of {', '.join(_FLOATS)} or bfloat16"
         )
+    if framework == "paddle" and value.dtype == np.uint16:
+        return torch_files.widened(value)
     if value.dtype.name not in _FLOATS:
         raise CheckpointError(
             f"{name} is a tensor of {value.dtype}; expected {', '.join(_FLOATS)} or bfloat16. Quantised weights and integers are "
@@ -113,7 +113,3 @@ def _read_pickled(path: Path, kind: str) -> tuple[Any, str]:
         if isinstance(first, int) and first == torch_files.LEGACY_MAGIC:
             return torch_files.read_legacy(file), "torch"
         return first, "paddle"
-
-
-def _widened(value: np.ndarray | Opaque) -> np.ndarray | Opaque:
-    return torch_files.widened(value) if isinstance(value, np.ndarray) and value.dtype == np.uint16 else value
