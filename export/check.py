@@ -25,16 +25,18 @@ from export.checker.kernel_rules import check_forms, check_kernels, operations
 from export.checker.model_rules import (
     check_contest_signature,
     check_objects,
+    check_side_effects,
     check_size,
     check_variables,
     check_weights,
 )
 from export.checker.node_rules import check_nodes
-from export.checker.registry import load_registry
-from export.saved_model_file import open_saved_model
+from export.checker.registry import Registry, load_registry
+from export.saved_model_file import SavedGraph, open_saved_model
 from zoo import contest
 from zoo.arguments import given_path, ranged
 from zoo.command import run
+from zoo.errors import ExportError
 from zoo.manifest import Manifest, read_manifest
 from zoo.signature import CONTEST_SIGNATURE
 from zoo.strict import Count, NonNegativeInt, Positive
@@ -86,22 +88,44 @@ def check(
     """
     registry = load_registry(tensorflow)
     with open_saved_model(Path(saved_model)) as graph:
-        findings = check_size(graph) + check_objects(graph, registry) + check_nodes(graph, registry)
-        signatures = [name for name in sorted(graph.meta_graph.signature_def) if not name.startswith("__saved_model")]
-        if contest:
-            findings += check_contest_signature(graph)
-        findings += check_variables(graph)
-        gflop = {}
-        for name in signatures:
-            called = name == CONTEST_SIGNATURE or not contest
-            found = check_kernels(graph, registry, name)
-            if flat := flatten(graph, name, side):
-                found += check_forms(flat, registry, guessed=not contest) + check_weights(flat)
-                gflop[name] = operations(flat) / 1e9
-            findings += [finding if called else replace(finding, rejects=False) for finding in found]
-        return Report(
-            registry.tensorflow, list(dict.fromkeys(findings)), graph.size, gflop, read_manifest(graph.folder)
-        )
+        try:
+            return _report(graph, registry, contest=contest, side=side)
+        except _INCONSISTENT as error:
+            raise ExportError(
+                f"{saved_model} contradicts itself: {' '.join(str(error).split())[:300] or type(error).__name__}. Copy it again, or "
+                "make it again with `python export/to_savedmodel.py`."
+            ) from error
+
+
+_INCONSISTENT = (
+    KeyError,
+    IndexError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    OverflowError,
+    RecursionError,
+    MemoryError,
+)
+"""What reading a graph raises if its parts do not fit: an output that no node has, an index that is no number, a wrong type."""
+
+
+def _report(graph: SavedGraph, registry: Registry, *, contest: bool, side: int) -> Report:
+    findings = check_size(graph) + check_objects(graph, registry) + check_nodes(graph, registry)
+    signatures = [name for name in sorted(graph.meta_graph.signature_def) if not name.startswith("__saved_model")]
+    if contest:
+        findings += check_contest_signature(graph)
+    findings += check_variables(graph)
+    findings += check_side_effects(graph, signatures)
+    gflop = {}
+    for name in signatures:
+        called = name == CONTEST_SIGNATURE or not contest
+        found = check_kernels(graph, registry, name)
+        if flat := flatten(graph, name, side):
+            found += check_forms(flat, registry, guessed=not contest) + check_weights(flat)
+            gflop[name] = operations(flat) / 1e9
+        findings += [finding if called else replace(finding, rejects=False) for finding in found]
+    return Report(registry.tensorflow, list(dict.fromkeys(findings)), graph.size, gflop, read_manifest(graph.folder))
 
 
 def describe(report: Report, images: int, gflops: float, side: int) -> list[str]:

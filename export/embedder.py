@@ -7,7 +7,6 @@ kind is opened.
 import functools
 import hashlib
 import importlib
-import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -25,6 +24,7 @@ from zoo.manifest import file_sha256, model_identity, read_manifest
 from zoo.preprocess import normalise
 from zoo.signature import BATCH_SIGNATURE, CONTEST_SIGNATURE, DESCRIPTOR, batch_input, read_batch_input
 from zoo.specs import ModelSpec
+from zoo.text import parse_json
 
 SAVED_MODEL, ONNX, CHECKPOINT = "SavedModel", "ONNX file", "checkpoint"
 _EXPORT = "Run `python export/to_savedmodel.py --ckpt … --out …`, which writes a SavedModel and two ONNX files."
@@ -118,18 +118,22 @@ class OnnxDescriber:
 
     def __init__(self, path: str | os.PathLike) -> None:
         try:
+            from export.onnx_file import read_onnx
             from export.onnx_runtime import run, session
         except ImportError as error:
             raise _missing("onnxruntime", "export", error) from error
         try:
+            read_onnx(path)
             self._run, self._session = run, session(path)
             metadata = self._session.get_modelmeta().custom_metadata_map
-            spec = ModelSpec.from_dict(json.loads(metadata["spec"]))
+            spec = ModelSpec.from_dict(parse_json(metadata["spec"], "its spec"))
         except KeyError:
             raise ExportError(
                 f"{path} has no landmark-zoo spec in its metadata, so its input is unknown. {_EXPORT}"
             ) from None
-        except (SpecError, ValueError) as error:
+        except ExportError:
+            raise
+        except (SpecError, DataError) as error:
             raise ExportError(f"{path} has a spec in its metadata that does not parse: {error}. {_EXPORT}") from error
         except Exception as error:  # ONNX Runtime's own classes have no public base
             raise ExportError(f"{path} is not a readable ONNX file: {error}. {_EXPORT}") from error

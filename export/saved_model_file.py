@@ -2,7 +2,6 @@
 
 import os
 import tempfile
-import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,11 +9,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from export.bounded_graph import require_bounded
 from export.quiet_tensorflow import quiet_stderr
+from export.zips import unzip
 from zoo.errors import ExportError
+from zoo.limits import require_at_most
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 PB = "saved_model.pb"
+LARGEST_PB = (1 << 31) - 1
+"""The parser's limit for a protobuf, in bytes."""
+_ADVICE = "Make one with `python export/to_savedmodel.py`."
 
 
 @dataclass(frozen=True)
@@ -55,12 +60,10 @@ def open_saved_model(path: Path) -> Iterator[SavedGraph]:
     if path.is_dir():
         yield _read(path, path)
         return
+    if not path.is_file():
+        raise ExportError(f"{path} does not exist; expected a SavedModel's folder or a zip of one. {_ADVICE}")
     with tempfile.TemporaryDirectory() as folder:
-        try:
-            with zipfile.ZipFile(path) as archive:
-                archive.extractall(folder)
-        except (OSError, zipfile.BadZipFile) as error:
-            raise ExportError(f"{path}: expected a SavedModel's folder or a zip of one, found {error}") from error
+        unzip(path, Path(folder))
         yield _read(Path(folder), path)
 
 
@@ -70,8 +73,22 @@ def _read(folder: Path, path: Path) -> SavedGraph:
         hint = f"It lies in {inside[0]!r}." if inside else "Make a SavedModel with `python export/to_savedmodel.py`."
         raise ExportError(f"{path}: expected {PB} at its root, found none. {hint}")
     model = parse_saved_model(folder / PB)
-    files = [path] if path.is_file() else [p for p in path.rglob("*") if p.is_file()]
+    files = [path] if path.is_file() else files_below(path)
     return SavedGraph(folder, model.meta_graphs[0], sum(file.stat().st_size for file in files))
+
+
+def files_below(folder: Path) -> list[Path]:
+    """Every file of a SavedModel, sorted by its path with /. Folders that are symbolic links are followed.
+
+    Raises:
+        ExportError: a link leads to a folder that it is in.
+    """
+    found = []
+    for place, folders, files in os.walk(folder, followlinks=True):
+        if any(Path(place).resolve().is_relative_to(Path(place, name).resolve()) for name in folders):
+            raise ExportError(f"{place} has a link to a folder that it is in; remove the link")
+        found += [Path(place, name) for name in files]
+    return sorted(filter(Path.is_file, found), key=lambda path: path.relative_to(folder).as_posix())
 
 
 def require_saved_model(folder: str | os.PathLike) -> Path:
@@ -107,11 +124,12 @@ def parse_saved_model(path: Path) -> Any:
     with quiet_stderr():
         from google.protobuf.message import DecodeError
         from tensorflow.core.protobuf import saved_model_pb2
-    advice = "Make one with `python export/to_savedmodel.py`."
+    require_at_most(LARGEST_PB, path.stat().st_size, "bytes", path, ExportError)
     try:
         model = saved_model_pb2.SavedModel.FromString(path.read_bytes())
-    except DecodeError as error:
-        raise ExportError(f"{path} is not a SavedModel: found other bytes. {advice}") from error
+    except (DecodeError, OSError) as error:
+        raise ExportError(f"{path} is not a SavedModel: found other bytes, or a part of one. {_ADVICE}") from error
     if len(model.meta_graphs) != 1:
-        raise ExportError(f"{path} is not a SavedModel of one graph: found {len(model.meta_graphs)}. {advice}")
+        raise ExportError(f"{path} is not a SavedModel of one graph: found {len(model.meta_graphs)}. {_ADVICE}")
+    require_bounded(model.meta_graphs[0], path)
     return model

@@ -20,12 +20,14 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
 from export.check import check  # noqa: E402
+from export.saved_model_file import files_below  # noqa: E402
 from submission import model_card  # noqa: E402
 from zoo.arguments import given_path  # noqa: E402
 from zoo.command import log, run  # noqa: E402
 from zoo.errors import ExportError, OutputError, SubmissionError  # noqa: E402
 from zoo.files import new_file, new_folder, write_json  # noqa: E402
 from zoo.manifest import PLACE, Manifest  # noqa: E402
+from zoo.text import read_json  # noqa: E402
 
 ZIP = "submission.zip"
 LISTING = "submission-files.json"
@@ -69,7 +71,7 @@ def pack(
         OutputError: `out` is not empty, or is a folder that must not be replaced.
     """
     saved_model, out = saved_model.resolve(), out.resolve()
-    metadata = json.loads((HERE / METADATA).read_text(encoding="utf-8"))
+    metadata = read_json(HERE / METADATA, error=SubmissionError, advice="Correct the file, or restore it with git.")
     metadata["id"] = f"{owner}/{slug or metadata['id'].partition('/')[2]}"
     metadata["title"] = title or metadata["title"]
     check_metadata(metadata, HERE)
@@ -91,7 +93,7 @@ def pack(
 
 
 def check_saved_model(folder: Path) -> Manifest:
-    """The manifest of a SavedModel that the contest would accept and whose parity was measured; nothing in it is run.
+    """The manifest of a SavedModel, a folder or a zip, that the contest would accept and whose parity was measured; nothing in it is run.
 
     Raises:
         SubmissionError: TensorFlow 2.2 or the contest's scorer would refuse it, it has no manifest, or its export was not
@@ -152,15 +154,14 @@ def check_metadata(metadata: dict, folder: Path) -> None:
 def write_zip(saved_model: Path, path: Path) -> dict[str, dict]:
     """Zips every file of `saved_model`, `saved_model.pb` at the root, deterministically.
 
-    Stored without compression: trained weights hardly compress, and compressed bytes differ between zlib versions.
+    Folders that are symbolic links are followed. Stored without compression: trained weights hardly compress, and compressed bytes differ between zlib versions.
 
     Returns:
         {name in the zip: {"bytes": int, "sha256": hex}}, sorted by name.
     """
     listing = {}
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
-        files = (path for path in saved_model.rglob("*") if path.is_file())
-        for file in sorted(files, key=lambda path: path.relative_to(saved_model).as_posix()):
+        for file in files_below(saved_model):
             entry = zipfile.ZipInfo(file.relative_to(saved_model).as_posix(), _EPOCH)
             entry.create_system, entry.external_attr, entry.file_size = 3, 0o100644 << 16, file.stat().st_size
             with open(file, "rb") as source, archive.open(entry, "w") as target:
@@ -177,6 +178,7 @@ def _fill(folder: Path, saved_model: Path, metadata: dict, copies: Sequence[Path
             shutil.copyfile(file, partial)
     with new_file(folder / ZIP) as partial:
         listing = write_zip(saved_model, partial)
+        check_saved_model(partial)
     write_json(folder / LISTING, listing)
     write_json(folder / METADATA, metadata)
     with new_file(folder / model_card.FILE) as partial:

@@ -22,6 +22,16 @@ PICKLE_TEXT = 256 << 20
 """Bytes of one text in a pickle; old files of Paddle store a whole array as one text."""
 PICKLE_COPIES = 256 << 20
 """Bytes that the constructors of a pickle copy beyond its size, with 64 for an item of a list."""
+GRAPH_NODES = 1_000_000
+"""Nodes of a graph, with all functions that it calls written out."""
+CALL_DEPTH = 64
+"""Functions that call each other, one inside the other."""
+REPEATED_BYTES = 64 << 20
+"""Bytes of the constants of a graph that are one value repeated, and so take no space in the file."""
+ZIP_ENTRIES = 10_000
+"""Files in a zip."""
+ZIP_GROWTH = 1 << 30
+"""Bytes that a zip may grow by, beyond three times its size, when it is unpacked; weights hardly compress."""
 AXES = 8
 """Axes of a tensor."""
 TABLE_LINE = 1 << 24

@@ -6,15 +6,13 @@ from typing import Any
 import numpy as np
 
 from export.checker.finding import Finding
-from export.checker.flat_graph import FlatGraph
-from export.checker.nodes import type_name
+from export.checker.flat_graph import FlatGraph, signature_nodes
+from export.checker.nodes import called_functions, type_name
 from export.checker.registry import Registry
 from export.quiet_tensorflow import quiet_stderr
-from export.saved_model_file import PB, SavedGraph
+from export.saved_model_file import LARGEST_PB, PB, SavedGraph
 from zoo.signature import CONTEST_INPUT, CONTEST_SIGNATURE, DESCRIPTOR
 
-LARGEST_PB = (1 << 31) - 1
-"""The parser's limit for a protobuf, in bytes."""
 _AGAIN = "Export the model with `python export/to_savedmodel.py`"
 
 
@@ -97,6 +95,53 @@ def _unknown_kinds(value: Any, registry: Registry) -> Iterator[str]:
         }
         for part in parts.get(kind, list)():
             yield from _unknown_kinds(part, registry)
+
+
+_SIDE_EFFECTS = {
+    **dict.fromkeys(("PyFunc", "PyFuncStateless", "EagerPyFunc"), "runs Python code of the process that made it"),
+    **dict.fromkeys(("ReadFile", "MatchingFiles", "WholeFileReader", "WholeFileReaderV2"), "reads files"),
+    **dict.fromkeys(
+        ("TextLineDataset", "TFRecordDataset", "TFRecordDatasetV2", "FixedLengthRecordDataset"), "reads files"
+    ),
+    **dict.fromkeys(
+        ("FixedLengthRecordDatasetV2", "TextLineReaderV2", "TFRecordReaderV2", "LMDBDataset"), "reads files"
+    ),
+    **dict.fromkeys(("InitializeTableFromTextFile", "InitializeTableFromTextFileV2", "SqlDataset"), "reads files"),
+    **dict.fromkeys(("RestoreV2", "Restore", "RestoreSlice"), "reads files"),
+    **dict.fromkeys(("WriteFile", "Save", "SaveV2", "SaveSlices", "MergeV2Checkpoints", "SaveDataset"), "writes files"),
+    **dict.fromkeys(
+        ("SnapshotDataset", "SnapshotDatasetV2", "CacheDataset", "CacheDatasetV2", "DumpDebug"), "writes files"
+    ),
+    **dict.fromkeys(("DebugIdentity", "DebugIdentityV2", "DebugIdentityV3", "WriteGraphSummary"), "writes files"),
+    **dict.fromkeys(
+        ("CreateSummaryFileWriter", "CreateSummaryDbWriter", "BigQueryReader"), "writes files or uses the network"
+    ),
+    **dict.fromkeys(
+        ("DataServiceDataset", "DataServiceDatasetV2", "RpcCall", "RpcClient", "TPUExecute"), "uses the network"
+    ),
+    **dict.fromkeys(
+        ("Send", "Recv", "_Send", "_Recv", "CollectiveReduceV2", "LoadLibrary"), "talks to other processes"
+    ),
+}
+"""Operators that do more than compute, and what."""
+
+
+def check_side_effects(graph: SavedGraph, signatures: list[str]) -> list[Finding]:
+    """Operators behind a signature that run Python, touch files or use the network; a network needs none of them.
+
+    A SavedModel's own functions for saving and restoring are not behind a signature.
+    """
+    found = []
+    for signature in signatures:
+        top = signature_nodes(graph, signature)
+        bodies = {"": top} | {name: graph.functions[name].node_def for name in called_functions(graph, top)}
+        found += [
+            Finding(f"{_SIDE_EFFECTS[node.op]}", "Remove it: a network only computes", node.name, node.op, function)
+            for function, nodes in bodies.items()
+            for node in nodes
+            if node.op in _SIDE_EFFECTS
+        ]
+    return found
 
 
 def check_size(graph: SavedGraph) -> list[Finding]:

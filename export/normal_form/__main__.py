@@ -5,12 +5,14 @@ Example:
 """
 
 import argparse
-from pathlib import Path
 
 import onnx
 
 from export.normal_form.rewrites import normal_form
+from export.onnx_file import ADVICE, read_onnx
+from zoo.arguments import given_path
 from zoo.command import run
+from zoo.errors import ExportError
 from zoo.files import new_file
 
 
@@ -18,16 +20,27 @@ def parse_arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--onnx", required=True, type=Path, help="a framework's own export, as `export.to_onnx` makes it"
+        "--onnx", required=True, type=given_path, help="a framework's own export, as `export.to_onnx` makes it"
     )
-    parser.add_argument("--out", required=True, type=Path, help="the ONNX file to write")
+    parser.add_argument("--out", required=True, type=given_path, help="the ONNX file to write")
     return parser.parse_args()
 
 
 def main() -> None:
     """Command line."""
     arguments = parse_arguments()
-    model = normal_form(onnx.load(arguments.onnx))
+    given = read_onnx(arguments.onnx)
+    try:
+        model = normal_form(given)
+    except (
+        ValueError,
+        KeyError,
+        IndexError,
+        TypeError,
+        AttributeError,
+        RuntimeError,
+    ) as error:  # surgery on a foreign graph
+        raise ExportError(f"{arguments.onnx} is not an export of this project: {error}. {ADVICE}") from error
     with new_file(arguments.out) as partial:
         onnx.save(model, partial)
     print(arguments.out)

@@ -1,19 +1,26 @@
 """Normal form → SavedModel by the project's own graph writer, with a manifest of what it was made from."""
 
-import json
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import onnx
 
 from export.normal_form.half import rounded_to_half
+from export.onnx_file import ADVICE, read_onnx
 from export.storage import BY_SIZE, Storage
 from export.writer.combine import PLAIN
-from zoo.errors import ExportError, SpecError
+from zoo.errors import DataError, ExportError, SpecError
 from zoo.files import new_folder
 from zoo.manifest import Manifest, Source, versions, write_manifest
 from zoo.specs import ModelSpec
+from zoo.strict import read_fields
+from zoo.text import parse_json
+
+
+@dataclass(frozen=True)
+class _Versions:
+    versions: dict[str, str]
 
 
 def save_normal_form(path: Path, folder: Path, storage: Storage = BY_SIZE) -> None:
@@ -30,9 +37,12 @@ def save_normal_form(path: Path, folder: Path, storage: Storage = BY_SIZE) -> No
     """
     from export.writer.member import member_from_onnx
 
-    model = onnx.load(path)
+    model = read_onnx(path)
     source = source_of(model, path, storage)
-    member = member_from_onnx(rounded_to_half(model) if storage.half else model, source.spec, static=storage.static)
+    try:
+        member = member_from_onnx(rounded_to_half(model) if storage.half else model, source.spec, static=storage.static)
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:  # a graph that is no normal form
+        raise ExportError(f"{path} is not a normal form: {error}. {ADVICE}") from error
     save_member(folder, member, source, storage)
 
 
@@ -67,14 +77,16 @@ def source_of(model: onnx.ModelProto, path: Path, storage: Storage, converter: s
     properties = {entry.key: entry.value for entry in model.metadata_props}
     try:
         return Source(
-            spec=ModelSpec.from_dict(json.loads(properties["spec"])),
+            spec=ModelSpec.from_dict(parse_json(properties["spec"], "its spec")),
             checkpoint_sha256=properties["checkpoint_sha256"],
             exported_from=properties["exported_from"],
-            versions=json.loads(properties["versions"]),
+            versions=read_fields(
+                _Versions, {"versions": parse_json(properties["versions"], "its versions")}, "metadata"
+            ).versions,
             storage=asdict(storage),
             converter=converter,
         )
-    except (KeyError, ValueError, SpecError) as error:
+    except (KeyError, DataError, SpecError) as error:
         raise ExportError(
             f"{path} has no spec in its metadata, or a damaged one ({error}); `python export/to_savedmodel.py` makes one"
         ) from error

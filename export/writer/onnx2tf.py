@@ -12,6 +12,7 @@ from typing import Any
 import onnx
 
 from export.normal_form.half import rounded_to_half
+from export.onnx_file import read_onnx
 from export.storage import BY_SIZE, Storage
 from export.writer.convert import save_member, source_of
 from zoo.errors import ExportError, MissingToolError
@@ -41,7 +42,7 @@ def save_with_onnx2tf(path: Path, folder: Path, storage: Storage = BY_SIZE) -> N
     require_onnx2tf()
     from export.writer.member import Member
 
-    model = onnx.load(path)
+    model = read_onnx(path)
     source = source_of(model, path, storage, converter="onnx2tf")
     size, resize = source.spec.preprocess.size, source.spec.preprocess.resize
     graph = _converted(rounded_to_half(model) if storage.half else model, size if storage.static else None, path)
