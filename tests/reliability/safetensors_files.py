@@ -1,5 +1,6 @@
 """Strategies of safetensors files: a header of JSON that may lie, and data."""
 
+import copy
 import json
 import struct
 from typing import Any
@@ -68,9 +69,9 @@ def lying(draw: st.DrawFn, arrays: dict[str, np.ndarray], metadata: dict[str, st
         elif kind == "remove":
             header.pop(name, None)
         elif kind == "entry":
-            header[name] = draw(st.sampled_from(_LIES))
+            header[name] = copy.deepcopy(draw(st.sampled_from(_LIES)))
         elif isinstance(entry, dict):
-            entry[kind] = draw(st.sampled_from(_LIES))
+            entry[kind] = copy.deepcopy(draw(st.sampled_from(_LIES)))
     return encode(header, data)
 
 
