@@ -28,7 +28,7 @@ from zoo.published.names import Naming, in_trunk, naming, publishers
 from zoo.published.pickled_values import Opaque
 from zoo.published.state_dicts import same
 from zoo.specs import ModelSpec, PreprocessSpec
-from zoo.strict import Fraction, Pixels
+from zoo.strict import Pixels
 from zoo.variants import SPECS, VARIANTS
 from zoo.weights import LOSS_PREFIX, parameter_shapes
 
@@ -233,10 +233,10 @@ def parse_arguments() -> argparse.Namespace:
         "--channels", choices=("rgb", "bgr"), default=default.channels, help="channel order; default: %(default)s"
     )
     preprocessing.add_argument(
-        "--mean", type=ranged(Fraction), nargs=3, help="per channel in that order, for pixels from 0 to 1"
+        "--mean", type=ranged(float), nargs=3, help="per channel in that order, for pixels from 0 to 1"
     )
     preprocessing.add_argument(
-        "--std", type=ranged(Fraction), nargs=3, help="per channel in that order, for pixels from 0 to 1"
+        "--std", type=ranged(float), nargs=3, help="per channel in that order, for pixels from 0 to 1"
     )
     preprocessing.add_argument(
         "--resize", choices=("antialias", "bilinear"), default=default.resize, help="filter; default: %(default)s"

@@ -6,6 +6,7 @@ import io
 import itertools
 import json
 import pickle
+import re
 import tarfile
 import tracemalloc
 import zipfile
@@ -20,6 +21,7 @@ import torch
 from safetensors.numpy import save_file
 
 import torch_models.write_weights
+import zoo.import_weights
 import zoo.write_weights
 from zoo.checkpoint import FORMAT, Checkpoint, load_checkpoint, save_checkpoint
 from zoo.errors import CheckpointError, SpecError
@@ -318,6 +320,44 @@ def test_preprocessing_out_of_range_is_refused(tmp_path, preprocess):
     torch.save(BODY, tmp_path / "a.pth")
     with pytest.raises(CheckpointError, match="preprocessing"):
         import_weights(tmp_path / "a.pth", dataclasses.replace(SPEC, preprocess=preprocess), headless=True)
+
+
+def test_a_mean_for_255_is_refused_with_the_values_to_give(tmp_path, monkeypatch):
+    torch.save(BODY, tmp_path / "a.pth")
+    words = [
+        "import",
+        tmp_path / "a.pth",
+        "--model",
+        "resnet10_narrow",
+        "--headless",
+        "--out",
+        tmp_path / "c.safetensors",
+    ]
+    words += ["--mean", 123.675, 116.28, 103.53, "--std", 58.395, 57.12, 57.375]
+    monkeypatch.setattr("sys.argv", list(map(str, words)))
+    with pytest.raises(CheckpointError, match=r"divide all six by 255, --mean 0\.485 0\.456 0\.406 --std 0\.229"):
+        zoo.import_weights.main()
+
+
+@pytest.mark.parametrize("stem", ["conv", "conv1", "conv1_1"])
+def test_paddleclas_before_2_2(tmp_path, stem):
+    def renamed(name: str) -> str:
+        module, _, last = name.rpartition(".")
+        last = {"running_mean": "_mean", "running_var": "_variance"}.get(last, last)
+        if module in ("conv1", "bn1"):
+            return f"{stem}.{'_conv' if module == 'conv1' else '_batch_norm'}.{last}"
+        layer, index, part = re.fullmatch(r"layer(\d)\.(\d)\.(.+)", module).groups()
+        if part.startswith("downsample"):
+            inside = f"short.{'_conv' if part.endswith('0') else '_batch_norm'}"
+        else:
+            inside = f"conv{int(part[-1]) - 1}.{'_conv' if part.startswith('conv') else '_batch_norm'}"
+        return f"bb_{int(layer) - 1}_{index}.{inside}.{last}"
+
+    arrays = {renamed(name): value.numpy() for name, value in BODY.items()} | {
+        "out.weight": np.ones((3, 2), np.float32)
+    }
+    paddle.save({name: paddle.to_tensor(value) for name, value in arrays.items()}, str(tmp_path / "a.pdparams"))
+    require_equal(import_weights(tmp_path / "a.pdparams", SPEC, headless=True).weights)
 
 
 def test_one_tensor_that_does_not_fit_is_named(tmp_path):

@@ -234,7 +234,7 @@ def _resnest_paddleclas(module: str, spec: BackboneSpec) -> str | None:
 
 def _res2net_paddleclas(module: str, spec: BackboneSpec) -> str | None:
     """Also ResNet before version 2.2: `conv1_1._conv`, `bb_0_1.conv0._conv`, `bb_0_1.res2b_branch2b_1._conv`, `bb_0_0.short._batch_norm`."""
-    if match := re.fullmatch(r"conv(?:1_([1-3]))?\.(_conv|_batch_norm)", module):
+    if match := re.fullmatch(r"conv(?:1(?:_([1-3]))?)?\.(_conv|_batch_norm)", module):
         return _stem(int(match[1] or 1) - 1, _NORMALISED[match[2]], spec)
     match = re.fullmatch(
         r"bb_([0-3])_(\d{1,3})\.(?:\w+_branch2b_(\d{1,3})|(conv[0-2]|short))\.(_conv|_batch_norm)", module
