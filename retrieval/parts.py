@@ -138,7 +138,7 @@ class Parts:
         needed, free = 2 * self._rows.nbytes, shutil.disk_usage(self._out.parent).free
         if free + self._size() < needed:
             raise OutputError(
-                f"{self._out} and its parts need {needed / 2**20:,.0f} MiB, and {free / 2**20:,.0f} MiB are free. "
+                f"{self._out} and its parts need {needed / 2**20:,.1f} MiB, and {free / 2**20:,.1f} MiB are free. "
                 "Free some disk space or choose another --out, then run the same command again."
             )
 
