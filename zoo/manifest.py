@@ -7,7 +7,6 @@ which parity rows were measured.
 import dataclasses
 import hashlib
 import importlib.metadata
-import json
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +16,7 @@ from zoo.errors import ExportError, SpecError
 from zoo.files import write_json
 from zoo.specs import ModelSpec
 from zoo.strict import read_fields
+from zoo.text import read_json
 from zoo.tolerances import TOLERANCES, Difference
 
 PLACE = Path("assets.extra", "landmark_zoo.json")
@@ -163,10 +163,13 @@ def read_manifest(saved_model: str | os.PathLike) -> Manifest | None:
     if not path.is_file():
         return None
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = read_json(path, error=ExportError, advice=_EXPORT)
         if not isinstance(values, dict) or values.pop("format", None) != FORMAT:
             raise SpecError(f"expected the format {FORMAT!r}")
-        return read_fields(Manifest, values, "manifest")
+        manifest = read_fields(Manifest, values, "manifest")
+        if not manifest.sources:
+            raise SpecError("manifest.sources: expected at least one network")
+        return manifest
     except (OSError, ValueError, RecursionError, SpecError) as error:
         raise ExportError(f"{path} is not a readable manifest: {error}. {_EXPORT}") from error
 
