@@ -112,9 +112,11 @@ def work_folder(path: str | os.PathLike) -> Iterator[Path]:
 def require_file(path: str | os.PathLike) -> None:
     """Raises `OutputError` if `path` is a folder, a device or a pipe: a file could not replace it, or should not."""
     path = Path(path)
-    if path.is_dir():
+    with output_errors(path):
+        folder, special = path.is_dir(), path.exists() and not path.is_file()
+    if folder:
         raise OutputError(f"{path} is a folder; expected a file to write. Choose another --out.")
-    if path.exists() and not path.is_file():
+    if special:
         raise OutputError(f"{path} is not a regular file; expected a file to write. Choose another --out.")
 
 
@@ -162,7 +164,7 @@ def write_json(path: str | os.PathLike, value: object) -> None:
 def _reaches(outer: Path, path: Path) -> bool:
     """Whether `path` is `outer` or lies in it. What exists is compared by identity, so links and case do not matter."""
     real, outer_real = Path(os.path.realpath(path)), Path(os.path.realpath(outer))
-    if real.is_relative_to(outer_real) or Path(os.path.abspath(path)).is_relative_to(outer_real):
+    if real.is_relative_to(outer_real) or path.absolute().is_relative_to(outer_real):
         return True
     if not outer_real.exists():
         return False
@@ -171,7 +173,11 @@ def _reaches(outer: Path, path: Path) -> bool:
 
 def _content(folder: Path) -> list[str]:
     """Names in a folder, except those that the file system or an earlier, killed command left there."""
-    return [name for name in os.listdir(folder) if name not in _OF_THE_FILE_SYSTEM and not is_companion(folder, name)]
+    return [
+        name
+        for name in (path.name for path in folder.iterdir())
+        if name not in _OF_THE_FILE_SYSTEM and not is_companion(folder, name)
+    ]
 
 
 def _move_into_place(new: Path, claim: Claim, shown: Path, *, overwrite: bool) -> None:
@@ -183,7 +189,7 @@ def _move_into_place(new: Path, claim: Claim, shown: Path, *, overwrite: bool) -
         _fill(new, claim, shown, overwrite=overwrite)
         return
     try:
-        os.rename(new, target)  # replaces an empty folder, but never one that holds something
+        new.rename(target)  # replaces an empty folder, but never one that holds something
         return
     except OSError as error:
         if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
@@ -192,11 +198,11 @@ def _move_into_place(new: Path, claim: Claim, shown: Path, *, overwrite: bool) -
     if exchange(new, target):
         return
     old = claim.replaced()
-    os.rename(target, old)
+    target.rename(old)
     try:
-        os.rename(new, target)
+        new.rename(target)
     except OSError:
-        os.rename(old, target)
+        old.rename(target)
         raise
     shutil.rmtree(old, ignore_errors=True)
 
@@ -209,12 +215,12 @@ def _fill(new: Path, claim: Claim, shown: Path, *, overwrite: bool) -> None:
     moved: list[tuple[Path, Path]] = []
     try:
         for source, into in ((claim.target, old), (new, claim.target)):
-            for name in _content(claim.target) if source == claim.target else os.listdir(source):
-                os.rename(source / name, into / name)
+            for name in _content(claim.target) if source == claim.target else [path.name for path in source.iterdir()]:
+                (source / name).rename(into / name)
                 moved.append((source / name, into / name))
     except BaseException:
         for source, now in reversed(moved):
-            os.rename(now, source)
+            now.rename(source)
         old.rmdir()  # never with content: it is the user's
         raise
     shutil.rmtree(old, ignore_errors=True)
