@@ -22,9 +22,10 @@ from zoo.arguments import given_path, ranged
 from zoo.checkpoint import Checkpoint, check_preprocess, differences, save_checkpoint, shown, unusable
 from zoo.command import log, run
 from zoo.errors import CheckpointError
+from zoo.limits import FITTED
 from zoo.lookup import find_spec
 from zoo.published.files import as_float32, layout, read_published
-from zoo.published.names import Naming, in_trunk, naming, publishers
+from zoo.published.names import Naming, in_trunk, naming, prefixes, publishers
 from zoo.published.pickled_values import Opaque
 from zoo.published.state_dicts import same
 from zoo.specs import ModelSpec, PreprocessSpec
@@ -187,6 +188,11 @@ def _may_be(name: str, published: Published) -> bool:
 
 def fitting_models(published: Published) -> list[str]:
     """The variants whose backbone has exactly these tensors and that a library with these names publishes."""
+    if len(published) > FITTED:
+        [most, *_] = prefixes(published)
+        published = {name: value for name, value in published.items() if name.startswith(most)}
+    if len(published) > FITTED:
+        return []
     fitting = []
     for name in VARIANTS:
         spec = SPECS[name].headless()

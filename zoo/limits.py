@@ -32,6 +32,12 @@ ZIP_ENTRIES = 10_000
 """Files in a zip."""
 ZIP_GROWTH = 1 << 30
 """Bytes that a zip may grow by, beyond three times its size, when it is unpacked; weights hardly compress."""
+TENSORS = 20_000
+"""Tensors of a file; a network with its teacher and its averages has about 6,000."""
+FITTED = 4_000
+"""Tensors of a file that is compared with every variant; the largest variant has 2,000."""
+PREFIXES = 16
+"""Places in a file that are tried as a backbone, those with most names first."""
 AXES = 8
 """Axes of a tensor."""
 TABLE_LINE = 1 << 24

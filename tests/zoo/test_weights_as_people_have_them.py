@@ -8,6 +8,7 @@ import json
 import pickle
 import re
 import tarfile
+import time
 import tracemalloc
 import zipfile
 from collections import OrderedDict, defaultdict
@@ -526,6 +527,17 @@ def test_tensors_that_share_one_storage_are_not_copied(tmp_path, container):
     most = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert most < 4 * 8_000_000
+
+
+@pytest.mark.parametrize("pattern", ["a{}.layer1.0.conv1.weight", "layer1.{}.conv1.weight"])
+@pytest.mark.parametrize("count", [15_000, 50_000])
+def test_many_names_take_no_time(tmp_path, pattern, count):
+    value = dict.fromkeys((pattern.format(number) for number in range(count)), np.ones(2, np.float32))
+    (tmp_path / "a").write_bytes(pickle.dumps(value, 4))
+    start = time.process_time()
+    with pytest.raises(CheckpointError):
+        import_weights(tmp_path / "a", SPEC, headless=True)
+    assert time.process_time() - start < 15
 
 
 def test_a_checkpoint_that_claims_endless_splits(tmp_path):

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from zoo.errors import CheckpointError
+from zoo.limits import TENSORS, require_at_most
 from zoo.published import kinds, torch_files
 from zoo.published.pickled_values import Opaque
 from zoo.published.pickles import read_pickle
@@ -41,7 +42,8 @@ def read_published(path: str | os.PathLike) -> tuple[dict[str, np.ndarray | Opaq
     """
     path = Path(path)
     if not path.is_file():
-        raise CheckpointError(f"{path} does not exist; expected a .pth, .pdparams or .safetensors file")
+        found = "is a folder" if path.is_dir() else "does not exist"
+        raise CheckpointError(f"{path} {found}; expected a .pth, .pdparams or .safetensors file")
     try:
         kind = kinds.kind_of(path)
         if kind == kinds.SAFETENSORS:
@@ -56,6 +58,7 @@ def read_published(path: str | os.PathLike) -> tuple[dict[str, np.ndarray | Opaq
         if "cut off" in message and not message.endswith("again"):
             message += f". {_AGAIN.rstrip('.')}"
         raise CheckpointError(f"{path} could not be read: {message}.") from error
+    require_at_most(TENSORS, len(tensors), "tensors", path, CheckpointError)
     framework = layout(tensors) or written_by
     return tensors, framework
 

@@ -10,11 +10,13 @@ People's own networks hold a backbone under any prefix (`model.`, `module.backbo
 before the first layer's names.
 """
 
+import collections
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from zoo.errors import CheckpointError
+from zoo.limits import PREFIXES
 from zoo.specs import BackboneSpec
 
 _HEADS = ("pool.", "neck.", "arc_margin.")
@@ -112,9 +114,9 @@ def in_trunk(found: Naming, names: Iterable[str]) -> list[str]:
 
 
 def prefixes(names: Iterable[str]) -> list[str]:
-    """What stands before a first layer's names; [""] if there is no first layer."""
-    found = dict.fromkeys(name[: match.end()] for name in names for match in _FIRST_LAYER.finditer(name))
-    return list(found) or [""]
+    """What stands before a first layer's names, most names first; [""] if there is no first layer."""
+    found = collections.Counter(name[: match.end()] for name in names for match in _FIRST_LAYER.finditer(name))
+    return [prefix for prefix, _ in found.most_common(PREFIXES)] or [""]
 
 
 def publishers(names: Iterable[str], spec: BackboneSpec) -> set[str] | None:
