@@ -66,7 +66,7 @@ class Steps:
         log(f"== {name}")
         start = time.perf_counter()
         at_once = min(at_once, len(waiting))
-        environment = module_environment() | {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // at_once))}
+        environment = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // at_once))} | module_environment()
         environment |= {"TQDM_MININTERVAL": "1"}
         with ThreadPoolExecutor(at_once) as pool:
             try:
