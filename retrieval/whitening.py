@@ -19,6 +19,7 @@ from retrieval.embeddings import Embeddings, require_descriptors
 from zoo.arguments import given_path, ranged
 from zoo.command import run
 from zoo.errors import DataError
+from zoo.files import require_elsewhere
 from zoo.strict import Count
 from zoo.tensors import read_tensors, write_tensors
 from zoo.text import parse_json
@@ -140,6 +141,7 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     """Command line."""
     arguments = parse_arguments()
+    require_elsewhere(arguments.out, [arguments.embeddings])
     embeddings = Embeddings.load(arguments.embeddings)
     write_whitening(arguments.out, Whitening(*fit(embeddings.descriptors, arguments.dimensions), embeddings.source))
     print(arguments.out)

@@ -171,15 +171,18 @@ def require_new(out: Path, *, overwrite: bool) -> None:
         )
 
 
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
 @contextmanager
 def _interrupts() -> Iterator[Callable[[], bool]]:
-    """Defers SIGINT and SIGTERM until the current step has finished. Yields a function that tells whether one arrived."""
+    """Defers SIGINT, SIGTERM and SIGHUP until the current step has finished. Yields a function that tells whether one arrived."""
     caught: list[int] = []
 
     def catch(number: int, frame: FrameType | None) -> None:
         caught.append(number)
 
-    old = {number: signal.signal(number, catch) for number in (signal.SIGINT, signal.SIGTERM)}
+    old = {number: signal.signal(number, catch) for number in _ENDING if signal.getsignal(number) != signal.SIG_IGN}
     try:
         yield lambda: bool(caught)
     finally:

@@ -22,6 +22,7 @@ from zoo.arguments import given_path, ranged
 from zoo.checkpoint import Checkpoint, check_preprocess, differences, save_checkpoint, shown, unusable
 from zoo.command import log, run
 from zoo.errors import CheckpointError
+from zoo.files import require_elsewhere
 from zoo.limits import FITTED
 from zoo.lookup import find_spec
 from zoo.published.files import as_float32, layout, read_published
@@ -253,6 +254,7 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     """Command line."""
     arguments = parse_arguments()
+    require_elsewhere(arguments.out, [arguments.source])
     usual = PreprocessSpec(arguments.size, resize=arguments.resize).in_order(arguments.channels)
     given = {key: tuple(value) for key in ("mean", "std") if (value := getattr(arguments, key))}
     preprocess = dataclasses.replace(usual, **given)

@@ -7,7 +7,7 @@ from pathlib import Path
 from zoo.arguments import given_path
 from zoo.checkpoint import Checkpoint, load_checkpoint
 from zoo.command import log
-from zoo.files import new_file
+from zoo.files import new_file, require_elsewhere
 from zoo.specs import PreprocessSpec
 
 
@@ -37,6 +37,7 @@ With --backbone the names are {whose}, so their networks load the file, except f
     parser.add_argument("--out", required=True, type=given_path, help=f"the {suffix} file to write")
     parser.add_argument("--backbone", action="store_true", help="only the backbone, under its published names")
     arguments = parser.parse_args()
+    require_elsewhere(arguments.out, [arguments.ckpt])
     checkpoint = load_checkpoint(arguments.ckpt)
     with new_file(arguments.out) as partial:
         write(checkpoint, arguments.backbone, partial)

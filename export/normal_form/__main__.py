@@ -13,7 +13,7 @@ from export.onnx_file import ADVICE, read_onnx
 from zoo.arguments import given_path
 from zoo.command import run
 from zoo.errors import ExportError
-from zoo.files import new_file
+from zoo.files import new_file, require_elsewhere
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -29,6 +29,7 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     """Command line."""
     arguments = parse_arguments()
+    require_elsewhere(arguments.out, [arguments.onnx])
     given = read_onnx(arguments.onnx)
     try:
         model = normal_form(given)

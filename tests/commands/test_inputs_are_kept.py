@@ -1,0 +1,30 @@
+"""No command replaces its own input: it is refused before the input is read."""
+
+import runpy
+import sys
+
+import pytest
+
+COMMANDS = {
+    "retrieval.whitening": ["--embeddings", "INPUT", "--dimensions", "4"],
+    "export.normal_form.__main__": ["--onnx", "INPUT"],
+    "zoo.import_weights": ["INPUT", "--model", "resnet18"],
+    "torch_models.write_weights": ["--ckpt", "INPUT"],
+    "paddle_models.write_weights": ["--ckpt", "INPUT"],
+}
+
+
+@pytest.mark.parametrize("out", ["input", "link", "hard"])
+@pytest.mark.parametrize("module", COMMANDS)
+def test_out_is_the_input(tmp_path, module, out, monkeypatch, capsys):
+    given = tmp_path / "input"
+    given.write_bytes(b"mine")
+    (tmp_path / "link").symlink_to("input")
+    (tmp_path / "hard").hardlink_to(given)
+    words = [str(given) if word == "INPUT" else word for word in COMMANDS[module]]
+    monkeypatch.setattr(sys, "argv", [module, *words, "--out", str(tmp_path / out)])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+    assert ended.value.code == 2
+    assert "is or holds the input" in capsys.readouterr().err
+    assert given.read_bytes() == b"mine"
