@@ -11,10 +11,8 @@ is scaled to unit norm by one constant, which changes no ranking.
 import argparse
 import json
 import math
-import multiprocessing
 import os
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,7 +28,7 @@ from retrieval.whitening import read_whitening
 from zoo.arguments import given_path, ranged
 from zoo.command import log, run
 from zoo.errors import ExportError
-from zoo.files import new_folder, require_elsewhere, require_free, write_json
+from zoo.files import new_folder, require_elsewhere, require_free, work_folder, write_json
 from zoo.manifest import (
     Check,
     Combined,
@@ -43,6 +41,7 @@ from zoo.manifest import (
     write_manifest,
 )
 from zoo.preprocess import resize
+from zoo.processes import one_process
 from zoo.signature import read_batch_input
 from zoo.strict import Scale, Weight
 
@@ -88,9 +87,9 @@ def ensemble(
         )
         require_same_model(whitened, model_identity(plain), "the whitening and this ensemble", advice)
     name = f"ensemble of {len(folders)}"
-    with new_folder(out, overwrite=overwrite) as made:
+    with new_folder(out, overwrite=overwrite) as made, work_folder(out):
         # In a separate process: it holds all weights, and the checks then need only one member's memory at a time.
-        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        with one_process() as pool:
             write = pool.submit(_write, made / "saved_model", folders, list(weights), combination, variables)
             own, static = write.result()
         together = list(zip(folders, own, weights, strict=True))

@@ -1,7 +1,6 @@
 """Reads a SavedModel from disk without executing it."""
 
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import Any
 from export.bounded_graph import require_bounded
 from export.quiet_tensorflow import quiet_stderr
 from export.zips import unzip
+from zoo.disk import temporary_folder
 from zoo.errors import ExportError
 from zoo.limits import require_at_most
 
@@ -62,9 +62,9 @@ def open_saved_model(path: Path) -> Iterator[SavedGraph]:
         return
     if not path.is_file():
         raise ExportError(f"{path} does not exist; expected a SavedModel's folder or a zip of one. {_ADVICE}")
-    with tempfile.TemporaryDirectory() as folder:
-        unzip(path, Path(folder))
-        yield _read(Path(folder), path)
+    with temporary_folder() as folder:
+        unzip(path, folder)
+        yield _read(folder, path)
 
 
 def _read(folder: Path, path: Path) -> SavedGraph:

@@ -9,14 +9,11 @@ compared with the one before it; an export that exceeds the tolerances is delete
 
 import argparse
 import json
-import multiprocessing
 import os
-import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -39,9 +36,9 @@ from zoo.checkpoint import load_checkpoint, save_checkpoint
 from zoo.command import log, run
 from zoo.constants import FRAMEWORKS
 from zoo.errors import ExportError
-from zoo.files import new_folder, require_elsewhere, require_free, write_json
+from zoo.files import new_folder, require_elsewhere, require_free, work_folder, write_json
 from zoo.manifest import Check, require_manifest, write_manifest
-from zoo.processes import module_command, module_environment
+from zoo.processes import ending, one_process, run_module
 from zoo.signature import batch_input
 from zoo.specs import ModelSpec, PreprocessSpec
 from zoo.strict import Pixels
@@ -82,11 +79,11 @@ def to_savedmodel(
     if size:
         checkpoint = replace(checkpoint, spec=checkpoint.spec.resized(size))
     framework = framework or trained_in(checkpoint)
-    with new_folder(out, overwrite=overwrite) as made, tempfile.TemporaryDirectory() as work:
-        save_checkpoint(Path(work, "model.safetensors"), checkpoint)
+    with new_folder(out, overwrite=overwrite) as made, work_folder(out) as work:
+        save_checkpoint(work / "model.safetensors", checkpoint)
         spec = checkpoint.spec
         del checkpoint  # the steps load what they need; this process waits with little memory
-        export = _Export(spec, framework, made, Path(work), storage, converter)
+        export = _Export(spec, framework, made, work, storage, converter)
         if not verified:
             log("NOT VERIFIED (--no-verify): nothing was compared with the framework or run in TensorFlow 2.2.")
             export.onnx()
@@ -144,7 +141,7 @@ class _Export:
             with ThreadPoolExecutor(len(FRAMEWORKS)) as pool:
                 sources = dict(zip(FRAMEWORKS, pool.map(self._descriptors, FRAMEWORKS), strict=True))
             # In a spawned process: a process that has run a network does not release its memory.
-            with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+            with one_process() as pool:
                 original, normal, rounded = pool.submit(
                     _run_files, self.made, batches, spec, self.storage.half
                 ).result()
@@ -185,12 +182,10 @@ def _run_files(made: Path, batches: Arrays, spec: PreprocessSpec, half: bool) ->
 
 def _run_module(module: str, *options: object, made: Path | None = None) -> None:
     """Runs one of the project's modules in a separate process; `made` is the file that it must make."""
-    command = module_command(module, *options)
-    done = subprocess.run(command, env=module_environment(), capture_output=True, text=True, check=False)
+    done = run_module(module, *options, capture_output=True)
     if done.returncode:
-        raise ExportError(
-            f"{module} failed with status {done.returncode}:\n{(done.stdout + done.stderr)[-2000:].strip()}"
-        )
+        said = (done.stdout + done.stderr)[-2000:].strip()
+        raise ExportError(f"{module} failed ({ending(done.returncode)}):\n{said}")
     if made and not made.exists():
         raise ExportError(f"{module} ended without an error and did not write {made}. Please report this.")
 

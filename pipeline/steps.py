@@ -15,7 +15,7 @@ import psutil
 from pipeline.run_folder import Cost, read_cost, write_cost
 from zoo.command import INTERRUPTED, log
 from zoo.errors import ZooError
-from zoo.processes import module_command, module_environment
+from zoo.processes import end, ending, module_command, module_environment
 
 _SAMPLE_SECONDS = 0.5
 Command = Sequence[object]
@@ -78,7 +78,7 @@ class Steps:
                         raise KeyboardInterrupt
                     if status:
                         raise StepError(
-                            f"`python -m {' '.join(map(str, command))}` failed; its error was printed above"
+                            f"`python -m {' '.join(map(str, command))}` failed ({ending(status)}); its error was printed above"
                         )
             except BaseException:
                 self._stop()
@@ -98,9 +98,11 @@ class Steps:
     def _stop(self) -> None:
         """Asks every running step to save its state and end."""
         self._done.set()
-        for process in self._processes:
-            if process.poll() is None:
-                process.terminate()
+        running = [process for process in self._processes if process.poll() is None]
+        for process in running:
+            process.terminate()
+        for process in running:
+            end(process)
 
     def _sample(self) -> None:
         own = psutil.Process()

@@ -1,5 +1,7 @@
 """Shared by all command lines: errors, exit statuses and progress messages."""
 
+import io
+import os
 import signal
 import sys
 import time
@@ -7,14 +9,14 @@ from collections.abc import Callable
 from types import FrameType
 
 from zoo.errors import ZooError
+from zoo.processes import end_with_parent
 
 INTERRUPTED = 128 + signal.SIGINT
 """Exit status after Ctrl-C."""
 
 FAILED = 2
 """Exit status after a `ZooError`."""
-
-
+_PIPE_CLOSED = 128 + signal.SIGPIPE
 _REPEAT_SECONDS = 5.0
 """A second signal within this time is ignored: the first one's cleaning up goes on."""
 
@@ -46,14 +48,25 @@ def run(main: Callable[[], None]) -> None:
     """Runs `main`; exits with status 2 and a one-line error for a `ZooError`, with 130 for Ctrl-C, 143 for SIGTERM and 129
     for SIGHUP.
 
-    Any other exception is a bug and keeps its traceback.
+    An error of the system about a file is reported in the same way. Any other exception is a bug and keeps its traceback.
     """
+    end_with_parent()
     _raise_on_signals()
+    for stream in (sys.stdout, sys.stderr):  # a file's name may be no text in this locale
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         main()
+        sys.stdout.flush()
     except ZooError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(FAILED)
+        _fail(str(error))
+    except BrokenPipeError:  # `… | head` has what it wanted
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(_PIPE_CLOSED)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        _fail(f"{os.fsdecode(error.filename)}: {error.strerror}. Correct the path, or the permissions of what is there.")
     except KeyboardInterrupt as error:
         print(
             "interrupted; nothing that existed is damaged. Run the same command again: training, embedding and the pipeline "
@@ -61,6 +74,11 @@ def run(main: Callable[[], None]) -> None:
             file=sys.stderr,
         )
         sys.exit(error.status if isinstance(error, Interrupted) else INTERRUPTED)
+
+
+def _fail(message: str) -> None:
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(FAILED)
 
 
 def log(message: str) -> None:

@@ -9,15 +9,16 @@ import os
 import re
 import subprocess
 import sys
-import tempfile
 from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NotRequired, TypedDict
 
 from export.tf22.environment import ENVIRONMENT, STAMP
+from zoo.disk import temporary_folder
 from zoo.environments import environment_python
 from zoo.errors import ExportError, MissingToolError, SubmissionError
+from zoo.processes import PARENT, ended_with, ending
 from zoo.signature import CONTEST_SIGNATURE
 
 PYTHON_VARIABLE = "LANDMARK_ZOO_TF22_PYTHON"
@@ -83,7 +84,7 @@ def run_calls(calls: Sequence[Call], python: Path | None = None) -> dict:
     jobs = [
         {key: str(value) for key, value in ({"signature": CONTEST_SIGNATURE} | dict(call)).items()} for call in calls
     ]
-    with tempfile.TemporaryDirectory() as folder:
+    with temporary_folder() as folder:
         job, report = Path(folder, "job.json"), Path(folder, "report.json")
         job.write_text(json.dumps({"calls": jobs, "report": str(report)}), encoding="utf-8")
         what = ", ".join(dict.fromkeys(call["saved_model"] for call in jobs))
@@ -110,7 +111,7 @@ def score(submission: Path, test: Path, index: Path, python: Path | None = None)
         ExportError: the worker failed in another way, such as an operation that TensorFlow 2.2 does not have.
         MissingToolError: there is no TensorFlow 2.2.
     """
-    with tempfile.TemporaryDirectory() as folder:
+    with temporary_folder() as folder:
         out = Path(folder, "predictions.json")
         options = ["--score", submission, "--test", test, "--index", index, "--out", out]
         _run_worker(options, str(submission), python, refusal=SubmissionError)
@@ -127,21 +128,24 @@ def _run_worker(arguments: list, what: str, python: Path | None, refusal: type[E
     last: deque[str] = deque(maxlen=_LAST_LINES)
     try:
         worker = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            encoding="utf-8",
+            errors="replace",
+            env=os.environ | {PARENT: str(os.getpid())},
         )
     except OSError as error:
         raise MissingToolError(f"{command[0]} cannot be run: {error.strerror}. Run `make tf22`.") from error
-    with worker:
-        try:
-            for line in worker.stderr or ():
-                if not _CHATTER.match(line):
-                    print(line, end="", file=sys.stderr, flush=True)
-                last.append(line)
-        except BaseException:  # Ctrl-C must not leave a TensorFlow running on its own.
-            worker.kill()
-            raise
+    with worker, ended_with(worker):
+        for line in worker.stderr or ():
+            if not _CHATTER.match(line):
+                print(line, end="", file=sys.stderr, flush=True)
+            last.append(line)
     said = "".join(last).strip() or "(it said nothing)"
     if worker.returncode == _REFUSED:
         raise refusal(f"{what}: refused. {said}")
     if worker.returncode != 0:
-        raise ExportError(f"{what}: {command[0]} failed with status {worker.returncode}; its last output:\n{said}")
+        raise ExportError(f"{what}: {command[0]} failed ({ending(worker.returncode)}); its last output:\n{said}")

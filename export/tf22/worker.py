@@ -8,9 +8,11 @@ Python 3.8 syntax. The project is not installed beside TensorFlow 2.2: of its fi
 
 import argparse
 import contextlib
+import ctypes
 import json
 import os
 import runpy
+import signal
 import sys
 import tempfile
 import time
@@ -206,7 +208,17 @@ def new_file(path):
             os.remove(partial)
 
 
+def end_with_parent():
+    """Has the system end this process when the one that started it dies (`zoo.processes`)."""
+    parent = os.environ.pop("LANDMARK_ZOO_PARENT", "")
+    if parent.isdigit() and sys.platform.startswith("linux"):
+        ctypes.CDLL(None).prctl(1, signal.SIGTERM, 0, 0, 0)
+        if os.getppid() != int(parent):
+            sys.exit(1)
+
+
 def main():
+    end_with_parent()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("job", nargs="?", help="JSON file of calls to run")
     parser.add_argument("--score", metavar="ZIP", help="score this submission.zip instead")

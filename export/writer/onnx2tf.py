@@ -5,7 +5,6 @@ onnx2tf makes the TensorFlow graph; `export/writer/save.py` writes it, so both c
 
 import importlib.util
 import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from export.normal_form.half import rounded_to_half
 from export.onnx_file import read_onnx
 from export.storage import BY_SIZE, Storage
 from export.writer.convert import save_member, source_of
+from zoo.disk import temporary_folder
 from zoo.errors import ExportError, MissingToolError
 from zoo.processes import module_environment, run_module
 from zoo.signature import batch_input
@@ -65,7 +65,7 @@ def _converted(model: onnx.ModelProto, size: int | None, path: Path) -> Any:
 
     from export.writer.graph import NetworkGraph
 
-    with tempfile.TemporaryDirectory() as work:
+    with temporary_folder() as work:
         source = Path(work, "normal_form.onnx")
         onnx.save(model, source)
         options = ("--onnx", source, "--out", work, *(("--size", size) if size else ()))

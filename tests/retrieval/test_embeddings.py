@@ -122,7 +122,7 @@ def test_a_cut_file_is_refused(tmp_path):
 
 def test_a_place_that_cannot_be_written_is_an_output_error(tmp_path):
     (tmp_path / "folder").mkdir()
-    with pytest.raises(OutputError, match="folder could not be written"):
+    with pytest.raises(OutputError, match="folder is a folder; expected a file"):
         embeddings().save(tmp_path / "folder")
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]
 
