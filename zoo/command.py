@@ -66,7 +66,9 @@ def run(main: Callable[[], None]) -> None:
     except OSError as error:
         if error.filename is None:
             raise
-        _fail(f"{os.fsdecode(error.filename)}: {error.strerror}. Correct the path, or the permissions of what is there.")
+        _fail(
+            f"{os.fsdecode(error.filename)}: {error.strerror}. Correct the path, or the permissions of what is there."
+        )
     except KeyboardInterrupt as error:
         print(
             "interrupted; nothing that existed is damaged. Run the same command again: training, embedding and the pipeline "

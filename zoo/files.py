@@ -231,11 +231,11 @@ def _set_modes(folder: Path, file_mode: int) -> None:
     folder_mode = stat.S_IMODE(folder.stat().st_mode)
     for root, folders, files in os.walk(folder):
         for names, mode in ((folders, folder_mode), (files, file_mode)):
-            for path in (os.path.join(root, name) for name in names):  # noqa: PTH118 (a Path takes longer to make)
+            for path in (os.path.join(root, name) for name in names):
                 found = os.lstat(path)
                 links = stat.S_ISLNK(found.st_mode) or (mode == file_mode and found.st_nlink > 1)
                 if not links and stat.S_IMODE(found.st_mode) & 0o777 != mode & 0o777:
-                    os.chmod(path, found.st_mode & 0o7000 | mode & 0o777)  # noqa: PTH101
+                    os.chmod(path, found.st_mode & 0o7000 | mode & 0o777)
 
 
 def _flush(path: Path) -> None:
