@@ -103,7 +103,7 @@ _INCONSISTENT = (
     ValueError,
     TypeError,
     AttributeError,
-    OverflowError,
+    ArithmeticError,
     RecursionError,
     MemoryError,
 )

@@ -14,8 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from export.checker.model_rules import require_no_side_effects
 from export.quiet_tensorflow import quiet_stderr
-from export.saved_model_file import PB
+from export.saved_model_file import PB, open_saved_model
 from retrieval.embed import BATCH_SIZE, Batch, Describer, Image, Resized, describe
 from zoo.checkpoint import load_checkpoint
 from zoo.constants import FRAMEWORKS
@@ -210,6 +211,8 @@ def load(folder: str | os.PathLike) -> Any:
     """
     if not Path(folder, PB).is_file():
         raise ExportError(f"{folder} is not a SavedModel: it holds no saved_model.pb. {_EXPORT}")
+    with open_saved_model(Path(folder)) as graph:
+        require_no_side_effects(graph, Path(folder))
     with quiet_stderr():
         try:
             import tensorflow as tf

@@ -130,7 +130,12 @@ def _write(
     from export.writer.member import member_from_saved_model
     from export.writer.save import write_saved_model
 
-    networks = [member_from_saved_model(m, weight) for m, weight in zip(members, weights, strict=True)]
+    networks = []
+    for member, weight in zip(members, weights, strict=True):
+        try:
+            networks.append(member_from_saved_model(member, weight))
+        except (KeyError, IndexError, ValueError, TypeError, AttributeError, StopIteration) as error:
+            raise ExportError(f"{member} is damaged or was changed: {error}. Export it again.") from error
     write_saved_model(folder, networks, combination, variables=variables)
     return [network.input for network in networks], any(network.shape[1] for network in networks)
 

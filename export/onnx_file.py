@@ -18,20 +18,10 @@ ADVICE = (
 )
 _DOMAINS = {"", "ai.onnx", "com.microsoft"}
 """ONNX's own operators and those of ONNX Runtime, which quantised files have."""
-_SPREADING = {
-    "ConstantOfShape",
-    "Expand",
-    "Tile",
-    "Range",
-    "Resize",
-    "Upsample",
-    "OneHot",
-    "Loop",
-    "Scan",
-    "If",
-    "NonZero",
-}
-"""Operators with which a small file can ask for a large tensor; of them, exports only have Expand."""
+_SPREADING = {"ConstantOfShape", "Tile", "Range", "Resize", "Upsample", "OneHot", "Loop", "Scan", "If", "NonZero"}
+"""Operators with which a small file can ask for a large tensor, and which no export has."""
+_BY_CONSTANT = {"Expand", "Pad"}
+"""Operators of exports whose second input, a constant, decides how large their output is."""
 
 
 def read_onnx(path: str | os.PathLike) -> onnx.ModelProto:
@@ -67,20 +57,19 @@ def _check(model: onnx.ModelProto) -> None:
     for node in graph.node:
         if node.domain not in _DOMAINS:
             raise ExportError(f"it has an operator of {node.domain!r}; expected those of ONNX and of ONNX Runtime only")
-        if node.op_type in _SPREADING - {"Expand"}:
+        if node.op_type in _SPREADING:
             raise ExportError(f"it has the operator {node.op_type}, which no export has")
         for attribute in node.attribute:
             if attribute.type in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS) or attribute.HasField("g"):
                 raise ExportError(f"its node {node.name!r} contains a graph, which no export has")
             for tensor in [attribute.t, *attribute.tensors] if attribute.HasField("t") or attribute.tensors else ():
                 _check_tensor(tensor, f"a constant of {node.name!r}")
-    expanded = {name for node in graph.node if node.op_type == "Expand" for name in node.input[1:]}
     for tensor in graph.initializer:
         _check_tensor(tensor, f"the weight {tensor.name!r}")
-        if tensor.name in expanded:
-            _check_size(
-                onnx.numpy_helper.to_array(tensor).reshape(-1).tolist(), f"the shape {tensor.name!r}", _EXPANDED
-            )
+    constants = _constants(graph)
+    for node in graph.node:
+        if node.op_type in _BY_CONSTANT:
+            _check_lengths(node, constants)
     for value in (*graph.input, *graph.output, *graph.value_info):
         axes = value.type.tensor_type.shape.dim
         require_at_most(AXES, len(axes), "axes", f"{value.name!r}", ExportError)
@@ -92,6 +81,25 @@ _LONGEST = 1 << 24
 """Length of an axis."""
 _EXPANDED = 1 << 24
 """Values of a tensor that is made by repeating another one."""
+
+
+def _constants(graph: onnx.GraphProto) -> dict[str, onnx.TensorProto]:
+    """Constants by the names under which nodes read them."""
+    found = {tensor.name: tensor for tensor in graph.initializer}
+    for node in graph.node:
+        if node.op_type == "Constant" and node.output and node.attribute and node.attribute[0].HasField("t"):
+            found[node.output[0]] = node.attribute[0].t
+        elif node.op_type == "Identity" and node.output and node.input and node.input[0] in found:
+            found[node.output[0]] = found[node.input[0]]
+    return found
+
+
+def _check_lengths(node: onnx.NodeProto, constants: dict[str, onnx.TensorProto]) -> None:
+    what = f"the second input of {node.op_type} {node.name!r}"
+    for tensor in [constants.get(name) for name in node.input[1:2]]:
+        if tensor is None or tensor.data_type != onnx.TensorProto.INT64:
+            raise ExportError(f"{what} is not a constant of integers, as in every export")
+        _check_size(onnx.numpy_helper.to_array(tensor).reshape(-1).tolist(), what, _EXPANDED)
 
 
 def _check_tensor(tensor: onnx.TensorProto, what: str) -> None:

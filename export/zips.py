@@ -1,10 +1,11 @@
 """Unpacks a zip that may come from anybody."""
 
-import lzma
 import shutil
 import struct
 import zipfile
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 from zoo.errors import ExportError
@@ -12,7 +13,10 @@ from zoo.limits import DEPTH, ZIP_ENTRIES, ZIP_GROWTH, require_at_most
 
 _NAME = 1000
 """Characters of a name."""
-_METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA}
+_METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
+"""The others can ask for gigabytes of memory to unpack a kilobyte."""
+_DIRECTORY = 16 << 20
+"""Bytes of a zip's directory, which is read before its entries are known."""
 
 
 def unzip(path: Path, folder: Path) -> None:
@@ -26,34 +30,50 @@ def unzip(path: Path, folder: Path) -> None:
         ExportError: it is not a zip, is damaged or encrypted, has names that lead elsewhere, links or a name twice, or would
             become too large (`zoo.limits`).
     """
+    with _opened(path) as archive:
+        for entry in archive.infolist():
+            place = folder / entry.filename
+            if entry.is_dir():
+                place.mkdir(parents=True, exist_ok=True)
+                continue
+            place.parent.mkdir(parents=True, exist_ok=True)
+            with archive.open(entry) as source, open(place, "xb") as target:
+                shutil.copyfileobj(source, target, 1 << 20)
+
+
+def check_zip(path: Path) -> None:
+    """Raises `ExportError` as `unzip` does, but for the content of the entries, which is not unpacked."""
+    with _opened(path):
+        pass
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
     try:
+        _check_directory(path)
         with zipfile.ZipFile(path) as archive:
-            entries = archive.infolist()
-            _check(entries, path)
-            for entry in entries:
-                place = folder / entry.filename
-                if entry.is_dir():
-                    place.mkdir(parents=True, exist_ok=True)
-                    continue
-                place.parent.mkdir(parents=True, exist_ok=True)
-                with archive.open(entry) as source, open(place, "xb") as target:
-                    shutil.copyfileobj(source, target, 1 << 20)
+            _check(archive.infolist(), path)
+            yield archive
     except ExportError:
         raise
-    except (
-        zipfile.BadZipFile,
-        zlib.error,
-        lzma.LZMAError,
-        struct.error,
-        EOFError,
-        NotImplementedError,
-        RuntimeError,
-    ) as error:
+    except (zipfile.BadZipFile, zlib.error, struct.error, EOFError, NotImplementedError, RuntimeError) as error:
         raise ExportError(
             f"{path} is not a whole zip: {error}. Pack it again with `python submission/pack.py`."
         ) from error
     except (OSError, ValueError, OverflowError) as error:
         raise ExportError(f"{path} could not be unpacked: {error}.") from error
+
+
+def _check_directory(path: Path) -> None:
+    """Raises `ExportError` if the directory is too large to be read; zipfile reads it whole."""
+    with open(path, "rb") as file:
+        file.seek(max(0, path.stat().st_size - (1 << 16) - 22))
+        end = file.read()
+    place = end.rfind(b"PK\x05\x06")
+    if place >= 0 and len(end) >= place + 22:
+        size = int.from_bytes(end[place + 12 : place + 16], "little")
+        if size != 0xFFFFFFFF:  # the mark of a zip beyond 4 GiB, whose directory is small beside it
+            require_at_most(_DIRECTORY, size, "bytes of its directory", path, ExportError)
 
 
 def _check(entries: list[zipfile.ZipInfo], path: Path) -> None:

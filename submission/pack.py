@@ -71,7 +71,7 @@ def pack(
         OutputError: `out` is not empty, or is a folder that must not be replaced.
     """
     saved_model, out = saved_model.resolve(), out.resolve()
-    metadata = read_json(HERE / METADATA, error=SubmissionError, advice="Correct the file, or restore it with git.")
+    metadata = _read_metadata(HERE / METADATA)
     metadata["id"] = f"{owner}/{slug or metadata['id'].partition('/')[2]}"
     metadata["title"] = title or metadata["title"]
     check_metadata(metadata, HERE)
@@ -121,6 +121,23 @@ def check_saved_model(folder: Path) -> Manifest:
     if manifest.check is None or not manifest.check.accepted:
         raise SubmissionError(f"{folder} was not accepted by TensorFlow 2.2 when it was made. {_EXPORT}")
     return manifest
+
+
+def _read_metadata(path: Path) -> dict:
+    """The data set's facts: texts, and lists of mappings."""
+    advice = "Correct the file, or restore it with git."
+    metadata = read_json(path, error=SubmissionError, advice=advice)
+    texts, lists = ("id", "title", "subtitle"), ("licenses", "resources")
+    sound = isinstance(metadata, dict) and all(isinstance(metadata.get(key, ""), str) for key in texts)
+    sound = sound and all(
+        isinstance(values := metadata.get(key, []), list) and all(isinstance(value, dict) for value in values)
+        for key in lists
+    )
+    if not sound or not {"id", "title"} <= metadata.keys():
+        raise SubmissionError(
+            f"{path}: expected a mapping with {', '.join(texts)} as text and {' and '.join(lists)} as lists of mappings. {advice}"
+        )
+    return metadata
 
 
 def check_metadata(metadata: dict, folder: Path) -> None:

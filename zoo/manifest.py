@@ -167,8 +167,8 @@ def read_manifest(saved_model: str | os.PathLike) -> Manifest | None:
         if not isinstance(values, dict) or values.pop("format", None) != FORMAT:
             raise SpecError(f"expected the format {FORMAT!r}")
         manifest = read_fields(Manifest, values, "manifest")
-        if not manifest.sources:
-            raise SpecError("manifest.sources: expected at least one network")
+        if not manifest.sources or not all(source.spec.name for source in manifest.sources):
+            raise SpecError("manifest.sources: expected at least one network, each with a name")
         return manifest
     except (OSError, ValueError, RecursionError, SpecError) as error:
         raise ExportError(f"{path} is not a readable manifest: {error}. {_EXPORT}") from error

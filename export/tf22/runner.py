@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NotRequired, TypedDict
 
 from export.tf22.environment import ENVIRONMENT, STAMP
+from export.zips import check_zip
 from zoo.disk import temporary_folder
 from zoo.environments import environment_python
 from zoo.errors import ExportError, MissingToolError, SubmissionError
@@ -45,9 +46,18 @@ class Call(TypedDict):
 
 
 def find_python() -> Path | None:
-    """The python that has TensorFlow 2.2.0: $LANDMARK_ZOO_TF22_PYTHON, else that of a complete `.venv-tf22`, else None."""
+    """The python that has TensorFlow 2.2.0: $LANDMARK_ZOO_TF22_PYTHON, else that of a complete `.venv-tf22`, else None.
+
+    Raises:
+        MissingToolError: the variable names something that cannot be run.
+    """
     if chosen := os.environ.get(PYTHON_VARIABLE):
-        return Path(chosen) if os.access(chosen, os.X_OK) else None
+        if not (Path(chosen).is_file() and os.access(chosen, os.X_OK)):
+            raise MissingToolError(
+                f"{PYTHON_VARIABLE} names {chosen}: expected a python that runs, found none. "
+                "Correct it, or unset it and run `make tf22`."
+            )
+        return Path(chosen)
     return environment_python(ENVIRONMENT) if (ENVIRONMENT / STAMP).is_file() else None
 
 
@@ -55,11 +65,6 @@ def require_python() -> Path:
     """`find_python`, or a `MissingToolError` that says how to get one."""
     if python := find_python():
         return python
-    if chosen := os.environ.get(PYTHON_VARIABLE):
-        raise MissingToolError(
-            f"{PYTHON_VARIABLE} names {chosen}: expected a python that runs, found none. "
-            "Correct it, or unset it and run `make tf22`."
-        )
     raise MissingToolError(
         f"{ENVIRONMENT} was expected to hold TensorFlow 2.2.0, and is missing or incomplete. Run `make tf22`, "
         f"or set {PYTHON_VARIABLE} to a Python 3.8 that has tensorflow 2.2.0, numpy and pillow."
@@ -111,6 +116,10 @@ def score(submission: Path, test: Path, index: Path, python: Path | None = None)
         ExportError: the worker failed in another way, such as an operation that TensorFlow 2.2 does not have.
         MissingToolError: there is no TensorFlow 2.2.
     """
+    try:
+        check_zip(Path(submission))
+    except ExportError as error:
+        raise SubmissionError(str(error)) from error
     with temporary_folder() as folder:
         out = Path(folder, "predictions.json")
         options = ["--score", submission, "--test", test, "--index", index, "--out", out]

@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 import zipfile
+import zlib
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # Read while TensorFlow is imported, so it is set before.
@@ -160,7 +161,7 @@ def unzip(submission, folder):
         with zipfile.ZipFile(submission) as archive:
             archive.extractall(folder)
             names = archive.namelist()
-    except zipfile.BadZipFile as error:
+    except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError, OSError, ValueError, zlib.error) as error:
         raise Refused(f"{submission}: expected a zip file, found: {error}") from error
     if "saved_model.pb" not in names:
         raise Refused(f"{submission}: expected saved_model.pb at the zip's root, found {sorted(names)[:5]}")

@@ -12,12 +12,13 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from export import zips
+from export import tf22, zips
 from export.check import check
+from export.embedder import SavedModelDescriber
 from export.onnx_file import read_onnx
 from export.saved_model_file import files_below, read_saved_model
 from submission import pack
-from zoo.errors import ExportError
+from zoo.errors import ExportError, MissingToolError, SubmissionError
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -56,6 +57,22 @@ WRONG_ONNX = {
     "axes": (claiming(*[1] * 1000).SerializeToString(), "1,000 axes"),
     "other size": (claiming(4).SerializeToString(), "damaged|values"),
     "domain": (model(helper.make_node("PyOp", ["a"], ["b"], domain="ai.onnx.contrib")).SerializeToString(), "contrib"),
+    "spread by a constant": (
+        model(
+            helper.make_node("Identity", ["s"], ["t"]),
+            helper.make_node("Expand", ["a", "t"], ["b"]),
+            s=np.array([2**30, 2**30]),
+        ).SerializeToString(),
+        "more than",
+    ),
+    "spread by a float": (
+        model(helper.make_node("Expand", ["a", "s"], ["b"]), s=np.array([np.inf], np.float32)).SerializeToString(),
+        "not a constant of integers",
+    ),
+    "padded": (
+        model(helper.make_node("Pad", ["a", "p"], ["b"]), p=np.array([0, 0, 0, 2**40])).SerializeToString(),
+        "more than",
+    ),
     "spreading": (model(helper.make_node("ConstantOfShape", ["s"], ["b"])).SerializeToString(), "ConstantOfShape"),
 }
 
@@ -129,7 +146,9 @@ def test_a_graph_that_stands_for_much_more_is_refused(tiny_saved_models, tmp_pat
         check(changed(tiny_saved_models / "good", tmp_path, change))
 
 
-@pytest.mark.parametrize("op", ["EagerPyFunc", "PyFunc", "ReadFile", "WriteFile"])
+@pytest.mark.parametrize(
+    "op", ["EagerPyFunc", "PyFunc", "ReadFile", "WriteFile", "PrintV2", "SaveV2", "ImmutableConst"]
+)
 def test_operators_that_do_more_than_compute_reject(tiny_saved_models, tmp_path, op):
     def add(meta):
         [called] = {
@@ -143,7 +162,7 @@ def test_operators_that_do_more_than_compute_reject(tiny_saved_models, tmp_path,
         function.node_def.add(name="canary", op=op)
 
     report = check(changed(tiny_saved_models / "good", tmp_path, add))
-    assert any("runs Python" in f.problem or "files" in f.problem for f in report.findings if f.rejects and f.op == op)
+    assert any("may run Python" in f.problem for f in report.findings if f.rejects and f.op == op)
 
 
 def zipped(path: Path, *entries: tuple[zipfile.ZipInfo | str, bytes]) -> Path:
@@ -183,6 +202,42 @@ def test_a_zip_that_would_grow_too_large_is_refused(tmp_path, monkeypatch):
         archive.writestr("saved_model.pb", bytes(1_000_000))
     with pytest.raises(ExportError, match="bytes unpacked"):
         check(tmp_path / "a.zip")
+
+
+def test_methods_that_take_gigabytes_are_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_LZMA) as archive:
+        archive.writestr("saved_model.pb", b"a")
+    with pytest.raises(ExportError, match="method 14, which is not known here"):
+        check(tmp_path / "a.zip")
+
+
+def test_a_directory_that_is_too_large_is_not_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(zips, "_DIRECTORY", 100)
+    path = zipped(tmp_path / "a.zip", *((f"file{number}", b"") for number in range(9)))
+    with pytest.raises(ExportError, match="bytes of its directory"):
+        check(path)
+
+
+def test_a_model_with_side_effects_is_not_loaded(tiny_saved_models, tmp_path):
+    def add(meta):
+        first_function(meta).node_def.add(name="canary", op="EagerPyFunc")
+
+    with pytest.raises(ExportError, match="was not loaded: .*may run Python"):
+        SavedModelDescriber(changed(tiny_saved_models / "good", tmp_path, add))
+
+
+@pytest.mark.parametrize("content", ["[]", "null", '{"id": 3}', '{"licenses": 3}', '{"resources": [1]}', "{", "\xff"])
+def test_damaged_metadata_of_the_upload_are_an_error(tiny_saved_models, tmp_path, monkeypatch, content):
+    (tmp_path / pack.METADATA).write_text(content, encoding="latin-1")
+    monkeypatch.setattr(pack, "HERE", tmp_path)
+    with pytest.raises(SubmissionError, match=r"dataset-metadata\.json"):
+        pack.pack(tiny_saved_models / "good", tmp_path / "out", owner="someone")
+
+
+def test_a_typing_error_in_the_variable_is_said(monkeypatch, tmp_path):
+    monkeypatch.setenv("LANDMARK_ZOO_TF22_PYTHON", str(tmp_path / "no python"))
+    with pytest.raises(MissingToolError, match="LANDMARK_ZOO_TF22_PYTHON names .*no python"):
+        tf22.find_python()
 
 
 @pytest.mark.parametrize("content", [b"", b"PK", b"no zip"])

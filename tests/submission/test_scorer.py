@@ -87,7 +87,7 @@ def test_refuses_what_the_contest_cannot_call(model, message, tiny_saved_models,
 def test_refuses_a_file_that_is_no_zip(images, tf22_python, tmp_path):
     path = tmp_path / "submission.zip"
     path.write_text(json.dumps({"not": "a zip"}))
-    with pytest.raises(SubmissionError, match="expected a zip file"):
+    with pytest.raises(SubmissionError, match="is not a whole zip"):
         tf22.score(path, images["test"], images["index"], python=tf22_python)
 
 
