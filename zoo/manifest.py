@@ -10,12 +10,14 @@ import importlib.metadata
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from msgspec import Meta
 
 from zoo.errors import ExportError, SpecError
 from zoo.files import write_json
 from zoo.specs import ModelSpec
-from zoo.strict import read_fields
+from zoo.strict import Positive, Scale, read_fields
 from zoo.text import read_json
 from zoo.tolerances import TOLERANCES, Difference
 
@@ -94,7 +96,7 @@ class Source:
     versions: dict[str, str]
     storage: dict[str, Any]
     converter: str = "writer"
-    weight: float = 1.0
+    weight: Positive = 1.0
     parity: list[ParityRow] | None = None
     check: Check | None = None
 
@@ -103,7 +105,7 @@ class Source:
 class Combined:
     """What an ensemble does around its networks (`export.writer.combine.Combination`)."""
 
-    scales: list[float] = field(default_factory=lambda: [1.0])
+    scales: Annotated[list[Scale], Meta(min_length=1)] = field(default_factory=lambda: [1.0])
     flip: bool = False
     norm: str = "constant"
     whitening_sha256: str | None = None

@@ -29,6 +29,7 @@ import psutil
 from benchmarks.results_files import write_results
 from retrieval.demo.dataset import DemoSize, write_demo_data
 from retrieval.embeddings import Embeddings
+from tests.default_signals import default_signals
 from zoo.checkpoint import Checkpoint, save_checkpoint
 from zoo.command import log
 from zoo.processes import ROOT
@@ -199,7 +200,7 @@ def _start(command: Command, folder: Path) -> subprocess.Popen:
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "PYTHONFAULTHANDLER": ""}
     words = [sys.executable, "-m", *command.words]
     nowhere = subprocess.DEVNULL
-    return subprocess.Popen(words, cwd=folder, env=environment, stdout=nowhere, stderr=nowhere, start_new_session=True)
+    return subprocess.Popen(words, cwd=folder, env=environment, stdout=nowhere, stderr=nowhere, start_new_session=True, preexec_fn=default_signals)
 
 
 def _killed(command: Command, folder: Path, seconds: float, number: signal.Signals) -> tuple[int, int]:

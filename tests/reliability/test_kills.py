@@ -10,6 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.default_signals import default_signals
 from tests.reliability.kills import COMMANDS, QUICK, Outcome, prepare, try_command
 from zoo.processes import module_environment
 
@@ -59,6 +60,7 @@ def test_children_end_with_their_command(number, tmp_path):
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
+        preexec_fn=default_signals,
     )
     until = time.monotonic() + 30
     while not (tmp_path / "alive").exists() and time.monotonic() < until:

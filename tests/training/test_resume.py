@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.default_signals import default_signals
 from zoo.checkpoint import load_checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -58,7 +59,8 @@ def start(framework: str, data: Path, out: Path, *more: str) -> subprocess.Popen
         out,
     ]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.Popen([*map(str, command), *more], cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
+    words, pipe = [*map(str, command), *more], subprocess.PIPE
+    return subprocess.Popen(words, cwd=ROOT, env=environment, stderr=pipe, text=True, preexec_fn=default_signals)
 
 
 @pytest.mark.parametrize("framework", ["torch", "paddle"])
