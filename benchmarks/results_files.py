@@ -27,6 +27,10 @@ CODE: dict[str, tuple[str, ...]] = {
     ),
     "demo": (*EXPORTED, *TRAINED, "retrieval/demo/*.py"),
     "photographs": (*EXPORTED, *TRAINED),
+    "kills": (
+        *(f"zoo/{name}.py" for name in ("files", "claims", "disk", "exchange", "processes", "command")),
+        "tests/reliability/kills.py",
+    ),
     "fuzz": (
         *(f"zoo/{name}.py" for name in ("limits", "text", "tensors", "checkpoint", "manifest", "yaml_files", "strict")),
         *(

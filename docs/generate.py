@@ -26,7 +26,7 @@ from export.normal_form.grouped import block_count
 from parity_tests.provenance import code_hash
 from parity_tests.results_table import is_older, read
 from parity_tests.small_models import FAMILIES
-from tests.reliability import fuzz
+from tests.reliability import fuzz, kills
 from training.reference import reference
 from zoo.command import run
 from zoo.constants import FRAMEWORKS
@@ -286,6 +286,7 @@ def tables() -> dict[str, str]:
         "paddle onednn": paddle_onednn.table(read_results("paddle_onednn")["rows"]),
         "recipe keys": reference().strip(),
         "fuzz": fuzz.table(read_results("fuzz")),
+        "kills": kills.table(read_results("kills")),
         "provenance": provenance_table(),
         "scores": scores_table(runs),
         "seconds": seconds_table({"demo": runs["demo"]}),

@@ -200,7 +200,15 @@ def _start(command: Command, folder: Path) -> subprocess.Popen:
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "PYTHONFAULTHANDLER": ""}
     words = [sys.executable, "-m", *command.words]
     nowhere = subprocess.DEVNULL
-    return subprocess.Popen(words, cwd=folder, env=environment, stdout=nowhere, stderr=nowhere, start_new_session=True, preexec_fn=default_signals)
+    return subprocess.Popen(
+        words,
+        cwd=folder,
+        env=environment,
+        stdout=nowhere,
+        stderr=nowhere,
+        start_new_session=True,
+        preexec_fn=default_signals,
+    )
 
 
 def _killed(command: Command, folder: Path, seconds: float, number: signal.Signals) -> tuple[int, int]:

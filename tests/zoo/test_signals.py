@@ -24,7 +24,11 @@ run(main)
 def test_a_signal_leaves_nothing(tmp_path, number):
     command = [sys.executable, "-c", CODE, tmp_path / "out"]
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8", start_new_session=True,
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+        start_new_session=True,
         preexec_fn=default_signals,
     ) as process:
         assert process.stdout is not None
