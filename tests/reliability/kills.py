@@ -236,8 +236,12 @@ def _finished(command: Command, folder: Path) -> str | None:
 
 
 def _hidden(folder: Path) -> list[Path]:
-    """Temporary files and locks that a command left in its output's folder."""
-    return list((folder / "out").rglob(".*")) if (folder / "out").is_dir() else []
+    """Temporary files that a command left in its output's folder.
+
+    A lock does not count: if a command is killed between its last rename and its end, the lock's file stays until the next command.
+    """
+    found = (folder / "out").rglob(".*") if (folder / "out").is_dir() else ()
+    return [path for path in found if path.suffix != ".lock"]
 
 
 def digest(path: Path) -> str:
