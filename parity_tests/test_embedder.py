@@ -85,7 +85,7 @@ def test_errors_say_what_was_found(models, tmp_path):
         "folder": r"holds no saved_model\.pb",
         "nothing": "does not exist",
         "bare.onnx": "no landmark-zoo spec in its metadata",
-        "cut.onnx": "is not a readable ONNX file",
+        "cut.onnx": "is not a usable ONNX file",
     }.items():
         with pytest.raises(ExportError, match=message):
             Embedder(tmp_path / name)
