@@ -13,6 +13,7 @@ from retrieval.embed import add_data_arguments, embed_split
 from zoo.arguments import given_path
 from zoo.command import run
 from zoo.constants import FRAMEWORKS
+from zoo.files import require_elsewhere
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -31,7 +32,9 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     """Command line."""
     arguments = parse_arguments()
-    describer = open_describer(arguments.model or arguments.saved_model, arguments.framework)
+    model = arguments.model or arguments.saved_model
+    require_elsewhere(arguments.out, [model], around=[arguments.data])
+    describer = open_describer(model, arguments.framework)
     embed_split(describer, Gldv2(arguments.data), arguments.split, arguments.out, batch_size=arguments.batch_size)
     print(arguments.out)
 

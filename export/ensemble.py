@@ -216,6 +216,7 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     """Command line."""
     arguments = parse_arguments()
+    require_elsewhere(arguments.out, [*arguments.members, *([arguments.whitening] if arguments.whitening else [])])
     weights = arguments.weights or [1.0] * len(arguments.members)
     if min(arguments.scales) <= 0:
         raise ExportError(f"--scales are factors above 0, found {arguments.scales}")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import psutil
 
-from pipeline.run_folder import claim, identify, read_parity
+from pipeline.run_folder import RUN, claim, identify, read_parity
 from pipeline.steps import Steps
 from retrieval.data.gldv2 import Gldv2
 from retrieval.embeddings import Embeddings, concatenate
@@ -19,6 +19,7 @@ from retrieval.viewer.rows import query_rows
 from training.recipes import Recipe, read_recipe
 from training.state import read_history
 from zoo.checkpoint import Checkpoint, save_checkpoint
+from zoo.claims import claimed
 from zoo.command import log
 from zoo.constants import FRAMEWORKS
 from zoo.files import write_json
@@ -61,7 +62,13 @@ def run_pipeline(recipe_path: Path, data: Path | None, out: Path, kaggle_owner: 
     """
     recipe = read_recipe(recipe_path)
     data = data.resolve() if data else None  # run.json records it, and a run may be resumed from another directory
-    claim(out, identify(recipe, data))
+    identity = identify(recipe, data)
+    with claimed(out / RUN):  # one pipeline at a time works in a folder
+        claim(out, identity)
+        return _run(recipe_path, recipe, data, out, kaggle_owner)
+
+
+def _run(recipe_path: Path, recipe: Recipe, data: Path | None, out: Path, kaggle_owner: str) -> Path:
     variants = [(model, framework) for model in recipe.models for framework in FRAMEWORKS]
     members = [Member(*variant, seed=recipe.seed + number) for number, variant in enumerate(variants)]
     checkpoints = [out / "checkpoints" / f"{member.name}.safetensors" for member in members]

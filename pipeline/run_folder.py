@@ -7,6 +7,7 @@ from pathlib import Path
 from retrieval.data.fingerprint import fingerprint
 from retrieval.data.gldv2 import SPLITS, Gldv2
 from training.recipes import Recipe
+from zoo.claims import is_companion
 from zoo.errors import OutputError, SpecError
 from zoo.files import write_json
 from zoo.manifest import ParityRow
@@ -64,7 +65,7 @@ def claim(out: Path, identity: Identity) -> None:
     """
     mark = out / RUN
     if not mark.is_file():
-        if out.exists() and any(out.iterdir()):
+        if out.exists() and any(not is_companion(mark, path.name) for path in out.iterdir()):
             raise OutputError(f"{out} already holds something that is not a run. Choose another --out.")
         write_json(mark, dataclasses.asdict(identity))
         return

@@ -25,7 +25,7 @@ from zoo.arguments import given_path, ranged
 from zoo.checkpoint import Checkpoint, load_checkpoint
 from zoo.command import log
 from zoo.errors import DataError
-from zoo.files import new_file
+from zoo.files import new_file, require_elsewhere
 from zoo.preprocess import resize
 from zoo.specs import PreprocessSpec
 from zoo.strict import Count
@@ -210,6 +210,7 @@ Example:
     )
     add_data_arguments(parser)
     arguments = parser.parse_args()
+    require_elsewhere(arguments.out, [arguments.ckpt], around=[arguments.data or arguments.pixels])
     model = describer(load_checkpoint(arguments.ckpt))
     if arguments.data:
         embed_split(model, Gldv2(arguments.data), arguments.split, arguments.out, batch_size=arguments.batch_size)

@@ -29,7 +29,7 @@ from retrieval.provenance import require_same_model
 from zoo.arguments import given_path
 from zoo.command import log, run
 from zoo.errors import DataError
-from zoo.files import new_file
+from zoo.files import new_file, require_elsewhere
 
 CONTEST_K = 100
 HELP = """\
@@ -202,6 +202,9 @@ def main() -> None:
         "--json", action="store_true", help="print the figures and the path as one JSON object on stdout"
     )
     arguments = parser.parse_args()
+    require_elsewhere(
+        arguments.out, [arguments.index, arguments.queries], around=[arguments.data] if arguments.data else []
+    )
 
     figures = search_files(arguments.index, arguments.queries, arguments.out, arguments.data)
     if arguments.json:

@@ -25,7 +25,7 @@ from submission import model_card  # noqa: E402
 from zoo.arguments import given_path  # noqa: E402
 from zoo.command import log, run  # noqa: E402
 from zoo.errors import ExportError, OutputError, SubmissionError  # noqa: E402
-from zoo.files import new_file, new_folder, write_json  # noqa: E402
+from zoo.files import new_file, new_folder, require_elsewhere, write_json  # noqa: E402
 from zoo.manifest import PLACE, Manifest  # noqa: E402
 from zoo.text import read_json  # noqa: E402
 
@@ -76,6 +76,8 @@ def pack(
     metadata["title"] = title or metadata["title"]
     check_metadata(metadata, HERE)
     _check_included(include)
+    if out != HERE:
+        require_elsewhere(out, include)
     manifest = check_saved_model(saved_model)
     if out == HERE:
         if (HERE / ZIP).exists() and not overwrite:

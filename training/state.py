@@ -4,6 +4,7 @@ The state is a safetensors file that is replaced atomically; its header does not
 history is an append-only file with one JSON object per line. A run may therefore have any number of steps.
 """
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -15,6 +16,7 @@ import numpy as np
 
 from training.recipes import Step
 from zoo.checkpoint import differences, shown, unusable
+from zoo.claims import claimed
 from zoo.errors import CheckpointError
 from zoo.files import output_errors
 from zoo.limits import DIGITS
@@ -27,6 +29,8 @@ _STEPS = "steps"
 _KEYS = {"step", "stage", "resolution", "margin", "learning_rate", "loss", "accuracy"}
 LINE = 10_000
 """Characters of a line of a history, which has about 150."""
+WAIT_SECONDS = 60.0
+"""How long a training waits for one that was just interrupted and is saving its state."""
 RESTART = "Remove {} to start again from the first step, restore it from a copy, or choose another --out."
 """What to do about a state that cannot be used. Nothing is removed without being asked for."""
 
@@ -92,17 +96,18 @@ class History:
 
     Raises:
         CheckpointError: the file has fewer than `steps` complete lines.
-        OutputError: the folder or the file cannot be written.
+        OutputError: the folder or the file cannot be written, or another process trains to the same checkpoint.
     """
 
     def __init__(self, path: Path, steps: int) -> None:
         self._path = path
+        self._held = contextlib.ExitStack()
+        self._held.enter_context(claimed(path, wait=WAIT_SECONDS))
         with output_errors(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
             self._file = open(path, "r+b" if path.exists() else "w+b")  # noqa: SIM115 (closed by close)
         for number in range(steps):
             if not self._file.readline().endswith(b"\n"):
-                self._file.close()
+                self.close()
                 raise CheckpointError(
                     f"{path} has {number} steps, but the state beside it has {steps}. Restore the history, or remove the state "
                     "to start again."
@@ -124,7 +129,7 @@ class History:
 
     def close(self) -> None:
         """Writes what is buffered and closes the file."""
-        with output_errors(self._path):
+        with self._held, output_errors(self._path):
             self._file.close()
 
 

@@ -166,7 +166,7 @@ def _require(command: Sequence[str | Path]) -> None:
 def _answer(command: Sequence[str | Path]) -> str | None:
     """The last line that `command` prints, or None if it cannot be run or fails."""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+        done = subprocess.run(command, capture_output=True, encoding="utf-8", stdin=subprocess.DEVNULL)
     except OSError:
         return None
     lines = done.stdout.split()

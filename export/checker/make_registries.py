@@ -47,7 +47,7 @@ def read(python: str | Path) -> dict:
         # processors; without this variable the registry would depend on the machine.
         environment = os.environ | {"TF_ENABLE_ONEDNN_OPTS": "1"}
         command = [python, "-I", WORKER, out]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+        done = subprocess.run(command, capture_output=True, encoding="utf-8", check=False, env=environment)
         if done.returncode:
             raise MissingToolError(
                 f"{python}: expected a TensorFlow that can be read, found:\n{done.stderr[-2000:].strip()}"

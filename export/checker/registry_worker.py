@@ -161,7 +161,7 @@ def main():
         "ops": read_ops(),
         "kernels": read_kernels(),
     }
-    with open(sys.argv[1], "w") as file:
+    with open(sys.argv[1], "w", encoding="utf-8") as file:
         json.dump(registry, file, sort_keys=True)
 
 

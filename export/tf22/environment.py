@@ -65,7 +65,7 @@ def is_complete(environment: Path = ENVIRONMENT) -> bool:
 def _tensorflow_version(python: Path) -> str | None:
     """The version of TensorFlow that `python` imports, or None."""
     try:
-        done = subprocess.run([python, "-I", "-c", _IMPORTS_ALL], capture_output=True, text=True)
+        done = subprocess.run([python, "-I", "-c", _IMPORTS_ALL], capture_output=True, encoding="utf-8")
     except OSError:
         return None
     return done.stdout.strip() if done.returncode == 0 else None

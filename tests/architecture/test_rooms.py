@@ -147,3 +147,22 @@ def test_the_commands_have_an_example_in_their_help():
         text = (ROOT / name).read_text(encoding="utf-8")
         if "argparse.ArgumentParser(" in text and not name.startswith("tests/"):
             assert "python " in text, f"{name}: --help should start with a worked example"
+
+
+def test_every_text_file_names_its_encoding():
+    """Without one, Python takes the locale's: a file would mean something else on another machine."""
+    found = []
+    for path in MODULES.values():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.Call):
+                continue
+            name = getattr(node.func, "id", getattr(node.func, "attr", ""))
+            given = {keyword.arg for keyword in node.keywords}
+            modes = [argument.value for argument in node.args[1:2] if isinstance(argument, ast.Constant)]
+            opens = isinstance(node.func, ast.Name) and name == "open" and not any("b" in str(mode) for mode in modes)
+            opens = opens and not isinstance(node.args[1] if len(node.args) > 1 else None, ast.IfExp)
+            writes = isinstance(node.func, ast.Attribute) and name in ("read_text", "write_text")
+            pipes = name in ("run", "Popen") and given & {"text", "universal_newlines"}
+            if (opens or writes or pipes) and "encoding" not in given:
+                found.append(f"{path.relative_to(ROOT)}:{node.lineno}")
+    assert not found

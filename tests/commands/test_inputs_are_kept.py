@@ -11,6 +11,12 @@ COMMANDS = {
     "zoo.import_weights": ["INPUT", "--model", "resnet18"],
     "torch_models.write_weights": ["--ckpt", "INPUT"],
     "paddle_models.write_weights": ["--ckpt", "INPUT"],
+    "retrieval.search": ["--index", "INPUT", "--queries", "INPUT"],
+    "torch_models.embed": ["--ckpt", "INPUT", "--data", "."],
+    "paddle_models.embed": ["--ckpt", "INPUT", "--data", "."],
+    "export.embed": ["INPUT", "--data", "."],
+    "export.to_savedmodel": ["--ckpt", "INPUT", "--overwrite"],
+    "export.ensemble": ["--members", "m", "--whitening", "INPUT", "--overwrite"],
 }
 
 

@@ -1,6 +1,8 @@
 """A run's folder: whose it is, what happens if its data change, and damaged files."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,9 @@ from pipeline.run_folder import Identity, claim, identify, read_cost, read_parit
 from retrieval.data.gldv2 import Gldv2
 from retrieval.demo.dataset import DemoSize, write_demo_data
 from training.recipes import read_recipe
+from zoo.claims import claimed
 from zoo.errors import DataError, OutputError
+from zoo.processes import module_environment
 
 TINY = DemoSize(2, 2, 1, 1, 1, 1, 1, 1, 1)
 RECIPE = """
@@ -72,6 +76,17 @@ def test_damaged_files_are_named_with_what_to_do(tmp_path, content):
         with pytest.raises(OutputError, match=rf"{name}.*{advice}"):
             read()
         (tmp_path / name).unlink()
+
+
+def test_a_second_pipeline_in_one_folder_is_refused(made, tmp_path):
+    with claimed(tmp_path / "run" / "run.json"):
+        claim(tmp_path / "run", Identity("r", "demo"))  # the lock in an empty folder is no content
+        code = f"from pipeline.run import run_pipeline; from pathlib import Path; from zoo.command import run; run(lambda: run_pipeline(Path({str(made / 'recipe.yaml')!r}), Path({str(made / 'data')!r}), Path({str(tmp_path / 'run')!r}), 'me'))"
+        done = subprocess.run(
+            [sys.executable, "-c", code], env=module_environment(), capture_output=True, encoding="utf-8", check=False
+        )
+    assert done.returncode == 2
+    assert "run.json is being written by another process" in done.stderr
 
 
 def test_parity_is_read_as_it_is_written(tmp_path):

@@ -1,5 +1,7 @@
 """A run's state and history have no limit on the number of steps; a finished run is not overwritten."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ from training.recipes import Recipe, Stage, Step
 from training.state import History, State, history_path, load_state, read_history, save_state
 from zoo.checkpoint import load_checkpoint
 from zoo.errors import CheckpointError, OutputError
+from zoo.processes import module_environment
 from zoo.tensors import read_header, write_tensors
 from zoo.weights import is_buffer
 
@@ -189,3 +192,21 @@ def test_a_history_that_cannot_be_written(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match=r"a\.history\.jsonl could not be written"):
         History(tmp_path / "file" / "a.history.jsonl", 0)
+
+
+def test_two_trainings_to_one_checkpoint_and_the_second_is_refused(tmp_path, monkeypatch):
+    """The lock belongs to a process, so another one has to try."""
+    monkeypatch.setattr("training.state.WAIT_SECONDS", 0)
+    path = tmp_path / "a.history.jsonl"
+    history = History(path, 0)
+    code = (
+        "import sys, training.state as s; from pathlib import Path; from zoo.command import run; s.WAIT_SECONDS = 0; "
+        "run(lambda: s.History(Path(sys.argv[1]), 0))"
+    )
+    words = [sys.executable, "-c", code, str(path)]
+    done = subprocess.run(words, env=module_environment(), capture_output=True, encoding="utf-8", check=False)
+    assert done.returncode == 2
+    assert "a.history.jsonl is being written by another process" in done.stderr
+    history.close()
+    assert subprocess.run(words, env=module_environment(), check=False).returncode == 0
+    assert [p.name for p in tmp_path.iterdir() if p.suffix != ".lock"] == ["a.history.jsonl"]
