@@ -73,8 +73,8 @@ def to_savedmodel(
         CheckpointError, ExportError, OutputError, ParityError: see there.
     """
     ckpt, out = Path(ckpt).absolute(), Path(out).absolute()
-    require_free(out, overwrite=overwrite)
     require_elsewhere(out, [ckpt])
+    require_free(out, overwrite=overwrite)
     checkpoint = load_checkpoint(ckpt)
     if size:
         checkpoint = replace(checkpoint, spec=checkpoint.spec.resized(size))
