@@ -240,9 +240,12 @@ def ensemble(
         from export.writer.combine import NORMS, Combination, Whitening
         from retrieval.whitening import read_whitening
         from zoo.manifest import file_sha256
+        from zoo.strict import Scale, require
 
-        if not scales or min(scales) <= 0:
-            raise DataError(f"expected scales above 0, found {list(scales)}")
+        if not scales:
+            raise DataError("expected at least one scale, found none")
+        for scale in scales:
+            require(Scale, scale, "scales")
         if norm not in NORMS:
             raise DataError(f"there is no norm {norm!r}; expected one of {', '.join(NORMS)}")
         fitted = read_whitening(whitening) if whitening is not None else None
@@ -375,7 +378,9 @@ def evaluate(
         1.0
     """
     from retrieval import metrics
+    from zoo.strict import Count, require
 
+    require(Count, k, "k")
     if isinstance(truth, str | os.PathLike):
         truth = metrics.read_retrieval_solution(truth).everything
     found = {query: hits for query, hits in zip(ranking.query_ids, ranking.hits, strict=True) if query in truth}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import psutil
 
-from pipeline.run_folder import RUN, claim, identify, read_parity
+from pipeline.run_folder import RUN, claim, identify, read_parity, require_own_images
 from pipeline.steps import Steps
 from retrieval.data.gldv2 import Gldv2
 from retrieval.embeddings import Embeddings, concatenate
@@ -76,6 +76,7 @@ def _run(recipe_path: Path, recipe: Recipe, data: Path | None, out: Path, kaggle
         if data is None:
             data = out / "data"
             steps.run("demo data", [("retrieval.demo", "--out", data)], [data])
+            require_own_images(out, Gldv2(data))
         dataset = Gldv2(data)
         untrained = _untrained(steps, recipe, dataset, members)
         _train(steps, recipe_path, dataset, members, checkpoints)

@@ -82,6 +82,23 @@ def claim(out: Path, identity: Identity) -> None:
         )
 
 
+def require_own_images(out: Path, dataset: Gldv2) -> None:
+    """Remembers the images that a run has rendered for itself, or compares them with what it remembers.
+
+    Raises:
+        OutputError: they have changed since.
+    """
+    mark = out / RUN
+    found = _read(Identity, mark, "Choose another --out, or remove this folder.")
+    images = {split: fingerprint(dataset, split) for split in SPLITS}
+    if not found.images:
+        write_json(mark, dataclasses.asdict(dataclasses.replace(found, images=images)))
+    elif found.images != images:
+        raise OutputError(
+            f"{out} holds a run on other images: {dataset.root} has changed since. Remove {out} to begin anew."
+        )
+
+
 def read_cost(folder: Path) -> Cost:
     """What earlier starts of a run cost; nothing if it is new.
 

@@ -105,14 +105,23 @@ class History:
         self._held.enter_context(claimed(path, wait=WAIT_SECONDS))
         with output_errors(path):
             self._file = open(path, "r+b" if path.exists() else "w+b")  # noqa: SIM115 (closed by close)
-        for number in range(steps):
-            if not self._file.readline().endswith(b"\n"):
-                self.close()
-                raise CheckpointError(
-                    f"{path} has {number} steps, but the state beside it has {steps}. Restore the history, or remove the state "
-                    "to start again."
-                )
+        try:
+            self._check(steps)
+        except BaseException:
+            self.close()
+            raise
         self._file.truncate(self._file.tell())
+
+    def _check(self, steps: int) -> None:
+        """Reads the lines that are kept: a damaged one is found before hours of training are added to it."""
+        advice = "Restore the history, or remove the state beside it to start again."
+        for number in range(steps):
+            line = self._file.readline(LINE + 1)
+            if not line.endswith(b"\n"):
+                raise CheckpointError(f"{self._path} has {number} steps, but the state beside it has {steps}. {advice}")
+            where = f"{self._path}, line {number + 1}"
+            if (found := _entry(line, where, advice)["step"]) != number:
+                raise CheckpointError(f"{where}: expected step {number}, found {found}. {advice}")
 
     def add(self, step: Step, loss: float, accuracy: float) -> None:
         """Appends a step. It is safe on disk only after `sync`."""
@@ -169,13 +178,12 @@ def _lines(file: TextIO) -> Iterator[str]:
         yield line
 
 
-def _entry(line: str, where: str) -> dict:
+def _entry(line: str | bytes, where: str, advice: str = "Train again to write it.") -> dict:
     """A step's numbers by name.
 
     Raises:
         CheckpointError: something else.
     """
-    advice = "Train again to write it."
     entry = parse_json(line, where, error=CheckpointError, advice=advice)
     if (
         not isinstance(entry, dict)
@@ -183,6 +191,6 @@ def _entry(line: str, where: str) -> dict:
         or not all(type(value) in (int, float) for value in entry.values())
     ):
         raise CheckpointError(
-            f"{where}: expected numbers of {', '.join(sorted(_KEYS))}, found {line[:80].strip()!r}. {advice}"
+            f"{where}: expected numbers of {', '.join(sorted(_KEYS))}, found {str(line[:80])!r}. {advice}"
         )
     return entry

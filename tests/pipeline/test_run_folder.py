@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.run import run_pipeline
-from pipeline.run_folder import Identity, claim, identify, read_cost, read_parity
+from pipeline.run_folder import Identity, claim, identify, read_cost, read_parity, require_own_images
 from retrieval.data.gldv2 import Gldv2
 from retrieval.demo.dataset import DemoSize, write_demo_data
 from training.recipes import read_recipe
@@ -76,6 +76,21 @@ def test_damaged_files_are_named_with_what_to_do(tmp_path, content):
         with pytest.raises(OutputError, match=rf"{name}.*{advice}"):
             read()
         (tmp_path / name).unlink()
+
+
+def test_rendered_images_that_changed_are_refused(made, tmp_path):
+    out, dataset = tmp_path / "run", Gldv2(made / "data")
+    claim(out, Identity("r", "demo"))
+    require_own_images(out, dataset)
+    require_own_images(out, dataset)
+    claim(out, Identity("r", "demo"))
+    table = (made / "data" / "index.csv").read_text(encoding="utf-8")
+    try:
+        (made / "data" / "index.csv").write_text(table + "0123456789abcdef\n", encoding="utf-8")
+        with pytest.raises(OutputError, match="other images"):
+            require_own_images(out, Gldv2(made / "data"))
+    finally:
+        (made / "data" / "index.csv").write_text(table, encoding="utf-8")
 
 
 def test_a_second_pipeline_in_one_folder_is_refused(made, tmp_path):

@@ -70,6 +70,20 @@ def test_a_history_that_lost_steps_is_refused(tmp_path):
         History(tmp_path / "a.history.jsonl", 4)
 
 
+@pytest.mark.parametrize("line", ["{", "[1]", '{"step": 0}', "WRONG STEP"])
+def test_a_damaged_history_is_found_before_training_goes_on(tmp_path, line):
+    history = History(tmp_path / "a.history.jsonl", 0)
+    for number in range(3):
+        history.add(Step(number, 1, 0, number, 64, 0.1, 0.01), 1.0, 0.0)
+    history.close()
+    lines = (tmp_path / "a.history.jsonl").read_text(encoding="utf-8").splitlines()
+    lines[1] = lines[1].replace('"step": 1', '"step": 77') if line == "WRONG STEP" else line
+    (tmp_path / "a.history.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    with pytest.raises(CheckpointError, match=r"a\.history\.jsonl, line 2.* remove the state"):
+        History(tmp_path / "a.history.jsonl", 3)
+    History(tmp_path / "a.history.jsonl", 1).close()
+
+
 def test_a_damaged_history_is_named(tmp_path):
     for text in (
         "{",
