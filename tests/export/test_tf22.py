@@ -94,9 +94,9 @@ def test_the_variable_comes_first_and_must_run(monkeypatch, tmp_path):
     monkeypatch.setenv(tf22.PYTHON_VARIABLE, str(python))
     assert tf22.require_python() == python
     monkeypatch.setenv(tf22.PYTHON_VARIABLE, str(tmp_path / "missing"))
-    assert tf22.find_python() is None
-    with pytest.raises(MissingToolError, match=f"{tf22.PYTHON_VARIABLE} names .*missing"):
-        tf22.require_python()
+    for find in (tf22.find_python, tf22.require_python):
+        with pytest.raises(MissingToolError, match=f"{tf22.PYTHON_VARIABLE} names .*missing"):
+            find()
 
 
 def test_a_half_made_environment_is_not_found(monkeypatch, tmp_path):

@@ -76,7 +76,7 @@ def test_interrupted_and_resumed_is_unbroken_to_the_bit(framework, data, tmp_pat
     process.send_signal(signal.SIGINT)
     said = process.stderr.read()
     assert process.wait() == 130
-    assert "run the same command again to continue" in said
+    assert "Run the same command again: training, embedding and the pipeline continue" in said
     assert not broken.exists()
     state = tmp_path / "broken.state.safetensors"
     assert state.exists()
