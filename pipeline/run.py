@@ -7,7 +7,7 @@ from pathlib import Path
 
 import psutil
 
-from pipeline.run_folder import RUN, claim, identify, read_parity, require_own_images
+from pipeline.run_folder import CHECKPOINTS, RUN, claim, identify, read_parity, require_own_images
 from pipeline.steps import Steps
 from retrieval.data.gldv2 import Gldv2
 from retrieval.embeddings import Embeddings, concatenate
@@ -71,7 +71,7 @@ def run_pipeline(recipe_path: Path, data: Path | None, out: Path, kaggle_owner: 
 def _run(recipe_path: Path, recipe: Recipe, data: Path | None, out: Path, kaggle_owner: str) -> Path:
     variants = [(model, framework) for model in recipe.models for framework in FRAMEWORKS]
     members = [Member(*variant, seed=recipe.seed + number) for number, variant in enumerate(variants)]
-    checkpoints = [out / "checkpoints" / f"{member.name}.safetensors" for member in members]
+    checkpoints = [out / CHECKPOINTS / f"{member.name}.safetensors" for member in members]
     with Steps(out) as steps:
         if data is None:
             data = out / "data"

@@ -15,6 +15,8 @@ from zoo.strict import NonNegative, read_fields
 from zoo.text import read_json
 
 RUN, SECONDS, PARITY = "run.json", "seconds.json", "parity.json"
+CHECKPOINTS = "checkpoints"
+"""The folder of a run's trained models."""
 
 
 @dataclass(frozen=True)
@@ -86,11 +88,16 @@ def require_own_images(out: Path, dataset: Gldv2) -> None:
     """Remembers the images that a run has rendered for itself, or compares them with what it remembers.
 
     Raises:
-        OutputError: they have changed since.
+        OutputError: they have changed since, or there are checkpoints and nothing says what they were trained on.
     """
     mark = out / RUN
     found = _read(Identity, mark, "Choose another --out, or remove this folder.")
     images = {split: fingerprint(dataset, split) for split in SPLITS}
+    if not found.images and any((out / CHECKPOINTS).glob("*.safetensors")):
+        raise OutputError(
+            f"{mark} does not say which images the checkpoints beside it were trained on, as runs of version 0.1 do "
+            "not. Choose another --out, or remove this folder."
+        )
     if not found.images:
         write_json(mark, dataclasses.asdict(dataclasses.replace(found, images=images)))
     elif found.images != images:

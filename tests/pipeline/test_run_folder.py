@@ -93,6 +93,15 @@ def test_rendered_images_that_changed_are_refused(made, tmp_path):
         (made / "data" / "index.csv").write_text(table, encoding="utf-8")
 
 
+def test_checkpoints_of_unknown_images_are_not_reused(made, tmp_path):
+    out = tmp_path / "run"
+    claim(out, Identity("r", "demo"))
+    (out / "checkpoints").mkdir()
+    (out / "checkpoints" / "resnet10.safetensors").touch()
+    with pytest.raises(OutputError, match="does not say which images"):
+        require_own_images(out, Gldv2(made / "data"))
+
+
 def test_a_second_pipeline_in_one_folder_is_refused(made, tmp_path):
     with claimed(tmp_path / "run" / "run.json"):
         claim(tmp_path / "run", Identity("r", "demo"))  # the lock in an empty folder is no content
