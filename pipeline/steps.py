@@ -65,7 +65,8 @@ class Steps:
             return
         log(f"== {name}")
         start = time.perf_counter()
-        at_once = min(at_once, len(waiting))
+        # As in an unbroken run: the number of threads decides the order of a sum, and so its last digit.
+        at_once = min(at_once, len(commands))
         environment = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // at_once))} | module_environment()
         environment |= {"TQDM_MININTERVAL": "1"}
         with ThreadPoolExecutor(at_once) as pool:

@@ -9,13 +9,13 @@ import pytest
 from pipeline.steps import StepError, Steps
 
 MODULE = """
-import sys, time
+import os, sys, time
 from pathlib import Path
 name, *rest = sys.argv[1:]
 if name == "fail":
     sys.exit("no such luck")
 time.sleep(float(rest[1]) if rest[1:] else 0)
-Path(rest[0]).write_text(name)
+Path(rest[0]).write_text(os.environ["OMP_NUM_THREADS"] if name == "threads" else name)
 """
 
 
@@ -42,6 +42,19 @@ def test_steps_run_once_and_are_timed(tmp_path, module):
     kept = json.loads((tmp_path / "seconds.json").read_text())
     assert kept["seconds"] == run.seconds
     assert Steps(tmp_path).seconds == run.seconds
+
+
+def test_a_resumed_step_has_the_threads_of_an_unbroken_one(tmp_path, module, monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr("os.cpu_count", lambda: 8)
+    made = [tmp_path / "a", tmp_path / "b"]
+    commands = [(module, "threads", path) for path in made]
+    with Steps(tmp_path) as run:
+        run.run("both", commands, made, at_once=2)
+        unbroken = made[0].read_text()
+        made[0].unlink()
+        run.run("both", commands, made, at_once=2)
+    assert made[0].read_text() == unbroken == "4"
 
 
 def test_a_failure_ends_the_others(tmp_path, module):
