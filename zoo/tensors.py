@@ -1,7 +1,6 @@
 """The project's only reader and writer of safetensors files: named arrays and a header of strings. Nothing is executed."""
 
 import errno
-import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -133,45 +132,56 @@ def _start(path: Path) -> bytes:
         return file.read(9)
 
 
-def _header(path: str | os.PathLike) -> dict[str, Any]:
-    """The JSON header as it stands; empty if it is damaged."""
+def _header(path: str | os.PathLike) -> tuple[dict[str, Any], int]:
+    """The JSON header as it stands, and where the tensors' bytes begin.
+
+    Raises:
+        ValueError: it is damaged.
+    """
     with open(path, "rb") as file:
         length = int.from_bytes(file.read(8), "little")
         if length > TEXT_BYTES:
-            return {}
+            raise ValueError(f"its header has {length:,} bytes")
         try:
-            found = parse_json(file.read(length), path)
-        except DataError:
-            return {}
-    return found if isinstance(found, dict) else {}
+            found = parse_json(file.read(length), "its header")
+        except DataError as error:
+            raise ValueError(str(error)) from error
+    if not isinstance(found, dict):
+        raise ValueError("its header is no mapping")
+    return found, 8 + length
 
 
 def _missing_bytes(path: Path) -> int:
-    """How many bytes a file lacks of what its header promises."""
-    with open(path, "rb") as file:
-        length = int.from_bytes(file.read(8), "little")
+    """How many bytes a file lacks of what its header promises; 0 if the header is damaged, too."""
+    try:
+        header, start = _header(path)
+    except ValueError:
+        return 0
     ends = [0]
-    for entry in _header(path).values():
+    for entry in header.values():
         offsets = entry.get("data_offsets") if isinstance(entry, dict) else None
         if isinstance(offsets, list) and len(offsets) == 2 and isinstance(offsets[1], int):
             ends.append(offsets[1])
-    return 8 + length + max(ends) - path.stat().st_size
+    return start + max(ends) - path.stat().st_size
 
 
 def _bfloat16(path: str | os.PathLike, names: list[str]) -> dict[str, np.ndarray]:
-    """float32 arrays of a sound file's bfloat16 tensors, whose bits are the upper half of float32's."""
+    """float32 arrays of a sound file's bfloat16 tensors."""
     if not names:
         return {}
     found = {}
+    header, start = _header(path)
     with open(path, "rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        header = json.loads(file.read(length))
         for name in names:
             first, last = header[name]["data_offsets"]
-            file.seek(8 + length + first)
-            bits = np.frombuffer(file.read(last - first), "<u2").astype(np.uint32) << 16
-            found[name] = bits.view(np.float32).reshape(header[name]["shape"])
+            file.seek(start + first)
+            found[name] = widened(np.frombuffer(file.read(last - first), "<u2")).reshape(header[name]["shape"])
     return found
+
+
+def widened(bits: np.ndarray) -> np.ndarray:
+    """float32 values of bfloat16 ones, which are the upper half of their bits; numpy has no bfloat16."""
+    return (bits.astype(np.uint32) << 16).view(np.float32)
 
 
 def _system_error(error: SafetensorError) -> int | None:

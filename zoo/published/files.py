@@ -20,7 +20,7 @@ from zoo.published import kinds, torch_files
 from zoo.published.pickled_values import Opaque
 from zoo.published.pickles import read_pickle
 from zoo.published.state_dicts import find_state_dict
-from zoo.tensors import read_tensors, read_types
+from zoo.tensors import read_tensors, read_types, widened
 
 _AGAIN = "Download it again."
 _FLOATS = ("float16", "float32", "float64")
@@ -86,7 +86,7 @@ def as_float32(name: str, value: np.ndarray | Opaque, framework: str) -> np.ndar
             f"{name} is not readable as weights ({value.name}); expected a tensor of {', '.join(_FLOATS)} or bfloat16"
         )
     if framework == "paddle" and value.dtype == np.uint16:
-        return torch_files.widened(value)
+        return widened(value)
     if value.dtype.name not in _FLOATS:
         raise CheckpointError(
             f"{name} is a tensor of {value.dtype}; expected {', '.join(_FLOATS)} or bfloat16. Quantised weights and integers are "

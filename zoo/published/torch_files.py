@@ -16,6 +16,7 @@ from zoo.errors import CheckpointError
 from zoo.limits import AXES, TEXT_BYTES, require_at_most
 from zoo.published.pickled_values import Global, Opaque, plain
 from zoo.published.pickles import read_pickle
+from zoo.tensors import widened
 
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 BFLOAT16 = "bfloat16"
@@ -34,11 +35,6 @@ _STORAGES = {
 _NO_WEIGHTS = {"ComplexHalfStorage": 4, "ComplexFloatStorage": 8, "ComplexDoubleStorage": 16}
 _NO_WEIGHTS |= {"QInt8Storage": 1, "QUInt8Storage": 1, "QInt32Storage": 4, "QUInt4x2Storage": 1, "QUInt2x4Storage": 1}
 """Bytes per value of types that cannot be weights; an old file has no other way to find what comes after them."""
-
-
-def widened(bits: np.ndarray) -> np.ndarray:
-    """float32 values of bfloat16 ones, which are the upper half of their bits; numpy has no bfloat16."""
-    return (bits.astype(np.uint32) << 16).view(np.float32)
 
 
 @dataclass(frozen=True)
