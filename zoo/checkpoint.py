@@ -141,21 +141,23 @@ def check_preprocess(preprocess: PreprocessSpec, source: str = "preprocessing") 
         raise CheckpointError(f"{source}: {error}.") from error
     mean, std = preprocess.mean, preprocess.std
     if not all(0 <= value <= 1 for value in mean) or not all(1e-3 <= value <= 1 for value in std):
-        small = all(abs(value) <= 255 for value in (*mean, *std))
-        hint = (
-            f" They look like values for pixels from 0 to 255: divide all six by 255{_divided(mean, std)}."
-            if small
-            else ""
-        )
         raise CheckpointError(
             f"{source}: mean {list(mean)} and std {list(std)} are not for pixels from 0 to 1: expected means from 0 to 1 and "
-            f"standard deviations from 0.001 to 1.{hint}"
+            f"standard deviations from 0.001 to 1.{_for_255(mean, std)}"
         )
 
 
-def _divided(mean: tuple[float, ...], std: tuple[float, ...]) -> str:
-    words = (" ".join(f"{value / 255:.4g}" for value in values) for values in (mean, std))
-    return ", --mean {} --std {}".format(*words)
+def _for_255(mean: tuple[float, ...], std: tuple[float, ...]) -> str:
+    """What to give instead, if the values look like those for pixels from 0 to 255.
+
+    Caffe's networks divide by nothing, so that their deviation of 1 is of the same pixels as their mean.
+    """
+    if not all(0 <= value <= 255 for value in (*mean, *std)):
+        return ""
+    large = {"mean": max(mean) > 1, "std": max(std) > 1 or (max(mean) > 1 and set(std) == {1.0})}
+    given = {"mean": mean, "std": std}
+    words = [f"--{key} " + " ".join(f"{value / 255:.4g}" for value in given[key]) for key in given if large[key]]
+    return f" They look like values for pixels from 0 to 255: divide by 255, {' '.join(words)}." if words else ""
 
 
 def differences(

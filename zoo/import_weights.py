@@ -13,6 +13,7 @@ any prefix, such as a trainer's `model.` or `module.backbone.`. --model is a var
 import argparse
 import dataclasses
 import hashlib
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -30,7 +31,7 @@ from zoo.published.names import Naming, in_trunk, naming, prefixes, publishers
 from zoo.published.pickled_values import Opaque
 from zoo.published.state_dicts import same
 from zoo.specs import ModelSpec, PreprocessSpec
-from zoo.strict import Pixels
+from zoo.strict import Colour, Pixels
 from zoo.variants import SPECS, VARIANTS
 from zoo.weights import LOSS_PREFIX, parameter_shapes
 
@@ -54,7 +55,7 @@ def import_weights(source: Path, spec: ModelSpec, *, headless: bool = False, pre
             or a value that no weight has. The message lists the differences and the models that would fit.
     """
     check_preprocess(spec.preprocess)
-    published, framework = read_published(source)
+    published, framework = read_published(source, prefix)
     spec = spec.headless() if headless else spec
     try:
         found = naming(published, spec.backbone, parameter_shapes(spec), prefix, _same_in(published))
@@ -79,7 +80,7 @@ def import_weights(source: Path, spec: ModelSpec, *, headless: bool = False, pre
             f"tensors computes something else. Pass --model {' or '.join(others)}."
         )
     for name, value in weights.items():
-        if reason := unusable(name, value):
+        if reason := unusable(name, value) or _unfinished(value):
             raise CheckpointError(
                 f"{source}: {names.get(name, name)} {reason}, so the network would compute nothing of use. The file was saved like "
                 "that: take an earlier checkpoint of that training, or download it again."
@@ -88,6 +89,11 @@ def import_weights(source: Path, spec: ModelSpec, *, headless: bool = False, pre
     _warn_of_caffe(source, spec)
     provenance = {"framework": framework, "imported_from": source.name, "source_sha256": _sha256(source)}
     return Checkpoint(spec, {name: weights[name] for name in expected}, classes, provenance)
+
+
+def _unfinished(value: np.ndarray) -> str | None:
+    """Why no training made a tensor: a download that reserved its space and stopped ends in zeros."""
+    return "is a convolution of nothing but zeros" if value.ndim == 4 and not value.any() else None
 
 
 def _classes(published: Published, found: Naming, spec: ModelSpec) -> int:
@@ -159,8 +165,14 @@ def _misfit(
     headless: bool,
 ) -> str:
     fitting = fitting_models(published)
+    shard = re.search(r"\d{5}-of-(\d{5})", source.name)
     lacks_head = any(line.startswith("- ") and not line.startswith("- backbone.") for line in different)
-    if spec.name in fitting and not headless and not lacks_head:
+    if shard and int(shard[1]) > 1:
+        advice = (
+            f"By its name it is one of {int(shard[1])} files. Where the model is, write one file, "
+            "`model.save_pretrained('whole', max_shard_size='100GB')`, and import that."
+        )
+    elif spec.name in fitting and not headless and not lacks_head:
         advice = f"All other tensors of {spec.name} fit. To import only the backbone, pass --headless."
     elif spec.name in fitting and not headless:
         advice = "The backbone fits, but the file has no embedding layer of ours: pass --headless to import only the backbone."
@@ -240,10 +252,10 @@ def parse_arguments() -> argparse.Namespace:
         "--channels", choices=("rgb", "bgr"), default=default.channels, help="channel order; default: %(default)s"
     )
     preprocessing.add_argument(
-        "--mean", type=ranged(float), nargs=3, help="per channel in that order, for pixels from 0 to 1"
+        "--mean", type=ranged(Colour), nargs=3, help="per channel in that order, for pixels from 0 to 1"
     )
     preprocessing.add_argument(
-        "--std", type=ranged(float), nargs=3, help="per channel in that order, for pixels from 0 to 1"
+        "--std", type=ranged(Colour), nargs=3, help="per channel in that order, for pixels from 0 to 1"
     )
     preprocessing.add_argument(
         "--resize", choices=("antialias", "bilinear"), default=default.resize, help="filter; default: %(default)s"

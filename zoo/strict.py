@@ -25,6 +25,8 @@ NonNegative = Annotated[float, Meta(ge=0)]
 Share = Annotated[float, Meta(gt=0, le=1)]
 Fraction = Annotated[float, Meta(ge=0, le=1)]
 """From 0 to 1, both included."""
+Colour = Annotated[float, Meta(ge=0, le=255)]
+"""A mean or a deviation of pixels; `zoo.checkpoint.check_preprocess` says what to give instead of values for 0 to 255."""
 Weight = Annotated[float, Meta(gt=0, le=1000)]
 """A member's factor in an ensemble."""
 Scale = Annotated[float, Meta(ge=0.05, le=20)]

@@ -40,7 +40,7 @@ Fraction = Annotated[float, _within(strict.Fraction)]
 Sides = Annotated[list[int], _within(strict.Pixels, _whole)]
 Weights = Annotated[list[float], _within(strict.Weight)]
 Scales = Annotated[list[float], _within(strict.Scale)]
-Colour = Annotated[tuple[float, float, float], _within(strict.Fraction)]
+Colour = Annotated[tuple[float, float, float], _within(strict.Colour)]
 
 Flag = Annotated[bool, Parameter(show_default=False)]
 """An option without a value."""

@@ -222,7 +222,7 @@ def test_a_tensor_that_reaches_beside_its_storage(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"hello", "starts with b.hello., and so does no file of weights"),
+        (b"hello", "text, which starts with .hello., and so does no file of weights"),
         (pickle.dumps([1, 2]), "contains a list, not a state dict"),
         (pickle.dumps({"epoch": 3}), "contains no tensors; its keys are .epoch."),
         (struct.pack("<Q", 3) + b"{}", "not a readable safetensors file"),

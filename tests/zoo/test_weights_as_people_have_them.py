@@ -1,12 +1,17 @@
 """Backbones under any prefix, in any wrapper and type; and what is no file of weights is called by its name."""
 
+import bz2
 import dataclasses
+import gzip
 import importlib
 import io
 import itertools
 import json
+import lzma
 import pickle
 import re
+import shutil
+import subprocess
 import tarfile
 import time
 import tracemalloc
@@ -24,11 +29,12 @@ from safetensors.numpy import save_file
 import torch_models.write_weights
 import zoo.import_weights
 import zoo.write_weights
-from zoo.checkpoint import FORMAT, Checkpoint, load_checkpoint, save_checkpoint
+from landmark_zoo.__main__ import dispatch
+from zoo.checkpoint import FORMAT, Checkpoint, check_preprocess, load_checkpoint, save_checkpoint
 from zoo.errors import CheckpointError, SpecError
 from zoo.import_weights import import_weights
 from zoo.lookup import find_spec
-from zoo.published.files import layout
+from zoo.published.files import layout, read_published
 from zoo.published.pickles import read_pickle
 from zoo.specs import PreprocessSpec
 from zoo.tensors import write_tensors
@@ -325,19 +331,13 @@ def test_preprocessing_out_of_range_is_refused(tmp_path, preprocess):
 
 def test_a_mean_for_255_is_refused_with_the_values_to_give(tmp_path, monkeypatch):
     torch.save(BODY, tmp_path / "a.pth")
-    words = [
-        "import",
-        tmp_path / "a.pth",
-        "--model",
-        "resnet10_narrow",
-        "--headless",
-        "--out",
-        tmp_path / "c.safetensors",
-    ]
+    words = [tmp_path / "a.pth", "--model", "resnet10_narrow", "--headless", "--out", tmp_path / "c.safetensors"]
     words += ["--mean", 123.675, 116.28, 103.53, "--std", 58.395, 57.12, 57.375]
-    monkeypatch.setattr("sys.argv", list(map(str, words)))
-    with pytest.raises(CheckpointError, match=r"divide all six by 255, --mean 0\.485 0\.456 0\.406 --std 0\.229"):
-        zoo.import_weights.main()
+    words = list(map(str, words))
+    monkeypatch.setattr("sys.argv", ["import_weights", *words])
+    for command in (zoo.import_weights.main, lambda: dispatch(["import", *words])):
+        with pytest.raises(CheckpointError, match=r"divide by 255, --mean 0\.485 0\.456 0\.406 --std 0\.229"):
+            command()
 
 
 @pytest.mark.parametrize("stem", ["conv", "conv1", "conv1_1"])
@@ -401,6 +401,21 @@ def test_what_a_state_dict_forgets_is_said(tmp_path, capsys, monkeypatch):
     assert "`zoo.import_weights` needs --size 80 --channels rgb --mean 0.485 0.456 0.406" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("mean", "std", "advice"),
+    [
+        ((123.675, 116.28, 103.53), (0.229, 0.224, 0.225), r"divide by 255, --mean 0\.485 0\.456 0\.406\."),
+        ((103.939, 116.779, 123.68), (1.0, 1.0, 1.0), r"--mean 0\.4076 0\.458 0\.485 --std 0\.003922"),
+        ((0.0, 0.0, 0.0), (255.0, 255.0, 255.0), r"divide by 255, --std 1 1 1\."),
+        ((-0.5, 0.5, 0.5), (0.5, 0.5, 0.5), r"from 0\.001 to 1\.$"),
+        ((0.5, 0.5, 0.5), (0.5, 0.5, 1e-4), r"from 0\.001 to 1\.$"),
+    ],
+)
+def test_only_what_is_for_255_is_to_be_divided(mean, std, advice):
+    with pytest.raises(CheckpointError, match=advice):
+        check_preprocess(PreprocessSpec(mean=mean, std=std))
+
+
 def test_caffes_stride_is_warned_of(tmp_path, capsys):
     spec = dataclasses.replace(get_spec("resnet50"), name="small").headless()
     small = dataclasses.replace(spec.backbone, depths=(1, 1, 1, 1), planes=(2, 2, 2, 2), stem_channels=2)
@@ -437,22 +452,63 @@ def scripted() -> bytes:
     return buffer.getvalue()
 
 
+def exported() -> bytes:
+    buffer = io.BytesIO()
+    network = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4)).eval()
+    torch.export.save(torch.export.export(network, (torch.ones(1, 3, 8, 8),)), buffer)
+    return buffer.getvalue()
+
+
+def arrays() -> bytes:
+    buffer = io.BytesIO()
+    np.savez(buffer, **{name: value.numpy() for name, value in BODY.items()})
+    return buffer.getvalue()
+
+
+def saved() -> bytes:
+    buffer = io.BytesIO()
+    torch.save(BODY, buffer)
+    return buffer.getvalue()
+
+
 FOREIGN = {
     "Git LFS": b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 5\n",
-    "web page": b"<!DOCTYPE html><html>404</html>",
+    "web page": b"\xef\xbb\xbf\n<!DOCTYPE html><html>404</html>",
     "gzip": b"\x1f\x8b\x08\x00rest",
+    "bzip2": b"BZh91AY&SY",
+    "xz": b"\xfd7zXZ\x00\x00",
+    "7z": b"7z\xbc\xaf\x27\x1c",
+    "RAR": b"Rar!\x1a\x07\x00",
     "tar": tarred(),
     "HDF5": b"\x89HDF\r\n\x1a\n",
     "numpy array": b"\x93NUMPY\x01\x00",
     "empty": b"",
     "ONNX": b"\x08\x08\x12\x07pytorch",
-    "JSON": b'{"weight_map": {}}',
+    r"saved_model\.pb": b"\x08\x01\x12\xd0\x04\x0a",
+    "frozen graph": b"\x0a\x1d\x0a\x05input\x12\x0bPlaceholder",
+    r"\.pdmodel": b"\x0a\xe5\x12\x08\x00\x10\xff\xff",
+    r"\.caffemodel": b"\x0a\x09ResNet-50\xa2\x06",
+    r"\.params": b"\x12\x01" + bytes(6) + bytes(8) + b"\x02" + bytes(7),
+    "Flax": b"\x82\xa6params\x81\xa5conv1",
+    "Flax ": b"\xde\x00\x21\xa6params",
+    "TensorFlow Lite": b"\x1c\x00\x00\x00TFL3\x14\x00",
+    "MATLAB": b"MATLAB 5.0 MAT-file, Platform: GLNXA64",
+    "list of a TensorFlow checkpoint": b'model_checkpoint_path: "model.ckpt-7"\n',
+    r"TensorFlow \(\.index": b"\x00\x00\x06\x08\x01" + bytes.fromhex("57fb808b247547db"),
+    "all in only.safetensors": b'{"metadata": {"a": "\xc3\xa9"}, "weight_map": {"a": "only.safetensors"}}',
+    "several files, a-1-of-2.bin, a-2-of-2.bin": b'{\n "weight_map": {"a": "a-1-of-2.bin", "b": "a-2-of-2.bin"}}',
+    "configuration": b'{"architectures": ["ResNetModel"]}',
+    "that an index names": b'{"data":{"a":1}}',
     "inference format": b"\x00" * 40,
     "nothing but zeros": b"\x00" * 1000,
+    "text, which starts with 'Entry not found'": b"Entry not found\n",
+    "text, which starts with 'cannot": b"cannot be found.",
     "starts with": b"\n\nhello",
+    "starts with b'": b"\x99\x01\xff\x07",
     "Zstandard": b"\x28\xb5\x2f\xfd\x00",
-    "that an index names": b'{"data":{"a":1}}',
     "TorchScript": scripted(),
+    r"torch\.export": exported(),
+    "Keras": zipped(**{"metadata.json": b"", "model.weights.h5": b""}),
     ".npz": zipped(**{"a.npy": b""}),
     "a zip": zipped(readme=b""),
 }
@@ -465,6 +521,114 @@ def test_what_is_no_file_of_weights_is_called_by_its_name(tmp_path, kind, suffix
     with pytest.raises(CheckpointError, match=kind) as refused:
         import_weights(tmp_path / f"a{suffix}", SPEC, headless=True)
     assert "cut off" not in str(refused.value)
+
+
+def test_the_values_of_a_tensorflow_checkpoint_are_known_by_their_name(tmp_path):
+    path = tmp_path / "model.ckpt-7.data-00000-of-00001"
+    path.write_bytes(b"\x99\x01\xff\x07" * 9)
+    with pytest.raises(CheckpointError, match="part of a TensorFlow checkpoint"):
+        import_weights(path, SPEC, headless=True)
+
+
+def tar_of_weights() -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
+        entry = tarfile.TarInfo("unpacked/weights.pth")
+        entry.size = len(saved())
+        archive.addfile(entry, io.BytesIO(saved()))
+    return buffer.getvalue()
+
+
+ADVISED = {
+    "a.pth.gz": lambda: gzip.compress(saved()),
+    "a b.pth": lambda: bz2.compress(saved()),
+    "a.pth.xz": lambda: lzma.compress(saved()),
+    "a.tar.gz": tar_of_weights,
+    "b.pth.tar": lambda: gzip.decompress(tar_of_weights()),
+    "a.zip": lambda: zipped(**{"weights.pth": saved()}),
+    "a.npz": arrays,
+    "script.pt": scripted,
+    "a.pt2": exported,
+}
+
+
+@pytest.mark.parametrize("name", ADVISED)
+def test_the_advice_leads_to_a_file_of_weights(tmp_path, monkeypatch, name):
+    """It is followed to the letter."""
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / name
+    path.write_bytes(ADVISED[name]())
+    with pytest.raises(CheckpointError) as refused:
+        read_published(path)
+    command = str(refused.value).split("`")[1]
+    if command.startswith("torch."):
+        exec(command, {"torch": torch, "numpy": np, "FILE": path})
+    else:
+        if shutil.which(command.split()[0]) is None:
+            pytest.skip(f"{command.split()[0]} is not installed here")
+        subprocess.run(["bash", "-c", command], check=True)
+    path.unlink()
+    [made] = [file for file in tmp_path.rglob("*") if file.is_file()]
+    found, framework = read_published(made)
+    assert found and framework == "torch"
+    if name not in ("script.pt", "a.pt2"):
+        assert all(np.array_equal(found[key], value.numpy()) for key, value in BODY.items())
+
+
+def test_a_folder_is_said_to_be_one_with_what_it_holds(tmp_path):
+    (tmp_path / "model.safetensors").touch()
+    with pytest.raises(CheckpointError, match=r"is a folder; .* it holds model\.safetensors\.$"):
+        read_published(tmp_path)
+    (tmp_path / ".metadata").touch()
+    with pytest.raises(CheckpointError, match="dcp_to_torch"):
+        read_published(tmp_path)
+
+
+def test_one_file_of_several_is_known_by_its_name(tmp_path):
+    path = tmp_path / "model-00001-of-00003.safetensors"
+    safetensors.torch.save_file(dict(list(BODY.items())[:40]), path)
+    with pytest.raises(CheckpointError, match="it is one of 3 files"):
+        import_weights(path, SPEC, headless=True)
+
+
+@pytest.mark.parametrize("key", ["master_params", "master_weights", "fp16/master"])
+def test_the_copy_of_an_optimiser_comes_last(tmp_path, capsys, key):
+    """Training in half precision keeps the weights twice."""
+    half = {name: value.half() for name, value in BODY.items()}
+    wide = {name: value + 1e-5 for name, value in BODY.items()}
+    value = {key: wide, "model": half} if "/" not in key else {"fp16": {"master": wide}, "model": half}
+    found = imported(tmp_path, value)
+    assert all(np.array_equal(found[f"backbone.{name}"], tensor.float().numpy()) for name, tensor in half.items())
+    assert f"the model's own weights were read, 'model'; --prefix {key}/ reads the others" in capsys.readouterr().err
+    found = imported(tmp_path, value, prefix=f"{key}/")
+    assert all(np.array_equal(found[f"backbone.{name}"], tensor.numpy()) for name, tensor in wide.items())
+
+
+@pytest.mark.parametrize("prefix", ["module.net.", "net", "module.net", "net."])
+def test_a_prefix_is_taken_as_it_is_typed(tmp_path, prefix):
+    require_equal(imported(tmp_path, under("module.net."), prefix=prefix))
+
+
+def test_a_prefix_that_no_name_has_is_an_error(tmp_path):
+    with pytest.raises(
+        CheckpointError, match=r"no name in it begins with 'nett\.'; a backbone's names begin with 'net\.'"
+    ):
+        imported(tmp_path, under("net."), prefix="nett.")
+
+
+def test_the_weights_that_are_not_averaged_can_be_chosen(tmp_path):
+    double = {name: value * 2 for name, value in BODY.items()}
+    value = {"state_dict": under("module.", BODY), "state_dict_ema": double}
+    require_equal(imported(tmp_path, value, prefix="state_dict/module."))
+    require_equal(imported(tmp_path, value), factor=2)
+
+
+def test_space_that_was_reserved_and_never_filled_is_noticed(tmp_path):
+    safetensors.torch.save_file(BODY, tmp_path / "a.safetensors")
+    data = (tmp_path / "a.safetensors").read_bytes()
+    (tmp_path / "a.safetensors").write_bytes(data[: len(data) // 2] + bytes(len(data) - len(data) // 2))
+    with pytest.raises(CheckpointError, match="nothing but zeros.*download it again"):
+        import_weights(tmp_path / "a.safetensors", SPEC, headless=True)
 
 
 @pytest.mark.parametrize("container", ["zip", "legacy", "safetensors", "paddle"])

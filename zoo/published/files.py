@@ -17,6 +17,7 @@ import numpy as np
 from zoo.errors import CheckpointError
 from zoo.limits import TENSORS, require_at_most
 from zoo.published import kinds, torch_files
+from zoo.published.foreign import foreign_folder
 from zoo.published.pickled_values import Opaque
 from zoo.published.pickles import read_pickle
 from zoo.published.state_dicts import find_state_dict
@@ -27,11 +28,12 @@ _FLOATS = ("float16", "float32", "float64")
 """Types that can be weights; bfloat16 is widened to float32 when it is read."""
 
 
-def read_published(path: str | os.PathLike) -> tuple[dict[str, np.ndarray | Opaque], str]:
+def read_published(path: str | os.PathLike, prefix: str | None = None) -> tuple[dict[str, np.ndarray | Opaque], str]:
     """Reads every tensor of a file under its published name.
 
     Args:
         path: a state dict, or a training script's checkpoint that contains one.
+        prefix: what the user says stands before the names (`zoo.published.state_dicts`).
 
     Returns:
         The arrays by name, with the dtypes and the layout of the file (`as_float32` reads them); an `Opaque` stands for a tensor
@@ -42,15 +44,15 @@ def read_published(path: str | os.PathLike) -> tuple[dict[str, np.ndarray | Opaq
     """
     path = Path(path)
     if not path.is_file():
-        found = "is a folder" if path.is_dir() else "does not exist"
-        raise CheckpointError(f"{path} {found}; expected a .pth, .pdparams or .safetensors file")
+        expected = "does not exist; expected a .pth, .pdparams or .safetensors file"
+        raise CheckpointError(f"{path} {foreign_folder(path) if path.is_dir() else expected}.")
     try:
         kind = kinds.kind_of(path)
         if kind == kinds.SAFETENSORS:
             tensors, written_by = _read_safetensors(path), "torch"
         else:
             value, written_by = _read_pickled(path, kind)
-            tensors = find_state_dict(value)
+            tensors = find_state_dict(value, prefix)
     except Exception as error:  # zipfile, numpy and struct raise many kinds on damaged files
         message = str(error) if isinstance(error, CheckpointError) else f"it is damaged: {error}. Download it again"
         message = message.removeprefix(f"{path} is ").rstrip(".")

@@ -77,10 +77,11 @@ def naming(
         same: whether two names are of equal tensors, so that it does not matter which one is taken.
 
     Raises:
-        CheckpointError: two backbones are equally complete, so `prefix` is needed.
+        CheckpointError: two backbones are equally complete, so `prefix` is needed; or no name begins with the given one.
     """
     plainly = {name: _unwrapped(name) for name in names}
     wanted, found = set(expected), {}
+    prefix = None if prefix is None else _given(prefix, plainly)
     for candidate in [prefix] if prefix is not None else prefixes(plainly.values()):
         made = _under(candidate, plainly, spec)
         found[candidate] = (len(wanted & set(made.canonical.values())), averaged(candidate), made)
@@ -95,6 +96,17 @@ def naming(
             f"it has {len(equal)} backbones, under {' and '.join(map(repr, equal[:5]))}; pass --prefix with the one that you mean"
         )
     return best[2]
+
+
+def _given(prefix: str, plainly: dict[str, str]) -> str:
+    """A prefix as it stands in names without wrappers; somebody who types it may leave out the last dot."""
+    bare = _unwrapped(prefix)
+    if bare and not bare.endswith((".", PATH)):
+        bare += "."
+    if not any(name.startswith(bare) for name in plainly.values()):
+        known = ", ".join(map(repr, prefixes(plainly.values())[:5]))
+        raise CheckpointError(f"no name in it begins with {prefix!r}; a backbone's names begin with {known}")
+    return bare
 
 
 def _alike(first: Naming, second: Naming, same: Callable[[str, str], bool]) -> bool:

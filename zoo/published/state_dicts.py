@@ -20,12 +20,16 @@ _SAVE = "save the weights only: `torch.save(model.state_dict(), 'weights.pth')`"
 _Tensors = dict[str, np.ndarray | Opaque]
 
 
-def find_state_dict(value: Any) -> _Tensors:
+def find_state_dict(value: Any, prefix: str | None = None) -> _Tensors:
     """The tensors by their name in the file.
 
     Every mapping with tensors is found, at any depth and under any key; the ones with the names of a backbone count. Averaged
-    weights come first, as in timm, unless they lack BatchNorm's statistics. If several remain, their names begin with the path to
-    them: "student/conv1.weight".
+    weights come first, as in timm, unless they lack BatchNorm's statistics. An optimiser's float32 copy of a half-precision model
+    ("master_params") comes last. If several remain, their names begin with the path to them: "student/conv1.weight".
+
+    Args:
+        value: what was read from the file.
+        prefix: what the user says stands before the names; if it begins with the path of a mapping, that one is taken.
 
     Raises:
         CheckpointError: there are no tensors; or it is a whole model.
@@ -37,17 +41,30 @@ def find_state_dict(value: Any) -> _Tensors:
     found = dict(_state_dicts(value))
     if not found:
         raise CheckpointError(_nothing(value))
+    if named := [path for path in found if path and (prefix or "").startswith(f"{path}{PATH}")]:
+        return _with_path(max(named, key=len), found)
     chosen = {path: tensors for path, tensors in found.items() if has_first_layer(tensors)}
     if not chosen:  # no backbone: the differences from one are shown for the largest
         return max(found.values(), key=lambda tensors: sum(isinstance(item, np.ndarray) for item in tensors.values()))
     complete = {path: tensors for path, tensors in chosen.items() if _has_statistics(tensors)} or chosen
-    chosen = {path: tensors for path, tensors in complete.items() if averaged(path)} or complete
+    models = {path: tensors for path, tensors in complete.items() if not _is_master(path)} or complete
+    chosen = {path: tensors for path, tensors in models.items() if averaged(path)} or models
     path, first = next(iter(chosen.items()))
-    if len(found) > 1 and averaged(path):
-        log(f"the averaged weights were read, {path!r}; there are others")
-    if all(_equal(first, tensors) for tensors in chosen.values()):
-        return first
-    return {f"{path}{PATH}{name}": item for path, tensors in chosen.items() for name, item in tensors.items()}
+    if not all(_equal(first, tensors) for tensors in chosen.values()):
+        return {name: item for path in chosen for name, item in _with_path(path, chosen).items()}
+    for other in complete.keys() - chosen.keys():
+        kind = "averaged weights" if averaged(path) else "model's own weights"
+        log(f"the {kind} were read, {path!r}; --prefix {other}{PATH} reads the others, {other!r}")
+    return first
+
+
+def _with_path(path: str, found: dict[str, _Tensors]) -> _Tensors:
+    return {f"{path}{PATH}{name}": item for name, item in found[path].items()}
+
+
+def _is_master(path: str) -> bool:
+    """Whether a mapping is the copy in float32 that an optimiser keeps of a model in half precision."""
+    return any(key.lower().startswith("master") for key in path.split(PATH))
 
 
 def _state_dicts(value: Any) -> Iterator[tuple[str, _Tensors]]:
