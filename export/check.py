@@ -25,13 +25,13 @@ from export.checker.kernel_rules import check_forms, check_kernels, operations
 from export.checker.model_rules import (
     check_contest_signature,
     check_objects,
-    check_side_effects,
     check_size,
     check_variables,
     check_weights,
 )
 from export.checker.node_rules import check_nodes
 from export.checker.registry import Registry, load_registry
+from export.checker.side_effects import check_side_effects
 from export.saved_model_file import SavedGraph, open_saved_model
 from zoo import contest
 from zoo.arguments import given_path, ranged
@@ -116,7 +116,7 @@ def _report(graph: SavedGraph, registry: Registry, *, contest: bool, side: int) 
     if contest:
         findings += check_contest_signature(graph)
     findings += check_variables(graph)
-    findings += check_side_effects(graph, signatures)
+    findings += check_side_effects(graph)
     gflop = {}
     for name in signatures:
         called = name == CONTEST_SIGNATURE or not contest

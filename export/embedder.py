@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from export.checker.model_rules import require_no_side_effects
+from export.checker.side_effects import require_no_side_effects
 from export.quiet_tensorflow import quiet_stderr
 from export.saved_model_file import PB, open_saved_model
 from retrieval.embed import BATCH_SIZE, Batch, Describer, Image, Resized, describe
@@ -218,7 +218,12 @@ def load(folder: str | os.PathLike) -> Any:
             import tensorflow as tf
         except ImportError as error:
             raise _missing("TensorFlow", "export", error) from error
-        loaded = tf.saved_model.load(os.fspath(folder))
+        try:
+            loaded = tf.saved_model.load(os.fspath(folder))
+        except Exception as error:  # TensorFlow raises what its parts raise: KeyError, IndexError, its own classes
+            raise ExportError(
+                f"{folder} cannot be loaded by TensorFlow {tf.__version__}: {' '.join(str(error).split())[:300]}. {_EXPORT}"
+            ) from error
     missing = {CONTEST_SIGNATURE, BATCH_SIGNATURE} - set(loaded.signatures)
     if missing:
         raise ExportError(f"{folder} has no signature {sorted(missing)[0]!r}. {_EXPORT}")
@@ -254,4 +259,9 @@ def _call(loaded: Any, resized: Mapping[str, np.ndarray]) -> np.ndarray:
     import tensorflow as tf
 
     inputs = {name: tf.convert_to_tensor(pixels) for name, pixels in resized.items()}
-    return loaded.signatures[BATCH_SIGNATURE](**inputs)[DESCRIPTOR].numpy()
+    try:
+        return loaded.signatures[BATCH_SIGNATURE](**inputs)[DESCRIPTOR].numpy()
+    except (tf.errors.OpError, KeyError, TypeError, ValueError) as error:
+        raise ExportError(
+            f"the SavedModel cannot be run on its own inputs: {' '.join(str(error).split())[:300]}. {_EXPORT}"
+        ) from error

@@ -1,19 +1,16 @@
 """Whether a SavedModel has the contest's signature, loads in the given TensorFlow, and has finite weights."""
 
-import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from export.checker.finding import Finding
-from export.checker.flat_graph import FlatGraph, signature_nodes
-from export.checker.nodes import called_functions, type_name
+from export.checker.flat_graph import FlatGraph
+from export.checker.nodes import type_name
 from export.checker.registry import Registry
 from export.quiet_tensorflow import quiet_stderr
 from export.saved_model_file import LARGEST_PB, PB, SavedGraph
-from zoo.errors import ExportError
 from zoo.signature import CONTEST_INPUT, CONTEST_SIGNATURE, DESCRIPTOR
 
 _AGAIN = "Export the model with `python export/to_savedmodel.py`"
@@ -98,48 +95,6 @@ def _unknown_kinds(value: Any, registry: Registry) -> Iterator[str]:
         }
         for part in parts.get(kind, list)():
             yield from _unknown_kinds(part, registry)
-
-
-_SAVER = {"SaveV2", "RestoreV2", "MergeV2Checkpoints", "ShardedFilename"}
-"""Operators of the functions with which a SavedModel is saved and restored; nothing else needs them."""
-_SIDE_EFFECTS = re.compile(
-    "PyFunc|File|Reader|Record|Rpc|RemoteCall|Summary|Checkpoint|Remapping|ImmutableConst|Sql|CSV|LMDB|Snapshot|CacheDataset"
-    "|SaveDataset|LoadDataset|DataService|BigQuery|Bigtable|Save|Restore|Send|Recv|Collective|Library|Debug|Print|TPU|Socket|Ssh"
-)
-"""Parts of the names of operators that run Python, touch files or use the network."""
-
-
-def check_side_effects(graph: SavedGraph, signatures: list[str]) -> list[Finding]:
-    """Operators that run Python, touch files or use the network; a network needs none of them.
-
-    All functions count, since loading runs some; saving and restoring are allowed only outside of what a signature calls.
-    """
-    top = [node for signature in signatures for node in signature_nodes(graph, signature)]
-    behind = {"", *called_functions(graph, top)}
-    bodies = {"": top if graph.has_objects else graph.meta_graph.graph_def.node}
-    bodies |= {name: function.node_def for name, function in graph.functions.items()}
-    found = [
-        Finding(
-            "may run Python, touch files or use the network",
-            "Remove it: a network only computes",
-            node.name,
-            node.op,
-            function,
-        )
-        for function, nodes in bodies.items()
-        for node in nodes
-        if node.op not in graph.functions
-        and _SIDE_EFFECTS.search(node.op)
-        and (node.op not in _SAVER or (function in behind and graph.has_objects))
-    ]
-    return list(dict.fromkeys(found))
-
-
-def require_no_side_effects(graph: SavedGraph, path: Path) -> None:
-    """Raises `ExportError` if loading or calling a SavedModel could do more than compute."""
-    signatures = [name for name in graph.meta_graph.signature_def if not name.startswith("__saved_model")]
-    if found := check_side_effects(graph, signatures):
-        raise ExportError(f"{path} was not loaded: {found[0]}")
 
 
 def check_size(graph: SavedGraph) -> list[Finding]:

@@ -81,6 +81,19 @@ def first_version_with(operator: str, attribute: str | None = None) -> str | Non
     return next((version for version in versions() if fits & set(stored["versions"][version]["ops"])), None)
 
 
+def stateless(operator: str) -> bool | None:
+    """Whether every TensorFlow registers an operator as stateless; None if none has it."""
+    return _stateless().get(operator)
+
+
+@functools.cache
+def _stateless() -> dict[str, bool]:
+    found: dict[str, bool] = {}
+    for name, op in _stored()["ops"]:
+        found[name] = found.get(name, True) and not op["stateful"]
+    return found
+
+
 def store_registries(registries: list[dict[str, Any]], path: Path = PATH) -> None:
     """Adds registries, as `registry_worker.py` writes them, to the file; the same registries give the same bytes."""
     stored = _read(path) if path.exists() else {"versions": {}}
