@@ -27,9 +27,7 @@ def require_bounded(meta_graph: Any, path: Path) -> None:
     graph_def = meta_graph.graph_def
     functions = {function.signature.name: function.node_def for function in graph_def.library.function}
     written_out = _Sizes(functions, path)
-    require_at_most(
-        GRAPH_NODES, written_out.of(graph_def.node, ()), "nodes with all calls written out", path, ExportError
-    )
+    written_out.of(graph_def.node, ())
     for name in functions:
         written_out.size(name, ())
     repeated = 0
@@ -42,25 +40,29 @@ def require_bounded(meta_graph: Any, path: Path) -> None:
 
 
 class _Sizes:
-    """Numbers of nodes of functions, with the functions that they call written out."""
+    """Numbers of nodes of functions, with the functions that they call written out, and how deep these calls go."""
 
     def __init__(self, functions: dict[str, Any], path: Path) -> None:
         self.functions, self.path = functions, path
-        self.known: dict[str, int] = {}
+        self.known: dict[str, tuple[int, int]] = {}
 
-    def of(self, nodes: Any, callers: tuple[str, ...]) -> int:
-        """Of a list of nodes."""
-        return len(nodes) + sum(self.size(name, callers) for node in nodes for name in self._called(node))
+    def of(self, nodes: Any, callers: tuple[str, ...]) -> tuple[int, int]:
+        """Nodes and depth of a list of nodes."""
+        called = [self.size(name, callers) for node in nodes for name in self._called(node)]
+        size = len(nodes) + sum(size for size, _ in called)
+        depth = 1 + max((depth for _, depth in called), default=0)
+        require_at_most(GRAPH_NODES, size, "nodes with all calls written out", self.path, ExportError)
+        require_at_most(CALL_DEPTH, depth, "functions that call each other", self.path, ExportError)
+        return size, depth
 
-    def size(self, name: str, callers: tuple[str, ...]) -> int:
+    def size(self, name: str, callers: tuple[str, ...]) -> tuple[int, int]:
         """Of a function."""
         if name in callers:
             raise ExportError(f"{self.path}: the function {name[:80]!r} calls itself, so it has no end")
+        # Before it is followed further: the calls here are as deep as the functions'.
         require_at_most(CALL_DEPTH, len(callers), "functions that call each other", self.path, ExportError)
         if name not in self.known:
-            size = self.of(self.functions[name], (*callers, name))
-            require_at_most(GRAPH_NODES, size, "nodes with all calls written out", self.path, ExportError)
-            self.known[name] = size
+            self.known[name] = self.of(self.functions[name], (*callers, name))
         return self.known[name]
 
     def _called(self, node: Any) -> list[str]:

@@ -25,6 +25,7 @@ from export.checker.kernel_rules import check_forms, check_kernels, operations
 from export.checker.model_rules import (
     check_contest_signature,
     check_objects,
+    check_signatures,
     check_size,
     check_variables,
     check_weights,
@@ -111,7 +112,9 @@ _INCONSISTENT = (
 
 
 def _report(graph: SavedGraph, registry: Registry, *, contest: bool, side: int) -> Report:
-    findings = check_size(graph) + check_objects(graph, registry) + check_nodes(graph, registry)
+    findings = (
+        check_size(graph) + check_signatures(graph) + check_objects(graph, registry) + check_nodes(graph, registry)
+    )
     signatures = [name for name in sorted(graph.meta_graph.signature_def) if not name.startswith("__saved_model")]
     if contest:
         findings += check_contest_signature(graph)

@@ -15,6 +15,8 @@ _NAME = 1000
 """Characters of a name."""
 _METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
 """The others can ask for gigabytes of memory to unpack a kilobyte."""
+_COUNT_ELSEWHERE = 0xFFFF
+"""Instead of the number of entries, in a zip of more, or beyond 4 GiB."""
 _DIRECTORY = 16 << 20
 """Bytes of a zip's directory, which is read before its entries are known."""
 
@@ -50,9 +52,11 @@ def check_zip(path: Path) -> None:
 @contextmanager
 def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
     try:
-        _check_directory(path)
+        claimed = _check_directory(path)
         with zipfile.ZipFile(path) as archive:
             _check(archive.infolist(), path)
+            if claimed not in (len(archive.infolist()), _COUNT_ELSEWHERE):
+                raise ExportError(f"{path} has {len(archive.infolist())} entries, and its end says {claimed}")
             yield archive
     except ExportError:
         raise
@@ -64,8 +68,8 @@ def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
         raise ExportError(f"{path} could not be unpacked: {error}.") from error
 
 
-def _check_directory(path: Path) -> None:
-    """Raises `ExportError` if the directory is too large to be read; zipfile reads it whole."""
+def _check_directory(path: Path) -> int:
+    """How many entries a zip says it has. Raises `ExportError` if their directory is too large; zipfile reads it whole."""
     with open(path, "rb") as file:
         file.seek(max(0, path.stat().st_size - (1 << 16) - 22))
         end = file.read()
@@ -74,6 +78,8 @@ def _check_directory(path: Path) -> None:
         size = int.from_bytes(end[place + 12 : place + 16], "little")
         if size != 0xFFFFFFFF:  # the mark of a zip beyond 4 GiB, whose directory is small beside it
             require_at_most(_DIRECTORY, size, "bytes of its directory", path, ExportError)
+        return int.from_bytes(end[place + 10 : place + 12], "little")
+    return _COUNT_ELSEWHERE
 
 
 def _check(entries: list[zipfile.ZipInfo], path: Path) -> None:
@@ -91,6 +97,7 @@ def _check(entries: list[zipfile.ZipInfo], path: Path) -> None:
             or len(name) > _NAME
             or len(parts) > DEPTH
             or name.startswith("/")
+            or "\0" in entry.orig_filename
             or ".." in parts
             or "\\" in name
             or ":" in name

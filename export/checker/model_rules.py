@@ -37,6 +37,18 @@ def check_contest_signature(graph: SavedGraph) -> list[Finding]:
     return [Finding(problem, _AGAIN, CONTEST_SIGNATURE) for problem in found]
 
 
+def check_signatures(graph: SavedGraph) -> list[Finding]:
+    """Inputs and outputs of signatures that are tensors of no node."""
+    nodes = {node.name for node in graph.meta_graph.graph_def.node}
+    return [
+        Finding(f"{key!r} is the tensor {tensor.name[:80]!r}, and there is no such node", "Save the model again", name)
+        for name, signature in graph.meta_graph.signature_def.items()
+        for tensors in (signature.inputs, signature.outputs)
+        for key, tensor in tensors.items()
+        if tensor.WhichOneof("encoding") in ("name", None) and tensor.name.split(":")[0] not in nodes
+    ]
+
+
 def check_objects(graph: SavedGraph, registry: Registry) -> list[Finding]:
     """Kinds of objects and of values in signatures that are newer than the TensorFlow."""
     if not graph.has_objects:

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 
 from tests.reliability.fuzz import corpus, drawing
+from tests.reliability.make_corpus import LARGEST, specimens
 from tests.reliability.reader import Files, load, names
 from tests.reliability.sandbox import Sandbox
 
@@ -16,10 +17,25 @@ def sandbox(request: pytest.FixtureRequest) -> Iterator[Sandbox]:
         yield running
 
 
-def test_inputs_that_were_at_fault_once(sandbox):
+def test_the_corpus_is_refused_but_for_what_is_sound(sandbox):
+    tried = 0
     for name, files in corpus(sandbox.name):
         outcome = sandbox.read(files)
-        assert outcome.kind != "fault", f"{name}: {outcome.text}"
+        expected = "accepted" if name.startswith("sound") else "refused"
+        assert outcome.kind == expected, f"{name}: {outcome.kind}: {outcome.text}"
+        tried += 1
+    assert tried, f"{sandbox.name} has no specimens"
+    assert sum(map(_size, dict(corpus(sandbox.name)).values())) < 400_000
+
+
+def _size(files: Files) -> int:
+    return len(files) if isinstance(files, bytes) else sum(map(len, files.values()))
+
+
+def test_the_corpus_has_what_its_script_makes():
+    for reader, made in specimens().items():
+        assert set(made) == {name for name, _ in corpus(reader)}
+        assert all(_size(files) <= LARGEST for files in made.values())
 
 
 def test_drawn_inputs(sandbox, request):

@@ -10,6 +10,7 @@ from export.quiet_tensorflow import quiet_stderr
 from tests.reliability.mutations import damaged
 from tests.reliability.protobufs import changed
 from tests.reliability.reader import Reader
+from zoo.errors import ExportError
 
 with quiet_stderr():
     from tensorflow.core.framework import types_pb2
@@ -138,6 +139,8 @@ def _read(path: Path) -> None:
     assert isinstance(report.accepted, bool) and all(value >= 0 for value in report.gflop.values())
     for finding in report.findings:
         str(finding).encode()
+    if not report.accepted:
+        raise ExportError(str(next(finding for finding in report.findings if finding.rejects)))
 
 
 READER = Reader(

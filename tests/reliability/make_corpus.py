@@ -1,0 +1,378 @@
+"""Writes the specimens of faults, by kind, that `tests/reliability/corpus/` has for the readers of graphs, zips and text.
+
+    python -m tests.reliability.make_corpus
+
+A name that begins with `sound_` is of a file that must be read, all others of files that must be refused. The rest of the corpus was found
+by drawing inputs (`tests.reliability.fuzz`).
+"""
+
+import io
+import json
+import shutil
+import warnings
+import zipfile
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from tests.reliability.fuzz import CORPUS
+from tests.reliability.reader import Files, write
+from tests.reliability.readers import manifest, onnx_file, recipe, run_folder, saved_model, training_state
+from zoo.manifest import PLACE
+
+LARGEST = 6000
+"""Bytes of a specimen."""
+BOM = b"\xef\xbb\xbf"
+DEEP, DIGITS = 2000, 5000
+
+
+def texts(valid: bytes) -> dict[str, bytes]:
+    """What editors, spreadsheets and attackers make of a JSON text."""
+    assert valid.lstrip().startswith(b"{")
+    first = valid.lstrip()[1:]
+    return {
+        "sound_byte_order_mark": BOM + valid,
+        "utf_16": valid.decode().encode("utf-16"),
+        "latin_1": b'{"caf\xe9": 1, ' + first,
+        "nul": valid + b"\0",
+        "nul_first": b"\0" + valid,
+        "deep_lists": b"[" * DEEP,
+        "deep_mappings": b'{"a":' * (DEEP // 5) + b"1" + b"}" * (DEEP // 5),
+        "digits": b'{"a": ' + b"9" * DIGITS + b"}",
+        "not_a_number": b'{"a": NaN, ' + first,
+        "infinity": b'{"a": -Infinity, ' + first,
+        "beyond_float": b'{"a": 1e999, ' + first,
+        "half_a_surrogate": b'{"a": "\\ud800", ' + first,
+        "half_a_surrogate_as_key": b'{"\\udfff": 1, ' + first,
+        "key_twice": b'{"a": 1, "a": 2, ' + first,
+        "list": b"[" + valid + b"]",
+        "null": b"null",
+        "text": b'"a"',
+        "empty": b"",
+        "two_values": valid + valid[:1],
+        "cut": valid[: len(valid) // 2],
+    }
+
+
+def onnx_files() -> dict[str, bytes]:
+    """Tensors that claim more than they hold, weights elsewhere, operators that spread, graphs in graphs."""
+
+    whole = onnx_file._MODEL
+
+    def changed(edit: Callable[[onnx.ModelProto], Any]) -> bytes:
+        model = onnx.ModelProto.FromString(whole)
+        edit(model)
+        return model.SerializeToString(deterministic=True)
+
+    def claiming(*dims: int) -> bytes:
+        def edit(model: onnx.ModelProto) -> None:
+            model.graph.initializer[0].dims[:] = dims
+
+        return changed(edit)
+
+    def elsewhere(location: str) -> bytes:
+        def edit(model: onnx.ModelProto) -> None:
+            tensor = model.graph.initializer[0]
+            tensor.data_location = TensorProto.EXTERNAL
+            tensor.external_data.add(key="location", value=location)
+
+        return changed(edit)
+
+    def adding(operator: str, *inputs: str, **attributes: Any) -> bytes:
+        def edit(model: onnx.ModelProto) -> None:
+            model.graph.initializer.append(numpy_helper.from_array(np.array([2**20, 2**20]), "large"))
+            model.graph.initializer.append(numpy_helper.from_array(np.array([0, 0, 2**40, 0]), "pads"))
+            model.graph.node.append(helper.make_node(operator, inputs, ["big"], **attributes))
+
+        return changed(edit)
+
+    def nested(levels: int) -> bytes:
+        """Graphs in attributes of nodes of graphs: fields 1, 5 and 6. The library's own classes stop at a hundred."""
+        inner = b""
+        for _ in range(levels):
+            for number in (6, 5, 1):
+                inner = _field(number, inner)
+        return whole + _field(7, inner)
+
+    def metadata(value: str) -> bytes:
+        def edit(model: onnx.ModelProto) -> None:
+            [entry] = [item for item in model.metadata_props if item.key == "spec"]
+            entry.value = value
+
+        return changed(edit)
+
+    return {
+        "sound": whole,
+        "empty": b"",
+        "text": b"ONNX",
+        "cut": whole[: len(whole) // 2],
+        "terabytes": claiming(2**40),
+        "product_overflows": claiming(2**32, 2**32),
+        "negative_axis": claiming(-3),
+        "nothing_of_something": claiming(0, 2**62),
+        "thousand_axes": claiming(*[1] * 1000),
+        "other_size": claiming(5),
+        "weights_in_passwd": elsewhere("/etc/passwd"),
+        "weights_above": elsewhere("../weights.bin"),
+        "weights_on_the_net": elsewhere("http://example.invalid/weights"),
+        "expand": adding("Expand", "d", "large"),
+        "tile": adding("Tile", "d", "large"),
+        "pad": adding("Pad", "d", "pads"),
+        "constant_of_shape": adding("ConstantOfShape", "large"),
+        "python": adding("PyOp", "d", domain="ai.onnx.contrib"),
+        "graphs_in_graphs": nested(200),
+        "node_twice": changed(lambda model: model.graph.node.extend(list(model.graph.node))),
+        "spec_deep": metadata("[" * DEEP),
+        "spec_digits": metadata('{"name": ' + "9" * 4000 + "}"),
+        "spec_null": metadata("null"),
+    }
+
+
+def _field(number: int, content: bytes) -> bytes:
+    """A field of a protobuf with its length; content below 16 KiB."""
+    size = len(content)
+    length = bytes([size]) if size < 128 else bytes([size & 127 | 128, size >> 7])
+    return bytes([number << 3 | 2]) + length + content
+
+
+def saved_models() -> dict[str, Files]:
+    """Graphs that stand for much more than they hold, or would do more than compute."""
+
+    def changed(edit: Callable[[Any], Any], **files: bytes) -> Files:
+        model = saved_model.saved_model_pb2.SavedModel.FromString(saved_model._MODEL)
+        edit(model.meta_graphs[0])
+        return {"saved_model.pb": model.SerializeToString(deterministic=True)} | files
+
+    def function(meta: Any) -> Any:
+        return meta.graph_def.library.function[0]
+
+    def call_itself(meta: Any) -> None:
+        function(meta).node_def.add(name="again", op="f").input.extend(["a", "b"])
+
+    def call_in_a_circle(meta: Any) -> None:
+        made = meta.graph_def.library.function.add()
+        made.signature.name = "g"
+        made.node_def.add(name="back", op="PartitionedCall").attr["f"].func.name = "f"
+        function(meta).node_def.add(name="there", op="PartitionedCall").attr["f"].func.name = "g"
+
+    def double(meta: Any) -> None:
+        for level in range(30):
+            made = meta.graph_def.library.function.add()
+            made.signature.name = f"g{level}"
+            for copy in range(2):
+                made.node_def.add(name=f"n{copy}", op=f"g{level - 1}" if level else "f")
+
+    def chain(meta: Any) -> None:
+        for level in range(100):
+            made = meta.graph_def.library.function.add()
+            made.signature.name = f"g{level}"
+            made.node_def.add(name="n", op=f"g{level - 1}" if level else "f")
+
+    def claim(*dims: int) -> Callable[[Any], None]:
+        def edit(meta: Any) -> None:
+            shape = next(n for n in meta.graph_def.node if n.name == "weight").attr["value"].tensor.tensor_shape
+            del shape.dim[:]
+            for size in dims:
+                shape.dim.add(size=size)
+
+        return edit
+
+    def operator(name: str) -> Callable[[Any], Any]:
+        return lambda meta: function(meta).node_def.add(name="canary", op=name)
+
+    def output(name: str) -> Callable[[Any], None]:
+        def edit(meta: Any) -> None:
+            meta.signature_def["serving_default"].outputs["global_descriptor"].name = name
+
+        return edit
+
+    def initialise(meta: Any) -> None:
+        meta.graph_def.node.add(name="canary", op="SaveV2")
+        meta.collection_def["saved_model_main_op"].node_list.value.append("canary")
+
+    def loop(meta: Any) -> None:
+        next(n for n in meta.graph_def.node if n.name == "cast").input[0] = "mean"
+
+    whole = saved_model._MODEL
+    operators = ("PyFunc", "PyFuncStateless", "ReadFile", "WriteFile", "DatasetFromGraph", "RpcClient", "NoSuchOp")
+    return {
+        "sound": {"saved_model.pb": whole},
+        "function_calls_itself": changed(call_itself),
+        "functions_in_a_circle": changed(call_in_a_circle),
+        "functions_doubling": changed(double),
+        "functions_in_a_chain": changed(chain),
+        "terabytes": changed(claim(2**40)),
+        "product_overflows": changed(claim(2**62, 2**62)),
+        "negative_axis": changed(claim(-1)),
+        "thousand_axes": changed(claim(*[1] * 1000)),
+        "output_of_nothing": changed(output("none:0")),
+        "output_index_of_text": changed(output("call:x")),
+        "output_index_of_digits": changed(output("call:" + "9" * 4500)),
+        "graph_in_a_circle": changed(loop),
+        "asset_above": changed(lambda meta: meta.asset_file_def.add(filename="../../etc/passwd")),
+        "initialiser_saves": changed(initialise),
+        "two_graphs": {"saved_model.pb": whole + whole},
+        "empty": {"saved_model.pb": b""},
+        "cut": {"saved_model.pb": whole[: len(whole) // 2]},
+        "none": {"variables/variables.index": b""},
+    } | {f"operator_{name}": changed(operator(name)) for name in operators}
+
+
+def zips() -> dict[str, bytes]:
+    """Zips whose names lead elsewhere, and whose directories lie."""
+
+    def made(
+        *names: str, mode: int = 0o100644, method: int = zipfile.ZIP_STORED, content: bytes = b"abc" * 20
+    ) -> bytes:
+        buffer = io.BytesIO()
+        with warnings.catch_warnings(), zipfile.ZipFile(buffer, "w") as archive:
+            warnings.simplefilter("ignore")  # a name twice
+            for name in names:
+                entry = zipfile.ZipInfo(name)
+                entry.compress_type, entry.external_attr = method, mode << 16
+                archive.writestr(entry, content)
+        return buffer.getvalue()
+
+    def lying(field: int, value: int, width: int, whole: bytes) -> bytes:
+        """The directory's first entry with another number at `field`."""
+        place = whole.index(b"PK\x01\x02") + field
+        return whole[:place] + value.to_bytes(width, "little") + whole[place + width :]
+
+    whole = made("saved_model.pb", method=zipfile.ZIP_DEFLATED)
+    end = whole.index(b"PK\x05\x06")
+    return {
+        "sound": whole,
+        "sound_with_a_comment": whole[:-2] + b"\x03\x00abc",
+        "above": made("../escaped"),
+        "above_further_down": made("a/b/../../../escaped"),
+        "absolute": made("/tmp/escaped"),
+        "of_windows": made("a\\..\\..\\escaped"),
+        "drive": made("C:/escaped"),
+        "link": made("saved_model.pb", mode=0o120777, content=b"/etc/passwd"),
+        "name_twice": made("saved_model.pb", "saved_model.pb"),
+        "name_twice_in_another_case": made("saved_model.pb", "Saved_Model.pb"),
+        "file_and_folder": made("variables", "variables/a"),
+        "deep_name": made("/".join("a" * 500)),
+        "long_name": made("a" * 1500),
+        "name_of_dots": made("."),
+        "name_with_nul": made("saved_model.pb").replace(b"saved_model.pb", b"saved\0model.pb"),
+        "size_of_gigabytes": lying(24, 2**31 - 1, 4, whole),
+        "size_too_small": lying(24, 1, 4, whole),
+        "checksum": lying(16, 0, 4, whole),
+        "encrypted": lying(8, 1, 2, whole),
+        "method_unknown": lying(10, 99, 2, whole),
+        "method_of_lzma": made("saved_model.pb", method=zipfile.ZIP_LZMA),
+        "place_beyond_the_end": lying(42, 2**31 - 1, 4, whole),
+        "other_name_at_the_place": whole.replace(b"saved_model.pb", b"other_model.pb", 1),
+        "directory_of_gigabytes": whole[: end + 12] + (2**31 - 1).to_bytes(4, "little") + whole[end + 16 :],
+        "entries_beyond_count": whole[: end + 8] + b"\x07\x00\x07\x00" + whole[end + 12 :],
+        "cut": whole[:-30],
+        "empty": b"",
+        "tail_only": whole[end:].replace(b"\x01\x00", b"\x00\x00"),
+    }
+
+
+def recipes() -> dict[str, bytes]:
+    """YAML that multiplies, nests, names types, or is a number where there should be none."""
+    valid = recipe._VALID
+    laughs = "a0: &a0 [lol]\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 12))
+    tags = (
+        "!!python/object/apply:os.system [touch executed]",
+        "!!int abc",
+        "!!timestamp 2001-01-01",
+        "!!binary x",
+        "!!set {a, b}",
+    )
+    values = {
+        "digits": b"9" * DIGITS,
+        "infinity": b".inf",
+        "not_a_number": b".nan",
+        "beyond_float": b"1e400",
+        "date": b"2001-12-14",
+        "sexagesimal": b"1:30:10",
+        "half_a_surrogate": b'"\\uD800"',
+        "alias_of_nothing": b"*a",
+        "list_in_itself": b"&a [*a]",
+    } | {f"tag_{number}": tag.encode() for number, tag in enumerate(tags)}
+    return {
+        "sound": valid,
+        "sound_byte_order_mark": BOM + valid,
+        "sound_carriage_returns": valid.replace(b"\n", b"\r\n"),
+        "aliases_multiply": laughs.encode(),
+        "merge_key": b"<<: {models: [resnet18]}\n" + valid,
+        "deep_lists": b"[" * DEEP,
+        "deep_mappings": b"{a: " * (DEEP // 2),
+        "deep_dashes": b"- " * DEEP,
+        "key_twice": valid + b"batch_size: 64\n",
+        "utf_16": valid.decode().encode("utf-16"),
+        "latin_1": valid + b"# caf\xe9\n",
+        "nul": valid + b"\0",
+        "tab": valid.replace(b"  - ", b"\t- "),
+        "two_documents": valid + b"---\n" + valid,
+        "empty": b"",
+        "null": b"null",
+        "list": b"[1]",
+        "complex_key": b"? [a, b]\n: 1\n" + valid,
+    } | {f"scale_{name}": valid.replace(b"30.0", value) for name, value in values.items()}
+
+
+def in_file(name: str, specimens: Mapping[str, bytes], valid: Mapping[str, bytes]) -> dict[str, Files]:
+    """Specimens of one file of a folder."""
+    return {key: {**valid, name: content} for key, content in specimens.items()}
+
+
+def training_states() -> dict[str, Files]:
+    """Histories that are no history; the state beside them is sound."""
+    valid, history = training_state._VALID, training_state._HISTORY
+    line = training_state._LINE
+    state = {name: content for name, content in texts(line.rstrip(b"\n")).items() if not name.startswith("sound")}
+    made = {name: line + content + b"\n" + line for name, content in state.items()}
+    made |= {
+        "steps_missing": line,
+        "step_twice": line + line + line,
+        "no_end_of_line": line.rstrip(b"\n"),
+        "loss_of_text": line + line.replace(b"2.5", b'"2.5"').replace(b'"step": 0', b'"step": 1'),
+        "loss_of_truth": line + line.replace(b"2.5", b"true").replace(b'"step": 0', b'"step": 1'),
+        "sound": line + line.replace(b'"step": 0', b'"step": 1'),
+    }
+    return in_file(history, made, valid)
+
+
+def specimens() -> dict[str, dict[str, Files]]:
+    """All of them: {reader: {name: files}}."""
+    cost, run = run_folder._VALID["seconds.json"], run_folder._VALID["run.json"]
+    few = ("key_twice", "not_a_number", "deep_lists", "null")
+    rows = {name: b"[" + content + b"]" for name, content in texts(json.dumps(run_folder._ROW).encode()).items()}
+    return {
+        "onnx_file": onnx_files(),
+        "saved_model": saved_models(),
+        "zip_submission": zips(),
+        "recipe": recipes(),
+        "manifest": in_file(str(PLACE), texts(manifest._VALID), {}),
+        "training_state": training_states(),
+        "json_file": {name: c for name, c in texts(b'{"b": 1}').items() if name not in ("list", "null", "text")},
+        "run_folder": {
+            **in_file("seconds.json", {f"{name}_seconds": c for name, c in texts(cost).items()}, run_folder._VALID),
+            **in_file("run.json", {f"{name}_run": texts(run)[name] for name in few}, run_folder._VALID),
+            **in_file("parity.json", {f"{name}_parity": rows[name] for name in few}, run_folder._VALID),
+        },
+    }
+
+
+def main() -> None:
+    """Command line."""
+    for reader, made in specimens().items():
+        shutil.rmtree(CORPUS / reader, ignore_errors=True)
+        for name, files in made.items():
+            place = CORPUS / reader / name
+            place.parent.mkdir(parents=True, exist_ok=True)
+            size = write(files, place)
+            assert size <= LARGEST, f"{reader}/{name} has {size:,} bytes"
+    print(CORPUS)
+
+
+if __name__ == "__main__":
+    main()
