@@ -115,6 +115,8 @@ def _canonical(
     """
     weights, names = {}, {}
     for theirs, ours in found.canonical.items():
+        if ours in weights and same(published[theirs], published[names[ours]]):
+            continue
         if ours in weights:
             raise CheckpointError(
                 f"the file's {names[ours]} and {theirs} are both the model's {ours}; remove one of them from the file"
@@ -166,7 +168,8 @@ def _misfit(
 ) -> str:
     fitting = fitting_models(published)
     shard = re.search(r"\d{5}-of-(\d{5})", source.name)
-    lacks_head = any(line.startswith("- ") and not line.startswith("- backbone.") for line in different)
+    missing = [line for line in different if line.startswith("- ")]
+    lacks_head = any(not line.startswith("- backbone.") for line in missing)
     if shard and int(shard[1]) > 1:
         advice = (
             f"By its name it is one of {int(shard[1])} files. Where the model is, write one file, "
@@ -180,6 +183,16 @@ def _misfit(
         advice = (
             "All its tensors are there, but others stand inside the backbone and may take part in it. If they do not, pass "
             "--prefix with what stands before the backbone's names."
+        )
+    elif missing and all(re.search(r"\.running_(mean|var) ", line) for line in missing) and len(missing) > 2:
+        advice = (
+            "The file has parameters only, without the statistics of BatchNorm, and no network computes without them: save all of "
+            "`model.state_dict()`."
+        )
+    elif len(missing) == len(parameter_shapes(spec)):
+        advice = (
+            f"Its names, such as {', '.join(repr(name[:60]) for name in list(published)[:3])}, are of no library that is known here: "
+            "rename them as timm does, 'layer1.0.conv1.weight'."
         )
     elif fitting:
         advice = f"Its backbone fits --model {' or '.join(fitting)}."

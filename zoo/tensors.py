@@ -115,9 +115,10 @@ def _opened(path: str | os.PathLike, error: type[ZooError], advice: str | None) 
     # AttributeError: numpy does not have the dtype.
     except (OSError, SafetensorError, ValueError, TypeError, KeyError, AttributeError) as failure:
         cause: Exception | str = failure
-        pickled = path.suffix.lower() in PICKLED_SUFFIXES or _pickled(start)
-        if isinstance(cause, SafetensorError) and (missing := _missing_bytes(path)) > 0:
-            cause = f"it is cut off: {missing:,} bytes of its tensors are missing"
+        pickled = _pickled(start) or (start[8:] != b"{" and path.suffix.lower() in PICKLED_SUFFIXES)
+        if isinstance(cause, SafetensorError) and (missing := _missing_bytes(path)):
+            more = f"{-missing:,} bytes follow its tensors: it was appended to, or transferred as text"
+            cause = f"it is cut off: {missing:,} bytes of its tensors are missing" if missing > 0 else more
         advice = _PICKLED if pickled else advice or _DAMAGED
         raise error(f"{path} is not a readable safetensors file: {cause}. {advice}") from failure
 
@@ -152,7 +153,7 @@ def _header(path: str | os.PathLike) -> tuple[dict[str, Any], int]:
 
 
 def _missing_bytes(path: Path) -> int:
-    """How many bytes a file lacks of what its header promises; 0 if the header is damaged, too."""
+    """How many bytes a file lacks of what its header promises, negative if it has more; 0 if the header is damaged, too."""
     try:
         header, start = _header(path)
     except ValueError:

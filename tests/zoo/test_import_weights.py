@@ -223,7 +223,7 @@ def test_a_tensor_that_reaches_beside_its_storage(tmp_path):
     ("content", "message"),
     [
         (b"hello", "text, which starts with .hello., and so does no file of weights"),
-        (pickle.dumps([1, 2]), "contains a list, not a state dict"),
+        (pickle.dumps([1, 2]), "contains a value of type list, not a state dict"),
         (pickle.dumps({"epoch": 3}), "contains no tensors; its keys are .epoch."),
         (struct.pack("<Q", 3) + b"{}", "not a readable safetensors file"),
     ],

@@ -53,6 +53,18 @@ def under(prefix: str, tensors: dict = BODY) -> dict:
     return OrderedDict((prefix + name, value) for name, value in tensors.items())
 
 
+def nested(tensors: dict) -> dict:
+    """{"layer1": {"0": {"conv1": {"weight": …}}}}."""
+    made: dict = {}
+    for name, value in tensors.items():
+        place = made
+        *modules, last = name.split(".")
+        for module in modules:
+            place = place.setdefault(module, {})
+        place[last] = value
+    return made
+
+
 def imported(tmp_path, value, **options) -> dict[str, np.ndarray]:
     torch.save(value, tmp_path / "a.pth")
     return import_weights(tmp_path / "a.pth", SPEC, headless=True, **options).weights
@@ -621,6 +633,62 @@ def test_the_weights_that_are_not_averaged_can_be_chosen(tmp_path):
     value = {"state_dict": under("module.", BODY), "state_dict_ema": double}
     require_equal(imported(tmp_path, value, prefix="state_dict/module."))
     require_equal(imported(tmp_path, value), factor=2)
+
+
+NAMES = {
+    "pairs": list(BODY.items()),
+    "bytes": {name.encode(): value for name, value in BODY.items()},
+    "flattened by Flax": {("model", *name.split(".")): value for name, value in BODY.items()},
+    "nested": nested(BODY),
+    "nested in a key": {"params": nested(BODY), "step": 3},
+    "twice": BODY | under("module.", {name: value.clone() for name, value in BODY.items()}),
+    "numbers beside": BODY | {1: torch.ones(3)},
+}
+
+
+@pytest.mark.parametrize("kind", NAMES)
+def test_names_of_every_make(tmp_path, kind):
+    require_equal(imported(tmp_path, NAMES[kind]))
+
+
+@pytest.mark.parametrize(
+    "beside",
+    [
+        np.array(["a", "b"]),
+        np.array([{}, None], dtype=object),
+        np.zeros(3, [("a", "f4")]),
+        np.array(["2020-01-01"], "M8[D]"),
+        np.ma.masked_array([1.0]),
+        torch.ones(1).expand(2**40),
+    ],
+    ids=["texts", "objects", "records", "dates", "masked", "expanded"],
+)
+def test_what_stands_beside_the_weights_does_not_matter(tmp_path, beside):
+    require_equal(imported(tmp_path, BODY | {"classes": beside}))
+
+
+def test_parameters_without_statistics_are_said_to_be(tmp_path):
+    with pytest.raises(CheckpointError, match="parameters only, without the statistics of BatchNorm"):
+        imported(tmp_path, {name: value for name, value in BODY.items() if "running" not in name})
+
+
+def test_names_of_no_known_library_are_shown(tmp_path):
+    with pytest.raises(CheckpointError, match=r"'CONV1\.WEIGHT', .* rename them as timm does"):
+        imported(tmp_path, {name.upper(): value for name, value in BODY.items()})
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_bytes_behind_the_tensors_are_said_to_be(tmp_path, suffix):
+    path = tmp_path / f"a{suffix}"
+    safetensors.torch.save_file(BODY, path)
+    path.write_bytes(path.read_bytes() + b"\n\n\n")
+    with pytest.raises(CheckpointError, match=r"3 bytes follow its tensors.*Download it again\.$"):
+        import_weights(path, SPEC, headless=True)
+
+
+def test_a_device_is_no_file_of_weights():
+    with pytest.raises(CheckpointError, match="/dev/null is no regular file"):
+        import_weights(Path("/dev/null"), SPEC)
 
 
 def test_space_that_was_reserved_and_never_filled_is_noticed(tmp_path):

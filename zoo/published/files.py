@@ -24,6 +24,7 @@ from zoo.published.state_dicts import find_state_dict
 from zoo.tensors import read_tensors, read_types, widened
 
 _AGAIN = "Download it again."
+_EXPECTED = "expected a .pth, .pdparams or .safetensors file"
 _FLOATS = ("float16", "float32", "float64")
 """Types that can be weights; bfloat16 is widened to float32 when it is read."""
 
@@ -44,8 +45,12 @@ def read_published(path: str | os.PathLike, prefix: str | None = None) -> tuple[
     """
     path = Path(path)
     if not path.is_file():
-        expected = "does not exist; expected a .pth, .pdparams or .safetensors file"
-        raise CheckpointError(f"{path} {foreign_folder(path) if path.is_dir() else expected}.")
+        found = (
+            foreign_folder(path)
+            if path.is_dir()
+            else f"{'is no regular file' if path.exists() else 'does not exist'}; {_EXPECTED}"
+        )
+        raise CheckpointError(f"{path} {found}.")
     try:
         kind = kinds.kind_of(path)
         if kind == kinds.SAFETENSORS:

@@ -47,7 +47,7 @@ class Type:
 class Array:
     """A numpy array under construction: empty until the pickle sets its state."""
 
-    value: np.ndarray = field(default_factory=lambda: np.empty(0, np.float32))
+    value: np.ndarray | Opaque = field(default_factory=lambda: np.empty(0, np.float32))
 
 
 def plain(value: Any) -> str:
@@ -56,12 +56,22 @@ def plain(value: Any) -> str:
 
 
 def as_pairs(items: list[Any]) -> dict:
-    """Alternating keys and values as a dict. Keys other than strings and integers cannot be tensor names and become text.
+    """Alternating keys and values as a dict."""
+    return dict(zip(map(_key, items[::2]), items[1::2], strict=True))
 
-    Nothing else is hashed or shown as text: a tuple that contains itself twice, thirty levels deep, would take for ever.
+
+def _key(key: Any) -> str | int:
+    """A key as text. Bytes and tuples of texts, as Flax flattens its dicts, are names as well.
+
+    Nothing else is hashed or shown: a tuple that contains itself twice, thirty levels deep, would take for ever.
     """
-    keys = (key if isinstance(key, str | int) else f"{type(key).__name__} key" for key in items[::2])
-    return dict(zip(keys, items[1::2], strict=True))
+    if isinstance(key, str | int):
+        return key
+    if isinstance(key, bytes):
+        return key.decode("utf-8", "backslashreplace")
+    if isinstance(key, tuple) and 0 < len(key) <= AXES and all(isinstance(part, str) for part in key):
+        return ".".join(key)
+    return f"{type(key).__name__} key"
 
 
 def _ordered(pairs: Any = ()) -> dict:
@@ -75,8 +85,13 @@ def _ordered(pairs: Any = ()) -> dict:
     return as_pairs([item for pair in pairs for item in pair])
 
 
-def array(data: Any, kind: Any, shape: Any, order: Literal["C", "F"]) -> np.ndarray:
-    """An array from its bytes; numpy raises `ValueError` if their number does not fit the shape."""
+def array(data: Any, kind: Any, shape: Any, order: Literal["C", "F"]) -> np.ndarray | Opaque:
+    """An array from its bytes; numpy raises `ValueError` if their number does not fit the shape.
+
+    One of texts, objects or records is no tensor, but may stand beside tensors.
+    """
+    if isinstance(kind, Type) and kind.code[:1] in tuple("OUSVMm"):
+        return Opaque(f"an array of {plain(kind.code)}")
     if not isinstance(data, bytes | bytearray | str) or not isinstance(kind, Type) or order not in ("C", "F"):
         raise ValueError("an array that is not made from bytes")
     shape = shape if isinstance(shape, list | tuple) else (shape,)

@@ -44,6 +44,8 @@ def find_state_dict(value: Any, prefix: str | None = None) -> _Tensors:
     if named := [path for path in found if path and (prefix or "").startswith(f"{path}{PATH}")]:
         return _with_path(max(named, key=len), found)
     chosen = {path: tensors for path, tensors in found.items() if has_first_layer(tensors)}
+    if not chosen and has_first_layer(joined := _joined(found)):
+        return joined
     if not chosen:  # no backbone: the differences from one are shown for the largest
         return max(found.values(), key=lambda tensors: sum(isinstance(item, np.ndarray) for item in tensors.values()))
     complete = {path: tensors for path, tensors in chosen.items() if _has_statistics(tensors)} or chosen
@@ -56,6 +58,15 @@ def find_state_dict(value: Any, prefix: str | None = None) -> _Tensors:
         kind = "averaged weights" if averaged(path) else "model's own weights"
         log(f"the {kind} were read, {path!r}; --prefix {other}{PATH} reads the others, {other!r}")
     return first
+
+
+def _joined(found: dict[str, _Tensors]) -> _Tensors:
+    """The tensors of mappings inside each other, {"layer1": {"0": {"conv1": {"weight": …}}}}, by the names that these make."""
+    return {
+        ".".join([*path.split(PATH), name]).removeprefix("."): item
+        for path, own in found.items()
+        for name, item in own.items()
+    }
 
 
 def _with_path(path: str, found: dict[str, _Tensors]) -> _Tensors:
@@ -78,6 +89,8 @@ def _state_dicts(value: Any) -> Iterator[tuple[str, _Tensors]]:
         if not isinstance(item, dict | list | tuple) or id(item) in seen:
             continue
         seen.add(id(item))
+        if isinstance(item, list) and item and all(map(_is_named, item)):
+            item = dict(item)  # list(model.state_dict().items())
         if isinstance(item, dict):
             pairs = list(item.items())
             if tensors := _own_tensors(item):
@@ -91,19 +104,23 @@ def _state_dicts(value: Any) -> Iterator[tuple[str, _Tensors]]:
                 waiting.append((f"{path}{PATH}{text}" if path else text, inner))
 
 
+def _is_named(pair: Any) -> bool:
+    return isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[0], str) and isinstance(pair[1], np.ndarray)
+
+
 def _nothing(value: Any) -> str:
     """Why there are no tensors."""
     if isinstance(value, Opaque):
         value = value.items
     if not isinstance(value, dict):
-        return f"it contains a {type(value).__name__}, not a state dict"
+        return f"it contains a value of type {type(value).__name__}, not a state dict; {_SAVE}"
     objects = [f"{plain(key)} ({item.name})" for key, item in value.items() if isinstance(item, Opaque)]
     if objects:
         return (
             f"it contains no tensors but objects that only their own code could load: {', '.join(objects[:5])}. Where that "
             f"code is, {_SAVE}"
         )
-    return f"it contains no tensors; its keys are {', '.join(plain(key) for key in list(value)[:8]) or 'none'}"
+    return f"it contains no tensors; its keys are {', '.join(plain(key) for key in list(value)[:8]) or 'none'}; {_SAVE}"
 
 
 def _own_tensors(value: dict) -> _Tensors:

@@ -71,11 +71,10 @@ def _rebuild(
     last = offset + sum((length - 1) * step for length, step in zip(size, stride, strict=True))
     # Strides of 0 could expand a small storage to any size.
     too_many = math.prod(size) > len(flat)
+    if too_many and 0 in stride:
+        return Opaque(f"a tensor expanded from {len(flat)} values; it must be saved as a copy, `tensor.clone()`")
     if min((offset, *size, *stride)) < 0 or (0 not in size and last >= len(flat)) or too_many:
-        expanded = "; an expanded view must be saved as a copy, `tensor.clone()`" if too_many and 0 in stride else ""
-        raise CheckpointError(
-            f"a tensor of shape {list(size)} lies outside its storage of {len(flat)} values{expanded}"
-        )
+        raise CheckpointError(f"a tensor of shape {list(size)} lies outside its storage of {len(flat)} values")
     strides = [step * flat.itemsize for step in stride]
     return np.lib.stride_tricks.as_strided(flat[offset:], size, strides, writeable=False)
 
