@@ -32,6 +32,7 @@ from zoo.command import run
 from zoo.constants import FRAMEWORKS
 from zoo.errors import DataError
 from zoo.files import new_file
+from zoo.text import read_json
 from zoo.tolerances import TOLERANCES
 from zoo.variants import SPECS, VARIANTS
 from zoo.weights import parameters
@@ -322,7 +323,7 @@ def main() -> None:
     arguments = parser.parse_args()
     for name in RUNS:
         if path := getattr(arguments, name):
-            figures = json.loads(path.read_text(encoding="utf-8"))
+            figures = read_json(path, advice="It is written by `python -m pipeline`.")
             write_results(name, {key: figures[key] for key in KEPT_FIGURES})
     generated = tables()
     for page in pages():

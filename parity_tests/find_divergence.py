@@ -24,8 +24,10 @@ from export.normal_form.rewrites import normal_form
 from export.parity.probes import picture
 from export.to_onnx import export_onnx, trained_in
 from parity_tests import taps
+from zoo.arguments import ranged
 from zoo.checkpoint import Checkpoint, load_checkpoint
 from zoo.command import log, run
+from zoo.strict import Positive
 
 PLACES = ("torch", "paddle", "onnx", "normal_form", "tf", "tf22")
 TOLERANCE = 1e-4
@@ -117,7 +119,10 @@ def parse_arguments() -> argparse.Namespace:
         help="whose exporter; default: that of --from, or the one that trained the checkpoint",
     )
     parser.add_argument(
-        "--tolerance", type=float, default=TOLERANCE, help="relative to a layer's largest value; default: %(default)s"
+        "--tolerance",
+        type=ranged(Positive),
+        default=TOLERANCE,
+        help="relative to a layer's largest value; default: %(default)s",
     )
     return parser.parse_args()
 

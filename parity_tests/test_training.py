@@ -17,7 +17,7 @@ import torch
 from export.parity.probes import picture
 from parity_tests.random_weights import random_checkpoint
 from parity_tests.small_models import SMALL_SPECS, small
-from training.recipes import Recipe, Stage, schedule
+from training.recipes import Recipe, Schedule, Stage
 from zoo.checkpoint import Checkpoint
 from zoo.preprocess import normalise
 from zoo.weights import is_buffer
@@ -32,7 +32,7 @@ RECIPE = Recipe(
     weight_decay=2**-11,
     gradient_clip=2.0,
 )
-STEPS = schedule(RECIPE, batches_per_epoch=4)
+STEPS = Schedule(RECIPE, batches_per_epoch=4)
 BOUNDS = {
     np.float64: {"loss": 1e-12, "gradient": 1e-7, "one step": 1e-7, "twenty steps": 1e-6, "losses": 1e-6},
     np.float32: {"loss": 1e-5, "gradient": 0.1, "one step": 1e-5, "twenty steps": 0.03, "losses": 0.3},

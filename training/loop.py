@@ -8,7 +8,6 @@ one thread.
 import argparse
 import contextlib
 import dataclasses
-import hashlib
 import json
 import math
 import signal
@@ -22,16 +21,17 @@ from typing import Protocol
 import numpy as np
 from tqdm import tqdm
 
+from retrieval.data.fingerprint import fingerprint
 from retrieval.data.gldv2 import Gldv2
 from training.batches import batches_per_epoch, training_batches
-from training.recipes import Recipe, Step, read_recipe, schedule
-from training.state import RESTART, History, State, history_path, load_state, read_history, save_state, state_path
+from training.recipes import Recipe, Schedule, Step, read_recipe
+from training.state import RESTART, History, State, history_path, load_state, save_state, state_path
 from zoo.arguments import given_path, ranged
 from zoo.checkpoint import Checkpoint, save_checkpoint
-from zoo.command import log
+from zoo.command import ENDING, log
 from zoo.errors import CheckpointError, OutputError, RecipeError
 from zoo.specs import ModelSpec
-from zoo.strict import NonNegativeInt, require
+from zoo.strict import Seed, require
 from zoo.weights import initial_weights, parameter_shapes
 
 Batches = Iterator[tuple[np.ndarray, np.ndarray]]
@@ -73,6 +73,7 @@ def fit(
     batches: Callable[[Step], Batches],
     out: Path,
     *,
+    images: str,
     overwrite: bool = False,
 ) -> None:
     """Trains a model from its initial weights, or continues an interrupted run of the same command.
@@ -88,6 +89,7 @@ def fit(
         batches_per_epoch: steps per epoch.
         batches: returns the batches of a step's epoch, starting with that step.
         out: the checkpoint to write.
+        images: fingerprint of the training images (`retrieval.data.fingerprint`); a run is resumed only with the same.
         overwrite: replace the checkpoint of a finished run.
 
     Raises:
@@ -99,17 +101,17 @@ def fit(
     identity = {
         "recipe": recipe.digest,
         "model": json.dumps(spec.to_dict()),
-        "class_counts": hashlib.sha256(np.asarray(class_counts, np.int64).tobytes()).hexdigest(),
+        "images": images,
         "batches_per_epoch": str(batches_per_epoch),
         "framework": trainer_class.framework,
     }
-    steps, place = schedule(recipe, batches_per_epoch), state_path(out)
+    steps, place = Schedule(recipe, batches_per_epoch), state_path(out)
     trainer, done = _begin(trainer_class, spec, recipe, class_counts, identity, place)
     if done > len(steps):
         raise CheckpointError(
             f"{place} has {done} steps, more than the {len(steps)} of this run. {RESTART.format(place)}"
         )
-    history = History(history_path(out), done)
+    history = History(history_path(out), done, last=batches_per_epoch)
     with (
         contextlib.closing(history),
         _interrupts() as interrupted,
@@ -117,7 +119,7 @@ def fit(
     ):
         source: Batches | None = None
         saved_at = time.monotonic()
-        for step in steps[done:]:
+        for step in map(steps.__getitem__, range(done, len(steps))):
             if source is None or step.batch == 0:
                 source = batches(step)
             loss, accuracy = trainer.step(*next(source), step)
@@ -138,8 +140,7 @@ def fit(
                 log(f"stopped after step {step.number + 1} of {len(steps)}; saved {place}")
                 raise KeyboardInterrupt
     provenance = {"framework": trainer_class.framework, "version": trainer_class.version, "recipe": recipe.digest}
-    last = [entry["loss"] for entry in read_history(out)[-batches_per_epoch:]]
-    provenance |= {"steps": len(steps), "loss": round(float(np.mean(last)), 4)}
+    provenance |= {"steps": len(steps), "loss": round(float(np.mean(history.losses)), 4)}
     save_checkpoint(out, Checkpoint(spec, trainer.weights(), len(class_counts), provenance))
     place.unlink(missing_ok=True)
 
@@ -171,9 +172,6 @@ def require_new(out: Path, *, overwrite: bool) -> None:
         )
 
 
-_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
-
 @contextmanager
 def _interrupts() -> Iterator[Callable[[], bool]]:
     """Defers SIGINT, SIGTERM and SIGHUP until the current step has finished. Yields a function that tells whether one arrived."""
@@ -182,7 +180,7 @@ def _interrupts() -> Iterator[Callable[[], bool]]:
     def catch(number: int, frame: FrameType | None) -> None:
         caught.append(number)
 
-    old = {number: signal.signal(number, catch) for number in _ENDING if signal.getsignal(number) != signal.SIG_IGN}
+    old = {number: signal.signal(number, catch) for number in ENDING if signal.getsignal(number) != signal.SIG_IGN}
     try:
         yield lambda: bool(caught)
     finally:
@@ -218,10 +216,11 @@ def train(
     require_new(out, overwrite=overwrite)
     recipe = read_recipe(recipe_path)
     if seed is not None:
-        recipe = dataclasses.replace(recipe, seed=require(NonNegativeInt, seed, "seed"))
+        recipe = dataclasses.replace(recipe, seed=require(Seed, seed, "seed"))
     if not model and len(recipe.models) > 1:
         raise RecipeError(f"{recipe_path} has several models: choose {' or '.join(recipe.models)} with --model")
-    train_set = Gldv2(data).train()
+    dataset = Gldv2(data)
+    train_set = dataset.train()
 
     def batches(step: Step) -> Batches:
         return training_batches(
@@ -236,7 +235,17 @@ def train(
         )
 
     spec, per_epoch = recipe.spec(model or recipe.models[0]), batches_per_epoch(train_set, recipe.batch_size)
-    fit(trainer_class, spec, recipe, train_set.class_counts, per_epoch, batches, out, overwrite=overwrite)
+    fit(
+        trainer_class,
+        spec,
+        recipe,
+        train_set.class_counts,
+        per_epoch,
+        batches,
+        out,
+        images=fingerprint(dataset, "train"),
+        overwrite=overwrite,
+    )
 
 
 def main(trainer_class: type[Trainer]) -> None:
@@ -260,7 +269,7 @@ uninterrupted run.""",
     parser.add_argument("--out", required=True, type=given_path, help="the checkpoint to write (.safetensors)")
     parser.add_argument(
         "--seed",
-        type=ranged(NonNegativeInt),
+        type=ranged(Seed),
         help="replaces the recipe's; use different seeds for the members of an ensemble",
     )
     parser.add_argument("--overwrite", action="store_true", help="train again if the checkpoint exists")

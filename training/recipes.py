@@ -5,20 +5,24 @@ increased and the learning rate decreased from stage to stage. The margins were 
 own.
 """
 
+import bisect
 import dataclasses
 import hashlib
+import itertools
 import json
 import math
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Literal, overload
 
 from msgspec import Meta
 
 from zoo.errors import RecipeError, SpecError
+from zoo.limits import BATCH_PIXELS, require_at_most
 from zoo.lookup import find_spec
 from zoo.specs import HeadSpec, LossSpec, ModelSpec
-from zoo.strict import Count, NonNegative, NonNegativeInt, Pixels, Positive, Share, read_fields
+from zoo.strict import Count, NonNegative, Pixels, Positive, Seed, Share, read_fields
 from zoo.yaml_files import read_yaml
 
 
@@ -88,7 +92,7 @@ class Recipe:
     weight_decay: Annotated[float, Meta(ge=0, lt=1)] = 1e-4
     gradient_clip: Positive | None = 5.0
     test_resolution: Pixels | None = None
-    seed: NonNegativeInt = 0
+    seed: Seed = 0
     augmentation: Augmentation = dataclasses.field(default_factory=Augmentation)
 
     def __post_init__(self) -> None:
@@ -104,6 +108,13 @@ class Recipe:
                     f"stages[{number}].warmup_epochs: {stage.warmup_epochs} warm-up epochs, but the stage has only "
                     f"{stage.epochs} epochs"
                 )
+            require_at_most(
+                BATCH_PIXELS,
+                self.batch_size * stage.resolution**2,
+                "pixels in a batch",
+                f"batch_size, stages[{number}].resolution",
+                RecipeError,
+            )
         low, high = self.augmentation.crop_area
         if low > high:
             raise RecipeError(f"augmentation.crop_area: expected the smaller share first, found {low} and {high}")
@@ -167,18 +178,35 @@ class Step:
     learning_rate: float
 
 
-def schedule(recipe: Recipe, batches_per_epoch: int) -> list[Step]:
-    """All steps of a run in order."""
-    steps, epoch = [], 0
-    for stage_number, stage in enumerate(recipe.stages, start=1):
-        total = stage.epochs * batches_per_epoch
-        warmup = round(stage.warmup_epochs * batches_per_epoch)
-        for index in range(total):
-            if index < warmup:
-                rate = stage.learning_rate * (index + 1) / warmup
-            else:
-                rate = stage.learning_rate * 0.5 * (1 + math.cos(math.pi * (index - warmup) / max(1, total - warmup)))
-            place = epoch + index // batches_per_epoch, index % batches_per_epoch
-            steps.append(Step(len(steps), stage_number, *place, stage.resolution, stage.margin, rate))
-        epoch += stage.epochs
-    return steps
+class Schedule(Sequence[Step]):
+    """All steps of a run in order. They are computed when they are asked for, so a run may have any number of them."""
+
+    def __init__(self, recipe: Recipe, batches_per_epoch: int) -> None:
+        self.recipe, self.batches_per_epoch = recipe, batches_per_epoch
+        self._ends = list(itertools.accumulate(stage.epochs * batches_per_epoch for stage in recipe.stages))
+
+    def __len__(self) -> int:
+        return self._ends[-1]
+
+    @overload
+    def __getitem__(self, number: int) -> Step: ...
+
+    @overload
+    def __getitem__(self, number: slice) -> list[Step]: ...
+
+    def __getitem__(self, number: int | slice) -> Step | list[Step]:
+        if isinstance(number, slice):
+            return [self[index] for index in range(*number.indices(len(self)))]
+        number = range(len(self))[number]
+        position = bisect.bisect_right(self._ends, number)
+        stage, per_epoch = self.recipe.stages[position], self.batches_per_epoch
+        index = number - (self._ends[position - 1] if position else 0)
+        place = number // per_epoch, number % per_epoch
+        return Step(number, position + 1, *place, stage.resolution, stage.margin, self._rate(stage, index))
+
+    def _rate(self, stage: Stage, index: int) -> float:
+        """The learning rate of a stage's step: a linear warm-up, then a cosine."""
+        total, warmup = stage.epochs * self.batches_per_epoch, round(stage.warmup_epochs * self.batches_per_epoch)
+        if index < warmup:
+            return stage.learning_rate * (index + 1) / warmup
+        return stage.learning_rate * 0.5 * (1 + math.cos(math.pi * (index - warmup) / max(1, total - warmup)))

@@ -57,10 +57,10 @@ def _type(hint: Any) -> str:
 
 
 def _bounds(meta: Meta) -> list[str]:
-    """The bounds of a field. The largest 64-bit integer is left out, because it is no real restriction."""
+    """The bounds of a field. Those near the largest 64-bit integer are left out: they are no real restriction."""
     signs = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
     found = {sign: getattr(meta, name) for name, sign in signs.items() if getattr(meta, name) is not None}
-    return [f"{sign} {value:.6g}" for sign, value in found.items() if value != 2**63 - 1]
+    return [f"{sign} {value:.6g}" for sign, value in found.items() if value not in (2**62, 2**63 - 1)]
 
 
 def _default(field: dataclasses.Field) -> str:

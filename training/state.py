@@ -4,6 +4,7 @@ The state is a safetensors file that is replaced atomically; its header does not
 history is an append-only file with one JSON object per line. A run may therefore have any number of steps.
 """
 
+import collections
 import contextlib
 import dataclasses
 import json
@@ -93,14 +94,19 @@ class History:
     Args:
         path: the file. It is cut to `steps` lines, because later steps are computed again.
         steps: finished steps.
+        last: how many losses to remember.
+
+    Attributes:
+        losses: of the last steps.
 
     Raises:
         CheckpointError: the file has fewer than `steps` complete lines.
         OutputError: the folder or the file cannot be written, or another process trains to the same checkpoint.
     """
 
-    def __init__(self, path: Path, steps: int) -> None:
+    def __init__(self, path: Path, steps: int, last: int = 1) -> None:
         self._path = path
+        self.losses: collections.deque[float] = collections.deque(maxlen=last)
         self._held = contextlib.ExitStack()
         self._held.enter_context(claimed(path, wait=WAIT_SECONDS))
         with output_errors(path):
@@ -120,13 +126,16 @@ class History:
             if not line.endswith(b"\n"):
                 raise CheckpointError(f"{self._path} has {number} steps, but the state beside it has {steps}. {advice}")
             where = f"{self._path}, line {number + 1}"
-            if (found := _entry(line, where, advice)["step"]) != number:
+            entry = _entry(line, where, advice)
+            if (found := entry["step"]) != number:
                 raise CheckpointError(f"{where}: expected step {number}, found {found}. {advice}")
+            self.losses.append(entry["loss"])
 
     def add(self, step: Step, loss: float, accuracy: float) -> None:
         """Appends a step. It is safe on disk only after `sync`."""
         entry = {"step": step.number, "stage": step.stage, "resolution": step.resolution, "margin": step.margin}
         entry |= {"learning_rate": step.learning_rate, "loss": loss, "accuracy": accuracy}
+        self.losses.append(loss)
         with output_errors(self._path):
             self._file.write(json.dumps(entry).encode() + b"\n")
 

@@ -21,6 +21,10 @@ _REPEAT_SECONDS = 5.0
 """A second signal within this time is ignored: the first one's cleaning up goes on."""
 
 
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Signals that end a command."""
+
+
 class Interrupted(KeyboardInterrupt):
     """SIGTERM, SIGHUP or Ctrl-C; handled like Python's own, so that temporary files are removed and children end."""
 
@@ -39,7 +43,7 @@ def _raise_on_signals() -> None:
             first[:] = [now]
             raise Interrupted(number)
 
-    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+    for number in ENDING:
         if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
             signal.signal(number, catch)
 
@@ -60,6 +64,10 @@ def run(main: Callable[[], None]) -> None:
         sys.stdout.flush()
     except ZooError as error:
         _fail(str(error))
+    except MemoryError as error:
+        _fail(
+            f"there is not enough memory ({error or 'an allocation failed'}). Close other programs, or take smaller batches."
+        )
     except BrokenPipeError:  # `… | head` has what it wanted
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(_PIPE_CLOSED)

@@ -44,6 +44,8 @@ TABLE_LINE = 1 << 24
 """Characters of a row of a table; GLDv2-clean's largest landmark has over 10,000 ids in one."""
 LANDMARK_DIGITS = 18
 """Digits of a landmark's id, which is an int64."""
+BATCH_PIXELS = 1 << 33
+"""Pixels of a training batch: 8,192 images of 1024 × 1024 pixels, far more than fit into memory."""
 IMAGE_MEMORY = 1 << 30
 """Bytes of memory for decoding an image; `retrieval.data.images` says how many pixels these are in each format."""
 IMAGE_TILE = 1 << 29

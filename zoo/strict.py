@@ -18,6 +18,8 @@ from zoo.errors import SpecError
 Count = Annotated[int, Meta(ge=1, le=65536)]
 """A number of channels, blocks, images per batch, epochs …"""
 NonNegativeInt = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+Seed = Annotated[int, Meta(ge=0, le=2**62)]
+"""Members of an ensemble have consecutive seeds, so that the largest must not be the largest int64."""
 Pixels = Annotated[int, Meta(ge=32, le=8192)]
 """A side in pixels; 32 is the backbones' stride."""
 Positive = Annotated[float, Meta(gt=0)]

@@ -22,9 +22,11 @@ import onnx
 from export.writer.graph import DYNAMIC, PIXELS, SMALL, NetworkGraph, _normalised, tf
 from export.writer.member import _placeholder
 from export.writer.onnx2tf import GRAPH, INSTALL, OUTPUTS, WEIGHTS
+from zoo.arguments import ranged
 from zoo.command import run
 from zoo.errors import MissingToolError
 from zoo.specs import ModelSpec
+from zoo.strict import Pixels
 from zoo.tensors import write_tensors
 
 
@@ -86,7 +88,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--onnx", required=True, type=Path, help="a normal form; its metadata has the spec")
     parser.add_argument("--out", required=True, type=Path, help="an existing folder for the two files")
-    parser.add_argument("--size", type=int, help="side in pixels of the only images to take; default: any size")
+    parser.add_argument(
+        "--size", type=ranged(Pixels), help="side in pixels of the only images to take; default: any size"
+    )
     arguments = parser.parse_args()
     graph = network_graph(onnx.load(arguments.onnx), arguments.size)
     write_tensors(arguments.out / WEIGHTS, graph.weights, {OUTPUTS: "\n".join(graph.outputs)})

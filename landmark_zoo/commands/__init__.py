@@ -34,7 +34,7 @@ def _within(kind: Any, converter: Any = None) -> Parameter:
 
 Count = Annotated[int, _within(strict.Count, _whole)]
 Pixels = Annotated[int, _within(strict.Pixels, _whole)]
-Seed = Annotated[int, _within(strict.NonNegativeInt, _whole)]
+Seed = Annotated[int, _within(strict.Seed, _whole)]
 Positive = Annotated[float, _within(strict.Positive)]
 Fraction = Annotated[float, _within(strict.Fraction)]
 Sides = Annotated[list[int], _within(strict.Pixels, _whole)]

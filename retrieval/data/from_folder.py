@@ -27,7 +27,7 @@ from zoo.arguments import given_path, ranged
 from zoo.command import log, run
 from zoo.errors import DataError
 from zoo.files import new_folder, require_elsewhere
-from zoo.strict import Fraction, NonNegativeInt
+from zoo.strict import Fraction, Seed
 
 NAMES = "train_label_to_category.csv"
 """Landmark id → class name: the table has the name of GLDv2's."""
@@ -220,7 +220,7 @@ def parse_arguments() -> argparse.Namespace:
         default=Shares.unseen,
         help="share of classes that are not trained on; default: %(default)s",
     )
-    parser.add_argument("--seed", type=ranged(NonNegativeInt), default=0, help="of the split; default: %(default)s")
+    parser.add_argument("--seed", type=ranged(Seed), default=0, help="of the split; default: %(default)s")
     parser.add_argument("--copy", action="store_true", help="copy the files instead of linking them")
     parser.add_argument("--overwrite", action="store_true", help="replace the folder if it holds something")
     return parser.parse_args()

@@ -6,7 +6,7 @@ from retrieval.demo.dataset import write_demo_data
 from zoo.arguments import given_path, ranged
 from zoo.command import log, run
 from zoo.files import new_folder
-from zoo.strict import NonNegativeInt
+from zoo.strict import Seed
 
 
 def main() -> None:
@@ -19,9 +19,7 @@ def main() -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--out", type=given_path, required=True, metavar="DIR", help="new or empty folder")
-    parser.add_argument(
-        "--seed", type=ranged(NonNegativeInt), default=0, help="another seed gives other landmarks (default: 0)"
-    )
+    parser.add_argument("--seed", type=ranged(Seed), default=0, help="another seed gives other landmarks (default: 0)")
     parser.add_argument(
         "--overwrite", action="store_true", help="replace the content of DIR once the new set is complete"
     )

@@ -19,7 +19,9 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from benchmarks.results_files import write_results
 from tests.reliability.reader import Files, load, names, write
 from tests.reliability.sandbox import Outcome, Sandbox
+from zoo.arguments import ranged
 from zoo.command import log
+from zoo.strict import Count, Seed
 
 CORPUS = Path(__file__).resolve().with_name("corpus")
 """corpus/<reader>/…: inputs that were at fault once, tried first."""
@@ -117,8 +119,8 @@ def main() -> None:
     parser.add_argument(
         "--readers", nargs="+", choices=names(), default=names(), metavar="NAME", help="; ".join(names())
     )
-    parser.add_argument("--examples", type=int, default=1000, help="inputs per reader; default: %(default)s")
-    parser.add_argument("--seed", type=int, default=0, help="of the inputs; default: %(default)s")
+    parser.add_argument("--examples", type=ranged(Count), default=1000, help="inputs per reader; default: %(default)s")
+    parser.add_argument("--seed", type=ranged(Seed), default=0, help="of the inputs; default: %(default)s")
     parser.add_argument("--keep", type=Path, help="folder for the inputs at fault")
     parser.add_argument("--write", action="store_true", help="write the counts to benchmarks/results/fuzz.json")
     options = parser.parse_args()

@@ -30,9 +30,11 @@ from benchmarks.results_files import write_results
 from retrieval.demo.dataset import DemoSize, write_demo_data
 from retrieval.embeddings import Embeddings
 from tests.default_signals import default_signals
+from zoo.arguments import ranged
 from zoo.checkpoint import Checkpoint, save_checkpoint
 from zoo.command import log
 from zoo.processes import ROOT
+from zoo.strict import Count, Seed
 from zoo.tensors import read_tensors, write_tensors
 from zoo.variants import get_spec
 from zoo.weights import initial_weights
@@ -282,8 +284,8 @@ def main(report: Callable[[str], None] = print) -> None:
         metavar="NAME",
         help=", ".join(COMMANDS),
     )
-    parser.add_argument("--kills", type=int, default=20, help="SIGKILLs per command; default: %(default)s")
-    parser.add_argument("--seed", type=int, default=0, help="of the moments; default: %(default)s")
+    parser.add_argument("--kills", type=ranged(Count), default=20, help="SIGKILLs per command; default: %(default)s")
+    parser.add_argument("--seed", type=ranged(Seed), default=0, help="of the moments; default: %(default)s")
     parser.add_argument("--write", action="store_true", help="write the counts to benchmarks/results/kills.json")
     options = parser.parse_args()
     outcomes = []

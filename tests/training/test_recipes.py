@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from training.recipes import Augmentation, Recipe, Stage, read_recipe, schedule
+from training.recipes import Augmentation, Recipe, Schedule, Stage, read_recipe
 from training.reference import reference
 from zoo.errors import RecipeError
 from zoo.specs import HeadSpec, LossSpec
@@ -39,6 +39,11 @@ def test_the_recipes_of_the_project_rise(path):
             MINIMAL.replace("epochs: 2", "epochs: 2, warmup_epochs: 3"),
             r"stages\[0\].warmup_epochs: 3.* warm-up epochs, but the stage has only 2 epochs",
         ),
+        (
+            MINIMAL.replace("batch_size: 8", "batch_size: 65536").replace("resolution: 64", "resolution: 8192"),
+            "pixels in a batch",
+        ),
+        (MINIMAL + "seed: 9223372036854775807\n", "recipe.seed: expected int <="),
         (MINIMAL + "momentum: 7\n", "recipe.momentum: expected float < 1"),
         (MINIMAL + "scale: -3\n", "recipe.scale: expected float > 0"),
         (MINIMAL + "weight_decay: -1\n", "weight_decay: expected float >= 0"),
@@ -90,12 +95,24 @@ def test_a_recipe_is_read_strictly(tmp_path, text, message):
         read_recipe(tmp_path / "none.yaml")
 
 
+def test_a_schedule_of_any_length_takes_no_time_or_memory():
+    stages = [Stage(65536, 32, 0.1, 0.1), Stage(65536, 64, 0.2, 0.01, warmup_epochs=1)]
+    steps = Schedule(Recipe(["resnet18"], stages, batch_size=2), batches_per_epoch=10**6)
+    assert len(steps) == 2 * 65536 * 10**6
+    first, last = steps[65536 * 10**6], steps[-1]
+    assert (first.stage, first.epoch, first.batch, first.resolution) == (2, 65536, 0, 64)
+    assert (last.number, last.epoch, last.batch) == (len(steps) - 1, 2 * 65536 - 1, 10**6 - 1)
+    assert first.learning_rate == pytest.approx(0.01 / 10**6)
+    with pytest.raises(IndexError):
+        steps[len(steps)]
+
+
 def test_schedule(tmp_path):
     path = tmp_path / "recipe.yaml"
     path.write_text(
         MINIMAL.replace("}]", ", warmup_epochs: 0.5}, {epochs: 1, resolution: 96, margin: 0.2, learning_rate: 0.01}]")
     )
-    steps = schedule(read_recipe(path), batches_per_epoch=4)
+    steps = Schedule(read_recipe(path), batches_per_epoch=4)
     assert [step.number for step in steps] == list(range(12))
     assert [step.epoch for step in steps] == [0] * 4 + [1] * 4 + [2] * 4
     assert [step.batch for step in steps] == [0, 1, 2, 3] * 3

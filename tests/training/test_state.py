@@ -172,11 +172,13 @@ class FakeTrainer:
         assert momentum == {}
 
 
-def run(out: Path, *, killed_at: int = -1) -> None:
+def run(out: Path, *, killed_at: int = -1, images: str = "i") -> None:
     trainer = type("Killed", (FakeTrainer,), {"killed_at": killed_at})
     batch = np.zeros((1, 32, 32, 3), np.uint8), np.zeros(1, np.int64)
     spec = RECIPE.spec("resnet10_narrow")
-    fit(trainer, spec, RECIPE, [1, 1], STEPS_PER_EPOCH, lambda step: iter([batch] * STEPS_PER_EPOCH), out)
+    fit(
+        trainer, spec, RECIPE, [1, 1], STEPS_PER_EPOCH, lambda step: iter([batch] * STEPS_PER_EPOCH), out, images=images
+    )
 
 
 @pytest.mark.parametrize(("seconds", "saved"), [(0, 3), (600, None)])
@@ -200,6 +202,35 @@ def test_the_state_is_saved_within_an_epoch(tmp_path, monkeypatch, seconds, save
     assert all(np.array_equal(found.weights[name], value) for name, value in expected.weights.items())
     with pytest.raises(OutputError, match="this run is finished"):
         run(out)
+
+
+def test_a_state_of_other_images_is_not_resumed(tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "SECONDS_BETWEEN_STATES", 0)
+    with pytest.raises(SystemExit):
+        run(tmp_path / "a.safetensors", killed_at=3)
+    with pytest.raises(CheckpointError, match="different images"):
+        run(tmp_path / "a.safetensors", images="changed")
+    run(tmp_path / "a.safetensors")
+
+
+def test_a_damaged_history_costs_no_trained_weights(tmp_path, monkeypatch):
+    """It is read before training, not between the last step and the checkpoint."""
+    out = tmp_path / "a.safetensors"
+    trainer = type("Vandal", (FakeTrainer,), {})
+    step = trainer.step
+
+    def spoil(self, images, labels, at):
+        if at.number == 5:
+            history_path(out).write_text("{")
+        return step(self, images, labels, at)
+
+    trainer.step = spoil
+    batch = np.zeros((1, 32, 32, 3), np.uint8), np.zeros(1, np.int64)
+    spec = RECIPE.spec("resnet10_narrow")
+    batches = [batch] * STEPS_PER_EPOCH
+    fit(trainer, spec, RECIPE, [1, 1], STEPS_PER_EPOCH, lambda step: iter(batches), out, images="i")
+    run(whole := tmp_path / "whole.safetensors")
+    assert load_checkpoint(out).provenance == load_checkpoint(whole).provenance
 
 
 def test_a_history_that_cannot_be_written(tmp_path):
