@@ -66,7 +66,7 @@ def run(main: Callable[[], None]) -> None:
         _fail(str(error))
     except MemoryError as error:
         _fail(
-            f"there is not enough memory ({error or 'an allocation failed'}). Close other programs, or take smaller batches."
+            f"there is not enough memory ({str(error) or 'an allocation failed'}). Close other programs, or take smaller batches."
         )
     except BrokenPipeError:  # `… | head` has what it wanted
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

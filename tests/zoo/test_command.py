@@ -11,7 +11,7 @@ ENDINGS = {
     "raise ZooError('it is broken.')": (2, "error: it is broken."),
     "open('/nowhere/at all')": (2, "error: /nowhere/at all: No such file or directory. Correct the path"),
     "raise MemoryError": (2, "error: there is not enough memory (an allocation failed)."),
-    "import numpy; numpy.zeros(1 << 60)": (2, "error: there is not enough memory (Unable to allocate"),
+    "import numpy; numpy.ones(1 << 46)": (2, "error: there is not enough memory (Unable to allocate"),
     "raise KeyboardInterrupt": (130, "interrupted; nothing that existed is damaged."),
     "pass": (0, ""),
 }
