@@ -1,5 +1,6 @@
 """The project's only reader of text and of JSON: UTF-8 with or without a byte order mark, limited in size and depth."""
 
+import codecs
 import collections
 import json
 import os
@@ -30,7 +31,14 @@ def read_text(path: str | os.PathLike, *, error: type[ZooError] = DataError, adv
     except FileNotFoundError:
         raise error(f"{path} does not exist. {advice}".rstrip()) from None
     except (OSError, ValueError) as cause:
-        raise error(f"{path} is not a readable UTF-8 text file: {cause}. {advice}".rstrip()) from cause
+        raise error(f"{path} is not a readable UTF-8 text file: {undecodable(cause)}. {advice}".rstrip()) from cause
+
+
+def undecodable(error: Exception) -> str:
+    """Why a text is not UTF-8: spreadsheets and Windows' editors write UTF-16."""
+    if isinstance(error, UnicodeDecodeError) and error.object[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+        return "it is UTF-16; save it as UTF-8"
+    return str(error)
 
 
 def read_json(path: str | os.PathLike, *, error: type[ZooError] = DataError, advice: str = "") -> Any:

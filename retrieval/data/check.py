@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from retrieval.data.csv_tables import write_rows
 from retrieval.data.gldv2 import SPLITS, UNREADABLE, Gldv2
-from retrieval.data.images import UnreadableImageError, clipping, read_image
+from retrieval.data.images import UnreadableImageError, clipping, read_image, unfinished
 from zoo.arguments import given_path, ranged
 from zoo.command import log, run
 from zoo.errors import DataError, OutputError
@@ -104,6 +104,8 @@ def _findings(dataset: Gldv2, split: str, ids: tuple[str, ...], workers: int) ->
         try:
             read_image(path)
             reason = clipping(path)
+            if stopped := unfinished(path):
+                return _Finding(stopped, unreadable=True)
         except UnreadableImageError as error:
             return _Finding(error.reason, unreadable=True)
         return _Finding(reason, unreadable=False) if reason else None

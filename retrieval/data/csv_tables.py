@@ -8,6 +8,7 @@ from typing import Self, TextIO
 
 from zoo.errors import DataError
 from zoo.limits import TABLE_LINE
+from zoo.text import undecodable
 
 
 def read_rows(
@@ -50,7 +51,7 @@ def read_rows(
             f"{path} is missing; expected a table with the columns {', '.join(columns)}. {advice}"
         ) from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path} is not a readable UTF-8 CSV file: {error}. {advice}") from error
+        raise DataError(f"{path} is not a readable UTF-8 CSV file: {undecodable(error)}. {advice}") from error
 
 
 class _Lines:

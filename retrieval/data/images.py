@@ -25,6 +25,8 @@ BYTES_PER_PIXEL = {"JPEG": 9, "MPO": 9, PROGRESSIVE: 13, "PNG": 9, "GIF": 9, "BM
 WebP's canvases exist beside the pixels. With `zoo.limits.IMAGE_MEMORY`, these are 119, 82, 82 and 63 megapixels."""
 _STRIP = 1 << 22
 """Pixels that are converted at once: a large image and its copy never exist together."""
+_ZEROS = 64
+"""Zeros at the end of a file that no image has."""
 _DEEP = {"I", "F", "I;16", "I;16L", "I;16B", "I;16N"}
 """Pillow's modes of one channel with more than 8 bits; converting one to RGB clips every value at 255."""
 
@@ -115,3 +117,23 @@ def clipping(path: Path) -> str | None:
         if image.mode in _DEEP:
             return f"grey with more than 8 bits (mode {image.mode}): values above 255 become white"
     return None
+
+
+def unfinished(path: Path) -> str | None:
+    """Why a JPEG that decodes is not whole, or None: a download that reserved its space and stopped ends in zeros.
+
+    Such a file decodes without an error, with grey where its data are missing. Zeros behind the end of a whole image are padding.
+    """
+    with open(path, "rb") as file:
+        start = file.read(2)
+        file.seek(-min(_ZEROS, os.fstat(file.fileno()).st_size), os.SEEK_END)
+        if start != b"\xff\xd8" or any(file.read()):
+            return None
+        file.seek(0)
+        data = file.read()
+    whole = data.rstrip(b"\0")
+    return (
+        None
+        if whole.endswith(b"\xff\xd9")
+        else f"its last {len(data) - len(whole):,} bytes are zeros: the download stopped"
+    )

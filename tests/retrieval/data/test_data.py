@@ -160,6 +160,25 @@ def test_tables_may_begin_with_a_byte_order_mark(root, name):
     assert dataset.train().ids and dataset.named_ids("index") and dataset.named_ids("test")
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le"])
+def test_a_table_in_utf_16_is_an_error_that_says_so(root, encoding):
+    text = (root / "index.csv").read_text(encoding="utf-8")
+    (root / "index.csv").write_bytes(text.encode(encoding))
+    expected = "it is UTF-16; save it as UTF-8" if encoding == "utf-16" else "expected a header"
+    with pytest.raises(DataError, match=expected):
+        Gldv2(root).named_ids("index")
+
+
+def test_check_data_lists_downloads_that_stopped(root):
+    dataset = Gldv2(root)
+    image_id = dataset.named_ids("index")[0]
+    path = dataset.image_path("index", image_id)
+    data = path.read_bytes()
+    path.write_bytes(data[:-400] + bytes(400))
+    check_data(root, workers=1)
+    assert image_id in Gldv2(root).unreadable("index")
+
+
 def test_a_fingerprint_follows_the_tables_and_the_images_of_its_split(root):
     def prints() -> dict[str, str]:
         return {split: fingerprint(Gldv2(root), split) for split in ("train", "index", "test")}

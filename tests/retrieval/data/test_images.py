@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from retrieval.data.images import BYTES_PER_PIXEL, PROGRESSIVE, UnreadableImageError, read_image
+from retrieval.data.images import BYTES_PER_PIXEL, PROGRESSIVE, UnreadableImageError, read_image, unfinished
 from zoo.contest import IMAGE_FORMATS
 
 CORPUS = Path(__file__).resolve().parents[2] / "reliability" / "corpus"
@@ -52,6 +52,23 @@ def test_a_truncated_jpeg_is_never_half_grey(tmp_path, monkeypatch, progressive,
     path.write_bytes(data[: int(len(data) * share)])
     with pytest.raises(UnreadableImageError, match=r"a\.jpg.*python -m retrieval\.data\.check --data DIR"):
         read_image(path)
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_download_that_reserved_its_space_and_stopped_is_noticed(tmp_path, progressive):
+    """Pillow decodes it without an error."""
+    path = tmp_path / "a.jpg"
+    picture(2, 300, 200).save(path, quality=95, progressive=progressive)
+    whole = path.read_bytes()
+    assert unfinished(path) is None
+    path.write_bytes(whole + bytes(5000))  # cameras pad
+    assert unfinished(path) is None
+    path.write_bytes(whole[: len(whole) // 2] + bytes(len(whole) - len(whole) // 2))
+    assert "bytes are zeros: the download stopped" in (unfinished(path) or "")
+    Image.new("RGB", (99, 99)).save(path, "BMP")  # black
+    assert unfinished(path) is None
+    path.write_bytes(b"")
+    assert unfinished(path) is None
 
 
 def test_other_broken_images_say_why(tmp_path, monkeypatch):
