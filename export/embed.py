@@ -13,7 +13,7 @@ from retrieval.embed import add_data_arguments, embed_split
 from zoo.arguments import given_path
 from zoo.command import run
 from zoo.constants import FRAMEWORKS
-from zoo.files import require_elsewhere
+from zoo.files import output_file
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -33,9 +33,10 @@ def main() -> None:
     """Command line."""
     arguments = parse_arguments()
     model = arguments.model or arguments.saved_model
-    require_elsewhere(arguments.out, [model], around=[arguments.data])
-    describer = open_describer(model, arguments.framework)
-    embed_split(describer, Gldv2(arguments.data), arguments.split, arguments.out, batch_size=arguments.batch_size)
+    data = Gldv2(arguments.data)
+    with output_file(arguments.out, [model, *data.files()], around=[arguments.data]):
+        describer = open_describer(model, arguments.framework)
+        embed_split(describer, data, arguments.split, arguments.out, batch_size=arguments.batch_size)
     print(arguments.out)
 
 

@@ -26,7 +26,9 @@ from export.writer.combine import NORMS, PLAIN, Combination, NumpyArrays, Whiten
 from retrieval.provenance import require_same_model
 from retrieval.whitening import read_whitening
 from zoo.arguments import given_path, ranged
+from zoo.checkpoint import kernel_bytes
 from zoo.command import log, run
+from zoo.disk import require_room
 from zoo.errors import ExportError
 from zoo.files import new_folder, require_elsewhere, require_free, work_folder, write_json
 from zoo.manifest import (
@@ -87,7 +89,10 @@ def ensemble(
         )
         require_same_model(whitened, model_identity(plain), "the whitening and this ensemble", advice)
     name = f"ensemble of {len(folders)}"
+    networks = {source.checkpoint_sha256: source for source in sources}  # one that is given twice may be stored once
+    needed = sum(kernel_bytes(each.spec, half=bool(each.storage.get("half"))) for each in networks.values())
     with new_folder(out, overwrite=overwrite) as made, work_folder(out):
+        require_room(out, needed)
         # In a separate process: it holds all weights, and the checks then need only one member's memory at a time.
         with one_process() as pool:
             write = pool.submit(_write, made / "saved_model", folders, list(weights), combination, variables)

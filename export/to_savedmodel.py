@@ -32,9 +32,10 @@ from export.saved_model_file import PB
 from export.storage import BY_SIZE, CONVERTERS, Storage, add_storage_options
 from export.to_onnx import trained_in
 from zoo.arguments import given_path, ranged
-from zoo.checkpoint import load_checkpoint, save_checkpoint
+from zoo.checkpoint import Checkpoint, kernel_bytes, load_checkpoint, save_checkpoint, weight_bytes
 from zoo.command import log, run
 from zoo.constants import FRAMEWORKS
+from zoo.disk import require_room
 from zoo.errors import ExportError
 from zoo.files import new_folder, require_elsewhere, require_free, work_folder, write_json
 from zoo.manifest import Check, require_manifest, write_manifest
@@ -80,8 +81,9 @@ def to_savedmodel(
         checkpoint = replace(checkpoint, spec=checkpoint.spec.resized(size))
     framework = framework or trained_in(checkpoint)
     with new_folder(out, overwrite=overwrite) as made, work_folder(out) as work:
-        save_checkpoint(work / "model.safetensors", checkpoint)
         spec = checkpoint.spec
+        _require_room(out, checkpoint, half=storage.half)
+        save_checkpoint(work / "model.safetensors", checkpoint)
         del checkpoint  # the steps load what they need; this process waits with little memory
         export = _Export(spec, framework, made, work, storage, converter)
         if not verified:
@@ -97,6 +99,13 @@ def to_savedmodel(
         source = replace(source, parity=rows, check=checked)
         write_manifest(made / "saved_model", replace(manifest, sources=[source], parity=rows, check=checked))
     return rows
+
+
+def _require_room(out: Path, checkpoint: Checkpoint, *, half: bool) -> None:
+    """For the copy of the checkpoint, two ONNX files and the SavedModel, which exist together."""
+    copied, network = weight_bytes(checkpoint.spec), kernel_bytes(checkpoint.spec)
+    needed = copied + 2 * network + kernel_bytes(checkpoint.spec, half=half)
+    require_room(out, needed, largest=max(copied, network))
 
 
 @dataclass(frozen=True)

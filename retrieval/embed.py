@@ -25,7 +25,7 @@ from zoo.arguments import given_path, ranged
 from zoo.checkpoint import Checkpoint, load_checkpoint
 from zoo.command import log
 from zoo.errors import DataError
-from zoo.files import new_file, require_elsewhere
+from zoo.files import new_file, output_file
 from zoo.preprocess import resize
 from zoo.specs import PreprocessSpec
 from zoo.strict import Count
@@ -210,12 +210,14 @@ Example:
     )
     add_data_arguments(parser)
     arguments = parser.parse_args()
-    require_elsewhere(arguments.out, [arguments.ckpt], around=[arguments.data or arguments.pixels])
-    model = describer(load_checkpoint(arguments.ckpt))
-    if arguments.data:
-        embed_split(model, Gldv2(arguments.data), arguments.split, arguments.out, batch_size=arguments.batch_size)
-    else:
-        describe_pixels(model, arguments.pixels, arguments.out)
+    data = Gldv2(arguments.data) if arguments.data else None
+    read = [arguments.ckpt, *(data.files() if data else [arguments.pixels])]
+    with output_file(arguments.out, read, around=[data.root] if data else []):
+        model = describer(load_checkpoint(arguments.ckpt))
+        if data:
+            embed_split(model, data, arguments.split, arguments.out, batch_size=arguments.batch_size)
+        else:
+            describe_pixels(model, arguments.pixels, arguments.out)
     print(arguments.out)
 
 

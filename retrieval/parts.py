@@ -14,6 +14,7 @@ import numpy as np
 
 from retrieval.embeddings import Embeddings
 from zoo.command import log
+from zoo.disk import require_room
 from zoo.errors import DataError, OutputError
 from zoo.files import write_json
 from zoo.text import read_json
@@ -135,12 +136,7 @@ class Parts:
     def _require_room(self) -> None:
         """The parts and the output exist together for a moment."""
         assert self._rows is not None
-        needed, free = 2 * self._rows.nbytes, shutil.disk_usage(self._out.parent).free
-        if free + self._size() < needed:
-            raise OutputError(
-                f"{self._out} and its parts need {needed / 2**20:,.1f} MiB, and {free / 2**20:,.1f} MiB are free. "
-                "Free some disk space or choose another --out, then run the same command again."
-            )
+        require_room(self._out, 2 * self._rows.nbytes - self._size(), largest=self._rows.nbytes)
 
     def _size(self) -> int:
         """Bytes of the parts on disk."""

@@ -28,8 +28,9 @@ from retrieval.metrics import (
 from retrieval.provenance import require_same_model
 from zoo.arguments import given_path
 from zoo.command import log, run
+from zoo.disk import require_room
 from zoo.errors import DataError
-from zoo.files import new_file, require_elsewhere
+from zoo.files import new_file, output_file
 
 CONTEST_K = 100
 HELP = """\
@@ -177,17 +178,27 @@ def search_files(
         OutputError: `out` cannot be written.
     """
     dataset = Gldv2(Path(data)) if data is not None else None
-    # Report a wrong solution before the search, which can take long.
-    solution = read_retrieval_solution(dataset.solution_path) if dataset else None
-    sides = Embeddings.load(index), Embeddings.load(queries)
-    if dataset and solution:
-        if not solution.everything:
-            raise DataError(f"{dataset.solution_path} scores no query. {NO_SOLUTION}")
-        require_relevant_in_index(dataset, solution, sides[0].ids)
-        require_known(sides[1].ids, solution)
-    log(f"searching {len(sides[0].ids)} index images for {len(sides[1].ids)} queries")
-    write_predictions(out, search(*sides))
-    return score(read_retrieval_predictions(out, solution), solution) if solution else {}
+    read = [index, queries, *(dataset.files() if dataset else [])]
+    with output_file(out, read, around=[dataset.root] if dataset else []):
+        # Report a wrong solution before the search, which can take long.
+        solution = read_retrieval_solution(dataset.solution_path) if dataset else None
+        sides = Embeddings.load(index), Embeddings.load(queries)
+        if dataset and solution:
+            if not solution.everything:
+                raise DataError(f"{dataset.solution_path} scores no query. {NO_SOLUTION}")
+            require_relevant_in_index(dataset, solution, sides[0].ids)
+            require_known(sides[1].ids, solution)
+        log(f"searching {len(sides[0].ids)} index images for {len(sides[1].ids)} queries")
+        _require_room(out, *sides)
+        write_predictions(out, search(*sides))
+        return score(read_retrieval_predictions(out, solution), solution) if solution else {}
+
+
+def _require_room(out: str | os.PathLike, index: Embeddings, queries: Embeddings) -> None:
+    """For a row per query, with its id and at least the shortest ids of the index."""
+    hits = min(CONTEST_K, len(index.ids)) * (min(map(len, index.ids), default=0) + 1)
+    needed = sum(len(query) + 1 + hits for query in queries.ids)
+    require_room(Path(out), needed, largest=needed)
 
 
 def main() -> None:
@@ -202,10 +213,6 @@ def main() -> None:
         "--json", action="store_true", help="print the figures and the path as one JSON object on stdout"
     )
     arguments = parser.parse_args()
-    require_elsewhere(
-        arguments.out, [arguments.index, arguments.queries], around=[arguments.data] if arguments.data else []
-    )
-
     figures = search_files(arguments.index, arguments.queries, arguments.out, arguments.data)
     if arguments.json:
         json.dump(figures | {"path": str(arguments.out)}, sys.stdout, indent=2)

@@ -18,8 +18,9 @@ import numpy as np
 from retrieval.embeddings import Embeddings, require_descriptors
 from zoo.arguments import given_path, ranged
 from zoo.command import run
+from zoo.disk import require_room
 from zoo.errors import DataError
-from zoo.files import require_elsewhere
+from zoo.files import output_file
 from zoo.strict import Count
 from zoo.tensors import read_tensors, write_tensors
 from zoo.text import parse_json
@@ -141,9 +142,12 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     """Command line."""
     arguments = parse_arguments()
-    require_elsewhere(arguments.out, [arguments.embeddings])
-    embeddings = Embeddings.load(arguments.embeddings)
-    write_whitening(arguments.out, Whitening(*fit(embeddings.descriptors, arguments.dimensions), embeddings.source))
+    with output_file(arguments.out, [arguments.embeddings]):
+        embeddings = Embeddings.load(arguments.embeddings)
+        needed = 4 * embeddings.descriptors.shape[1] * (arguments.dimensions + 1)
+        if arguments.dimensions <= embeddings.descriptors.shape[1]:  # otherwise `fit` says what is wrong
+            require_room(arguments.out, needed, largest=needed)
+        write_whitening(arguments.out, Whitening(*fit(embeddings.descriptors, arguments.dimensions), embeddings.source))
     print(arguments.out)
 
 

@@ -8,6 +8,7 @@ the same zip again if Kaggle has unpacked it.
 import argparse
 import hashlib
 import json
+import os
 import re
 import shutil
 import sys
@@ -23,9 +24,11 @@ from export.check import check  # noqa: E402
 from export.saved_model_file import files_below  # noqa: E402
 from submission import model_card  # noqa: E402
 from zoo.arguments import given_path  # noqa: E402
+from zoo.claims import claimed  # noqa: E402
 from zoo.command import log, run  # noqa: E402
+from zoo.disk import output_errors, require_room  # noqa: E402
 from zoo.errors import ExportError, OutputError, SubmissionError  # noqa: E402
-from zoo.files import new_file, new_folder, require_elsewhere, write_json  # noqa: E402
+from zoo.files import new_file, new_folder, require_elsewhere, work_folder, write_json  # noqa: E402
 from zoo.manifest import PLACE, Manifest  # noqa: E402
 from zoo.text import read_json  # noqa: E402
 
@@ -79,17 +82,17 @@ def pack(
     if out != HERE:
         require_elsewhere(out, include)
     manifest = check_saved_model(saved_model)
+    packed = sum(file.stat().st_size for file in files_below(saved_model)) if saved_model.is_dir() else 0
     if out == HERE:
-        if (HERE / ZIP).exists() and not overwrite:
-            raise OutputError(
-                f"{HERE / ZIP} is there already; pass --overwrite to replace it, or choose another --out."
-            )
-        _fill(out, saved_model, metadata, include, manifest)
+        with claimed(HERE / ZIP):
+            require_room(HERE / ZIP, packed, largest=packed)
+            _fill_here(saved_model, metadata, include, manifest, overwrite=overwrite)
     else:
         # --overwrite removes the content of `out`, which must not be the model or this repository.
         if any(path.is_relative_to(out) for path in (HERE, saved_model)) or out.is_relative_to(saved_model):
             raise OutputError(f"{out} holds {saved_model} or this repository, or lies in it. Choose another --out.")
         with new_folder(out, overwrite=overwrite) as partial:
+            require_room(out, packed + sum(file.stat().st_size for file in include), largest=packed)
             _fill(partial, saved_model, metadata, [*include, HERE / README, HERE / NOTEBOOK], manifest)
     return out / ZIP
 
@@ -189,6 +192,27 @@ def write_zip(saved_model: Path, path: Path) -> dict[str, dict]:
                 sha256 = hashlib.file_digest(source, "sha256").hexdigest()
             listing[entry.filename] = {"bytes": entry.file_size, "sha256": sha256}
     return listing
+
+
+def _fill_here(
+    saved_model: Path, metadata: dict, include: Sequence[Path], manifest: Manifest, *, overwrite: bool
+) -> None:
+    """Fills this folder from one that is complete. The listing goes first and comes last: without it the notebook stops."""
+    if (HERE / ZIP).exists() and not overwrite:
+        what = "there already" if (HERE / LISTING).exists() else f"there, but {LISTING} is not: nobody knows what it is"
+        raise OutputError(f"{HERE / ZIP} is {what}; pass --overwrite to replace it, or choose another --out.")
+    own = {README, NOTEBOOK, Path(__file__).name, model_card.__name__.rpartition(".")[2] + ".py"}
+    with work_folder(HERE / ZIP) as made:
+        _fill(made, saved_model, metadata, include, manifest)
+        names = sorted((path.name for path in made.iterdir()), key=lambda name: (name == LISTING, name))
+        with output_errors(HERE):
+            (HERE / LISTING).unlink(missing_ok=True)
+            for name in names:
+                os.replace(made / name, HERE / name)
+    if others := sorted(path.name for path in HERE.iterdir() if path.is_file() and path.name not in own | set(names)):
+        log(
+            f"{HERE} also holds {', '.join(others)}, which would be uploaded too. Remove what you do not want to publish."
+        )
 
 
 def _fill(folder: Path, saved_model: Path, metadata: dict, copies: Sequence[Path], manifest: Manifest) -> None:

@@ -25,14 +25,25 @@ from retrieval.data.fingerprint import fingerprint
 from retrieval.data.gldv2 import Gldv2
 from training.batches import batches_per_epoch, training_batches
 from training.recipes import Recipe, Schedule, Step, read_recipe
-from training.state import RESTART, History, State, history_path, load_state, save_state, state_path
+from training.state import (
+    RESTART,
+    WAIT_SECONDS,
+    History,
+    State,
+    history_path,
+    load_state,
+    save_state,
+    state_path,
+)
 from zoo.arguments import given_path, ranged
-from zoo.checkpoint import Checkpoint, save_checkpoint
+from zoo.checkpoint import Checkpoint, save_checkpoint, weight_bytes
 from zoo.command import ENDING, log
+from zoo.disk import require_room
 from zoo.errors import CheckpointError, OutputError, RecipeError
+from zoo.files import output_file
 from zoo.specs import ModelSpec
 from zoo.strict import Seed, require
-from zoo.weights import initial_weights, parameter_shapes
+from zoo.weights import initial_weights, is_buffer, parameter_shapes
 
 Batches = Iterator[tuple[np.ndarray, np.ndarray]]
 SECONDS_BETWEEN_STATES = 600
@@ -214,17 +225,32 @@ def train(
         DataError, CheckpointError, OutputError: see `fit`.
     """
     require_new(out, overwrite=overwrite)
-    recipe = read_recipe(recipe_path)
+    dataset = Gldv2(data)
+    with output_file(out, [recipe_path, *dataset.files()], around=[dataset.root], wait=WAIT_SECONDS):
+        require_new(out, overwrite=overwrite)  # another process may have finished it in the meantime
+        _train(trainer_class, read_recipe(recipe_path), recipe_path, dataset, out, model, seed, overwrite=overwrite)
+
+
+def _train(
+    trainer_class: type[Trainer],
+    recipe: Recipe,
+    recipe_path: Path,
+    dataset: Gldv2,
+    out: Path,
+    model: str | None,
+    seed: int | None,
+    *,
+    overwrite: bool,
+) -> None:
     if seed is not None:
         recipe = dataclasses.replace(recipe, seed=require(Seed, seed, "seed"))
     if not model and len(recipe.models) > 1:
         raise RecipeError(f"{recipe_path} has several models: choose {' or '.join(recipe.models)} with --model")
-    dataset = Gldv2(data)
     train_set = dataset.train()
 
     def batches(step: Step) -> Batches:
         return training_batches(
-            data,
+            dataset.root,
             train_set,
             batch_size=recipe.batch_size,
             size=step.resolution,
@@ -235,6 +261,7 @@ def train(
         )
 
     spec, per_epoch = recipe.spec(model or recipe.models[0]), batches_per_epoch(train_set, recipe.batch_size)
+    _require_room(out, spec, len(train_set.class_counts))
     fit(
         trainer_class,
         spec,
@@ -246,6 +273,16 @@ def train(
         images=fingerprint(dataset, "train"),
         overwrite=overwrite,
     )
+
+
+def _require_room(out: Path, spec: ModelSpec, classes: int) -> None:
+    """For the checkpoint, and for the state if there is none yet: weights and momentum."""
+    weights = weight_bytes(spec, classes)
+    momentum = 4 * sum(
+        math.prod(shape) for name, shape in parameter_shapes(spec, classes).items() if not is_buffer(name)
+    )
+    state = 0 if state_path(out).exists() else weights + momentum
+    require_room(out, weights + state, largest=weights + momentum)
 
 
 def main(trainer_class: type[Trainer]) -> None:

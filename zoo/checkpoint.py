@@ -6,6 +6,7 @@ Reading never executes anything. The names, shapes, dtypes and values of the ten
 import dataclasses
 import hashlib
 import json
+import math
 import os
 from dataclasses import dataclass
 
@@ -158,6 +159,22 @@ def _for_255(mean: tuple[float, ...], std: tuple[float, ...]) -> str:
     given = {"mean": mean, "std": std}
     words = [f"--{key} " + " ".join(f"{value / 255:.4g}" for value in given[key]) for key in given if large[key]]
     return f" They look like values for pixels from 0 to 255: divide by 255, {' '.join(words)}." if words else ""
+
+
+def weight_bytes(spec: ModelSpec, classes: int = 0) -> int:
+    """Bytes of a model's tensors in a checkpoint; with the loss's if `classes` is not 0."""
+    return sum(4 * math.prod(shape) for shape in parameter_shapes(spec, classes).values())
+
+
+def kernel_bytes(spec: ModelSpec, *, half: bool = False) -> int:
+    """Bytes that an exported network has at the least: its weights, after BatchNorm was folded into them.
+
+    Args:
+        spec: the model.
+        half: stored as float16.
+    """
+    shapes = (shape for shape in parameter_shapes(spec).values() if len(shape) > 1)
+    return (2 if half else 4) * sum(map(math.prod, shapes))
 
 
 def differences(

@@ -192,18 +192,18 @@ def _remove_leftovers(claim: Claim) -> None:
 
 
 def _place(target: Path) -> Path:
-    inside = target.is_dir() and (_is_mounted(target) or not os.access(target.parent, os.W_OK | os.X_OK))
+    inside = target.is_dir() and (is_mounted(target) or not os.access(target.parent, os.W_OK | os.X_OK))
     return target if inside else target.parent
 
 
-def _is_mounted(folder: Path) -> bool:
-    """Also finds a folder that is mounted from the same file system, which `os.path.ismount` does not."""
+def is_mounted(path: Path) -> bool:
+    """Also finds a file, and a folder that is mounted from the same file system, which `os.path.ismount` does not."""
     try:
         points = [line.split(b" ")[4] for line in _MOUNTS.read_bytes().splitlines()]
     except (OSError, IndexError):
-        return folder.is_mount()
+        return path.is_mount()
     unescaped = {re.sub(rb"\\([0-7]{3})", lambda octal: bytes([int(octal[1], 8)]), point) for point in points}
-    return os.fsencode(folder) in unescaped
+    return os.fsencode(path) in unescaped
 
 
 def _make_folders(folder: Path) -> list[Path]:

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import resource
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -67,6 +68,43 @@ def disk_errors(path: Path, partial: Path) -> Iterator[None]:
         if error.errno in _FULL or (error.errno in _PROTECTED and not about_another):
             raise write_error(path, error) from error
         raise
+
+
+def require_room(path: Path, needed: int, *, largest: int = 0) -> None:
+    """Raises `OutputError` if an output certainly does not fit, so that this is found before the work.
+
+    Args:
+        path: the file or folder to write; it may not exist yet.
+        needed: bytes that the output and what is made on its way need at the least. What it replaces stays until then.
+        largest: bytes of the largest single file among them.
+    """
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+    if limit != resource.RLIM_INFINITY and largest > limit:
+        raise OutputError(
+            f"{path} needs a file of {_mib(largest)}, and `ulimit -f` allows {_mib(limit)}. Raise the limit, then run the "
+            "same command again."
+        )
+    place = Path(os.path.realpath(path)).parent
+    while not place.exists():
+        place = place.parent
+    free = _free(place)
+    if free is not None and needed > free:
+        raise OutputError(
+            f"{path} needs at least {_mib(needed)}, and {_mib(free)} are free in {place}. Free some disk space or choose "
+            "another --out, then run the same command again."
+        )
+
+
+def _free(folder: Path) -> int | None:
+    """Bytes that this process may still write there; None if the file system does not say."""
+    disk = os.statvfs(folder)
+    if not disk.f_blocks:
+        return None
+    return disk.f_frsize * (disk.f_bavail if os.geteuid() else disk.f_bfree)  # the superuser's reserve is root's to use
+
+
+def _mib(count: int) -> str:
+    return f"{count / 2**20:,.1f} MiB"
 
 
 @contextmanager

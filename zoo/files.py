@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from zoo.claims import Claim, claimed, followed, is_companion
+from zoo.claims import Claim, claimed, followed, is_companion, is_mounted
 from zoo.disk import disk_errors, output_errors
 from zoo.errors import OutputError
 from zoo.exchange import exchange
@@ -21,6 +21,32 @@ from zoo.exchange import exchange
 _WAIT_SECONDS = 10.0
 """How long writing a file waits for another process that writes the same one: most are written within a moment."""
 _OF_THE_FILE_SYSTEM = ("lost+found",)
+
+
+@contextmanager
+def output_file(
+    path: str | os.PathLike,
+    inputs: Iterable[str | os.PathLike] = (),
+    *,
+    around: Iterable[str | os.PathLike] = (),
+    wait: float = 0.0,
+) -> Iterator[None]:
+    """The door of a command that writes a file: everything that is known to prevent it is found before the work.
+
+    Args:
+        path: the file; another process that would write it is refused until the body has ended.
+        inputs, around: as in `require_elsewhere`.
+        wait: seconds to wait for another process that is writing it.
+
+    Raises:
+        OutputError: `path` is an input or no file, cannot be written or replaced, or another process is writing it.
+    """
+    require_elsewhere(path, inputs, around=around)
+    require_file(path)
+    with claimed(path, wait=wait) as claim:
+        with output_errors(Path(path)):
+            _require_replaceable(claim.target)
+        yield
 
 
 @contextmanager
@@ -118,6 +144,18 @@ def require_file(path: str | os.PathLike) -> None:
         raise OutputError(f"{path} is a folder; expected a file to write. Choose another --out.")
     if special:
         raise OutputError(f"{path} is not a regular file; expected a file to write. Choose another --out.")
+
+
+def _require_replaceable(target: Path) -> None:
+    """Raises the `OSError` that renaming a file to `target` would meet: a mounted, an immutable or somebody else's file."""
+    if not target.exists():
+        return
+    if is_mounted(target):
+        raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+    user, folder = os.geteuid(), target.parent.stat()
+    sticky = folder.st_mode & stat.S_ISVTX and user not in (target.stat().st_uid, folder.st_uid)
+    if sticky if user else not os.access(target, os.W_OK):  # root may write whatever is not immutable
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
 
 
 def require_free(path: str | os.PathLike, *, overwrite: bool = False) -> None:

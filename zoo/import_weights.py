@@ -20,10 +20,11 @@ from pathlib import Path
 import numpy as np
 
 from zoo.arguments import given_path, ranged
-from zoo.checkpoint import Checkpoint, check_preprocess, differences, save_checkpoint, shown, unusable
+from zoo.checkpoint import Checkpoint, check_preprocess, differences, save_checkpoint, shown, unusable, weight_bytes
 from zoo.command import log, run
+from zoo.disk import require_room
 from zoo.errors import CheckpointError
-from zoo.files import require_elsewhere
+from zoo.files import output_file
 from zoo.limits import FITTED
 from zoo.lookup import find_spec
 from zoo.published.files import as_float32, layout, read_published
@@ -242,6 +243,21 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def import_file(source: Path, spec: ModelSpec, out: Path, *, headless: bool, prefix: str | None) -> Checkpoint:
+    """Writes the checkpoint of `import_weights`, and returns it.
+
+    Raises:
+        CheckpointError: see `import_weights`.
+        OutputError: `out` is the source or cannot be written, which is found before the source is read.
+    """
+    with output_file(out, [source]):
+        needed = weight_bytes(spec.headless())
+        require_room(out, needed, largest=needed)
+        checkpoint = import_weights(source, spec, headless=headless, prefix=prefix)
+        save_checkpoint(out, checkpoint)
+    return checkpoint
+
+
 def parse_arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -279,13 +295,13 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     """Command line."""
     arguments = parse_arguments()
-    require_elsewhere(arguments.out, [arguments.source])
     usual = PreprocessSpec(arguments.size, resize=arguments.resize).in_order(arguments.channels)
     given = {key: tuple(value) for key in ("mean", "std") if (value := getattr(arguments, key))}
     preprocess = dataclasses.replace(usual, **given)
     spec = dataclasses.replace(find_spec(arguments.model), preprocess=preprocess)
-    checkpoint = import_weights(arguments.source, spec, headless=arguments.headless, prefix=arguments.prefix)
-    save_checkpoint(arguments.out, checkpoint)
+    checkpoint = import_file(
+        arguments.source, spec, arguments.out, headless=arguments.headless, prefix=arguments.prefix
+    )
     count = sum(value.size for value in checkpoint.weights.values())
     log(f"{spec.name}: {len(checkpoint.weights)} tensors, {count:,} values, from {checkpoint.provenance['framework']}")
     print(arguments.out)

@@ -7,7 +7,8 @@ from pathlib import Path
 from zoo.arguments import given_path
 from zoo.checkpoint import Checkpoint, load_checkpoint
 from zoo.command import log
-from zoo.files import new_file, require_elsewhere
+from zoo.disk import require_room
+from zoo.files import new_file, output_file
 from zoo.specs import PreprocessSpec
 
 
@@ -37,10 +38,12 @@ With --backbone the names are {whose}, so their networks load the file, except f
     parser.add_argument("--out", required=True, type=given_path, help=f"the {suffix} file to write")
     parser.add_argument("--backbone", action="store_true", help="only the backbone, under its published names")
     arguments = parser.parse_args()
-    require_elsewhere(arguments.out, [arguments.ckpt])
-    checkpoint = load_checkpoint(arguments.ckpt)
-    with new_file(arguments.out) as partial:
-        write(checkpoint, arguments.backbone, partial)
+    with output_file(arguments.out, [arguments.ckpt]):
+        checkpoint = load_checkpoint(arguments.ckpt)
+        needed = sum(value.nbytes for name, value in checkpoint.weights.items() if name.startswith("backbone."))
+        require_room(arguments.out, needed, largest=needed)
+        with new_file(arguments.out) as partial:
+            write(checkpoint, arguments.backbone, partial)
     log(_forgotten(checkpoint, arguments.backbone))
     print(arguments.out)
 

@@ -70,15 +70,13 @@ def import_(
     """
     import dataclasses
 
-    from zoo.checkpoint import save_checkpoint
-    from zoo.import_weights import import_weights
+    from zoo.import_weights import import_file
     from zoo.lookup import find_spec
     from zoo.specs import PreprocessSpec
 
     usual = PreprocessSpec(size, resize=resize).in_order(channels)
     given = {key: value for key, value in (("mean", mean), ("std", std)) if value is not None}
     spec = dataclasses.replace(find_spec(model), preprocess=dataclasses.replace(usual, **given))
-    checkpoint = import_weights(source, spec, headless=headless, prefix=prefix)
-    save_checkpoint(out, checkpoint)
+    checkpoint = import_file(source, spec, out, headless=headless, prefix=prefix)
     log(f"{spec.name}: {len(checkpoint.weights)} tensors from {checkpoint.provenance['framework']}")
     print(out)

@@ -34,10 +34,11 @@ def embed(
         from export.embedder import open_describer
         from retrieval.data.gldv2 import Gldv2
         from retrieval.embed import embed_split
-        from zoo.files import require_elsewhere
+        from zoo.files import output_file
 
-        require_elsewhere(out, [model], around=[data])
-        embed_split(open_describer(model, framework), Gldv2(data), split, out, batch_size=batch_size)
+        dataset = Gldv2(data)
+        with output_file(out, [model, *dataset.files()], around=[data]):
+            embed_split(open_describer(model, framework), dataset, split, out, batch_size=batch_size)
     print(out)
 
 

@@ -106,6 +106,13 @@ class Gldv2:
         """`<root>/<split>/a/b/c/<id>.jpg`, whether or not the file exists."""
         return self.root.joinpath(split, *image_id[:3], f"{image_id}.jpg")
 
+    def files(self) -> list[Path]:
+        """What commands read and must not write: the tables, and the folders of the images with the first level in them."""
+        names = ("train_clean.csv", *(f"{split}.csv" for split in SPLITS), UNREADABLE, self.solution_path.name)
+        folders = [self.root / split for split in SPLITS if (self.root / split).is_dir()]
+        within = (path for folder in folders for path in sorted(folder.iterdir()))
+        return [*(path for name in names if (path := self.root / name).exists()), *folders, *within]
+
     @property
     def solution_path(self) -> Path:
         """The ground truth of the queries: id, images, Usage."""

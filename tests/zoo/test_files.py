@@ -149,7 +149,7 @@ def test_a_link_to_a_file_stays(tmp_path):
 
 
 def test_a_mounted_folder_is_filled(tmp_path, monkeypatch):
-    monkeypatch.setattr(claims, "_is_mounted", lambda folder: True)
+    monkeypatch.setattr(claims, "is_mounted", lambda folder: True)
     out = tmp_path / "out"
     (out / "lost+found").mkdir(parents=True)
     inode = out.stat().st_ino
