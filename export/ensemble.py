@@ -30,7 +30,7 @@ from zoo.checkpoint import kernel_bytes
 from zoo.command import log, run
 from zoo.disk import require_room
 from zoo.errors import ExportError
-from zoo.files import new_folder, require_elsewhere, require_free, work_folder, write_json
+from zoo.files import new_folder, output_folder, require_elsewhere, work_folder, write_json
 from zoo.manifest import (
     Check,
     Combined,
@@ -77,39 +77,40 @@ def ensemble(
         OutputError, ParityError: see there.
     """
     out, folders = Path(out), [Path(member) for member in members]
-    require_free(out, overwrite=overwrite)
-    require_elsewhere(out, folders)
-    if not folders or len(folders) != len(weights) or not all(0 < weight < math.inf for weight in weights):
-        raise ExportError(f"expected one positive weight for each of {len(folders)} members, found {list(weights)}")
-    sources = [_source(folder, weight) for folder, weight in zip(folders, weights, strict=True)]
-    plain = Manifest(sources, Combined(list(combination.scales), combination.flip, combination.norm))
-    if whitened is not None:
-        advice = (
-            "Embed images with this ensemble without a whitening, and fit one with `python -m retrieval.whitening`."
-        )
-        require_same_model(whitened, model_identity(plain), "the whitening and this ensemble", advice)
-    name = f"ensemble of {len(folders)}"
-    networks = {source.checkpoint_sha256: source for source in sources}  # one that is given twice may be stored once
-    needed = sum(kernel_bytes(each.spec, half=bool(each.storage.get("half"))) for each in networks.values())
-    with new_folder(out, overwrite=overwrite) as made, work_folder(out):
-        require_room(out, needed)
-        # In a separate process: it holds all weights, and the checks then need only one member's memory at a time.
-        with one_process() as pool:
-            write = pool.submit(_write, made / "saved_model", folders, list(weights), combination, variables)
-            own, static = write.result()
-        together = list(zip(folders, own, weights, strict=True))
-        rows, checked = _check(made / "saved_model", name, together, combination, static)
-        write_json(made / "parity.json", parity.to_json(rows))
-        parity.require(rows)
-        manifest = replace(
-            plain,
-            combined=replace(plain.combined, whitening_sha256=whitening_sha256),
-            parity=rows,
-            check=checked,
-            versions=versions("landmark-zoo", "tensorflow"),
-        )
-        write_manifest(made / "saved_model", manifest)
-    return rows
+    with output_folder(out, folders, overwrite=overwrite):
+        if not folders or len(folders) != len(weights) or not all(0 < weight < math.inf for weight in weights):
+            raise ExportError(f"expected one positive weight for each of {len(folders)} members, found {list(weights)}")
+        sources = [_source(folder, weight) for folder, weight in zip(folders, weights, strict=True)]
+        plain = Manifest(sources, Combined(list(combination.scales), combination.flip, combination.norm))
+        if whitened is not None:
+            advice = (
+                "Embed images with this ensemble without a whitening, and fit one with `python -m retrieval.whitening`."
+            )
+            require_same_model(whitened, model_identity(plain), "the whitening and this ensemble", advice)
+        name = f"ensemble of {len(folders)}"
+        networks = {
+            source.checkpoint_sha256: source for source in sources
+        }  # one that is given twice may be stored once
+        needed = sum(kernel_bytes(each.spec, half=bool(each.storage.get("half"))) for each in networks.values())
+        with new_folder(out, overwrite=overwrite) as made, work_folder(out):
+            require_room(out, needed)
+            # In a separate process: it holds all weights, and the checks then need only one member's memory at a time.
+            with one_process() as pool:
+                write = pool.submit(_write, made / "saved_model", folders, list(weights), combination, variables)
+                own, static = write.result()
+            together = list(zip(folders, own, weights, strict=True))
+            rows, checked = _check(made / "saved_model", name, together, combination, static)
+            write_json(made / "parity.json", parity.to_json(rows))
+            parity.require(rows)
+            manifest = replace(
+                plain,
+                combined=replace(plain.combined, whitening_sha256=whitening_sha256),
+                parity=rows,
+                check=checked,
+                versions=versions("landmark-zoo", "tensorflow"),
+            )
+            write_manifest(made / "saved_model", manifest)
+        return rows
 
 
 def _source(folder: Path, weight: float) -> Source:

@@ -37,7 +37,7 @@ from zoo.command import log, run
 from zoo.constants import FRAMEWORKS
 from zoo.disk import require_room
 from zoo.errors import ExportError
-from zoo.files import new_folder, require_elsewhere, require_free, work_folder, write_json
+from zoo.files import new_folder, output_folder, work_folder, write_json
 from zoo.manifest import Check, require_manifest, write_manifest
 from zoo.processes import ending, one_process, run_module
 from zoo.signature import batch_input
@@ -74,31 +74,30 @@ def to_savedmodel(
         CheckpointError, ExportError, OutputError, ParityError: see there.
     """
     ckpt, out = Path(ckpt).absolute(), Path(out).absolute()
-    require_elsewhere(out, [ckpt])
-    require_free(out, overwrite=overwrite)
-    checkpoint = load_checkpoint(ckpt)
-    if size:
-        checkpoint = replace(checkpoint, spec=checkpoint.spec.resized(size))
-    framework = framework or trained_in(checkpoint)
-    with new_folder(out, overwrite=overwrite) as made, work_folder(out) as work:
-        spec = checkpoint.spec
-        _require_room(out, checkpoint, half=storage.half)
-        save_checkpoint(work / "model.safetensors", checkpoint)
-        del checkpoint  # the steps load what they need; this process waits with little memory
-        export = _Export(spec, framework, made, work, storage, converter)
-        if not verified:
-            log("NOT VERIFIED (--no-verify): nothing was compared with the framework or run in TensorFlow 2.2.")
-            export.onnx()
-            export.saved_model()
-            return []
-        rows, checked = export.export_and_measure(check_sizes)
-        write_json(made / "parity.json", parity.to_json(rows))
-        parity.require(rows)
-        manifest = require_manifest(made / "saved_model")
-        [source] = manifest.sources
-        source = replace(source, parity=rows, check=checked)
-        write_manifest(made / "saved_model", replace(manifest, sources=[source], parity=rows, check=checked))
-    return rows
+    with output_folder(out, [ckpt], overwrite=overwrite):
+        checkpoint = load_checkpoint(ckpt)
+        if size:
+            checkpoint = replace(checkpoint, spec=checkpoint.spec.resized(size))
+        framework = framework or trained_in(checkpoint)
+        with new_folder(out, overwrite=overwrite) as made, work_folder(out) as work:
+            spec = checkpoint.spec
+            _require_room(out, checkpoint, half=storage.half)
+            save_checkpoint(work / "model.safetensors", checkpoint)
+            del checkpoint  # the steps load what they need; this process waits with little memory
+            export = _Export(spec, framework, made, work, storage, converter)
+            if not verified:
+                log("NOT VERIFIED (--no-verify): nothing was compared with the framework or run in TensorFlow 2.2.")
+                export.onnx()
+                export.saved_model()
+                return []
+            rows, checked = export.export_and_measure(check_sizes)
+            write_json(made / "parity.json", parity.to_json(rows))
+            parity.require(rows)
+            manifest = require_manifest(made / "saved_model")
+            [source] = manifest.sources
+            source = replace(source, parity=rows, check=checked)
+            write_manifest(made / "saved_model", replace(manifest, sources=[source], parity=rows, check=checked))
+        return rows
 
 
 def _require_room(out: Path, checkpoint: Checkpoint, *, half: bool) -> None:

@@ -24,11 +24,10 @@ from export.check import check  # noqa: E402
 from export.saved_model_file import files_below  # noqa: E402
 from submission import model_card  # noqa: E402
 from zoo.arguments import given_path  # noqa: E402
-from zoo.claims import claimed  # noqa: E402
 from zoo.command import log, run  # noqa: E402
 from zoo.disk import output_errors, require_room  # noqa: E402
 from zoo.errors import ExportError, OutputError, SubmissionError  # noqa: E402
-from zoo.files import new_file, new_folder, require_elsewhere, work_folder, write_json  # noqa: E402
+from zoo.files import new_file, new_folder, output_file, output_folder, work_folder, write_json  # noqa: E402
 from zoo.manifest import PLACE, Manifest  # noqa: E402
 from zoo.text import read_json  # noqa: E402
 
@@ -79,22 +78,27 @@ def pack(
     metadata["title"] = title or metadata["title"]
     check_metadata(metadata, HERE)
     _check_included(include)
-    if out != HERE:
-        require_elsewhere(out, include)
-    manifest = check_saved_model(saved_model)
-    packed = sum(file.stat().st_size for file in files_below(saved_model)) if saved_model.is_dir() else 0
     if out == HERE:
-        with claimed(HERE / ZIP):
+        with output_file(HERE / ZIP, [saved_model]):
+            manifest = check_saved_model(saved_model)
+            packed = _bytes(saved_model)
             require_room(HERE / ZIP, packed, largest=packed)
             _fill_here(saved_model, metadata, include, manifest, overwrite=overwrite)
-    else:
-        # --overwrite removes the content of `out`, which must not be the model or this repository.
-        if any(path.is_relative_to(out) for path in (HERE, saved_model)) or out.is_relative_to(saved_model):
-            raise OutputError(f"{out} holds {saved_model} or this repository, or lies in it. Choose another --out.")
+        return HERE / ZIP
+    # --overwrite removes the content of `out`, which must not be the model or this repository.
+    if any(path.is_relative_to(out) for path in (HERE, saved_model)) or out.is_relative_to(saved_model):
+        raise OutputError(f"{out} holds {saved_model} or this repository, or lies in it. Choose another --out.")
+    with output_folder(out, [saved_model, *include], overwrite=overwrite):
+        manifest = check_saved_model(saved_model)
+        packed = _bytes(saved_model)
         with new_folder(out, overwrite=overwrite) as partial:
             require_room(out, packed + sum(file.stat().st_size for file in include), largest=packed)
             _fill(partial, saved_model, metadata, [*include, HERE / README, HERE / NOTEBOOK], manifest)
     return out / ZIP
+
+
+def _bytes(saved_model: Path) -> int:
+    return sum(file.stat().st_size for file in files_below(saved_model))
 
 
 def check_saved_model(folder: Path) -> Manifest:

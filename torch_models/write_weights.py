@@ -4,6 +4,7 @@ Example:
     python -m torch_models.write_weights --ckpt resnest50.safetensors --out resnest50.pth
 """
 
+import io
 from pathlib import Path
 
 import torch
@@ -32,7 +33,9 @@ def state_dict(checkpoint: Checkpoint, *, backbone: bool = False) -> dict[str, T
 
 def write(checkpoint: Checkpoint, backbone: bool, path: Path) -> None:
     """Saves `state_dict` to a file."""
-    torch.save(state_dict(checkpoint, backbone=backbone), str(path))
+    content = io.BytesIO()  # PyTorch's own writer reports a full disk as a RuntimeError without a reason
+    torch.save(state_dict(checkpoint, backbone=backbone), content)
+    path.write_bytes(content.getbuffer())
 
 
 if __name__ == "__main__":

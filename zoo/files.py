@@ -50,6 +50,22 @@ def output_file(
 
 
 @contextmanager
+def output_folder(
+    path: str | os.PathLike, inputs: Iterable[str | os.PathLike] = (), *, overwrite: bool = False
+) -> Iterator[None]:
+    """The door of a command that makes a folder, as `output_file`.
+
+    Raises:
+        OutputError: `path` is an input, holds something and `overwrite` is off, cannot be written, or another process is
+            writing it.
+    """
+    require_elsewhere(path, inputs)
+    require_free(path, overwrite=overwrite)
+    with claimed(path):
+        yield
+
+
+@contextmanager
 def new_file(path: str | os.PathLike) -> Iterator[Path]:
     """Yields a temporary path in the same folder. It replaces `path` on success and is removed on failure.
 

@@ -12,6 +12,7 @@ from export.writer.convert import save_normal_form
 from export.writer.onnx2tf import save_with_onnx2tf
 from zoo.arguments import given_path
 from zoo.command import run
+from zoo.files import output_folder
 
 CONVERT = dict(zip(CONVERTERS, (save_normal_form, save_with_onnx2tf), strict=True))
 
@@ -34,7 +35,8 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     """Command line: nothing is measured here; `export/to_savedmodel.py` does it."""
     arguments = parse_arguments()
-    CONVERT[arguments.converter](arguments.onnx, arguments.out, Storage.given(arguments))
+    with output_folder(arguments.out, [arguments.onnx]):
+        CONVERT[arguments.converter](arguments.onnx, arguments.out, Storage.given(arguments))
     print(arguments.out)
 
 

@@ -26,7 +26,7 @@ from retrieval.data.images import UnreadableImageError, read_image
 from zoo.arguments import given_path, ranged
 from zoo.command import log, run
 from zoo.errors import DataError
-from zoo.files import new_folder, require_elsewhere
+from zoo.files import new_folder, output_folder
 from zoo.strict import Fraction, Seed
 
 NAMES = "train_label_to_category.csv"
@@ -95,17 +95,22 @@ def from_folder(
     if seed < 0:
         raise DataError(f"expected a seed of 0 or more, found {seed}")
     source = Path(source)
-    require_elsewhere(out, [source])
-    classes, duplicates, unreadable = _read_classes(source)
-    split = _split(classes, shares or Shares(), seed)
-    with new_folder(out, overwrite=overwrite) as folder:
-        dataset = Gldv2(folder)
-        for name, photographs in (("train", split.train), ("index", split.index), ("test", split.test)):
-            for image_id, file in photographs.items():
-                _place(file, dataset.image_path(name, image_id), copy=copy)
-        _write_tables(folder, split, list(classes))
-    counts = {"classes": len(classes), "train": len(split.train), "index": len(split.index), "test": len(split.test)}
-    return counts | {"duplicates": duplicates, "unreadable": unreadable}
+    with output_folder(out, [source], overwrite=overwrite):
+        classes, duplicates, unreadable = _read_classes(source)
+        split = _split(classes, shares or Shares(), seed)
+        with new_folder(out, overwrite=overwrite) as folder:
+            dataset = Gldv2(folder)
+            for name, photographs in (("train", split.train), ("index", split.index), ("test", split.test)):
+                for image_id, file in photographs.items():
+                    _place(file, dataset.image_path(name, image_id), copy=copy)
+            _write_tables(folder, split, list(classes))
+        counts = {
+            "classes": len(classes),
+            "train": len(split.train),
+            "index": len(split.index),
+            "test": len(split.test),
+        }
+        return counts | {"duplicates": duplicates, "unreadable": unreadable}
 
 
 def _read_classes(source: Path) -> tuple[dict[str, dict[str, Path]], int, int]:

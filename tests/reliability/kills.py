@@ -80,6 +80,10 @@ COMMANDS = {
         ("retrieval.search", "--index", "index.safetensors", "--queries", "queries.safetensors", "--out", "out/a.csv"),
         "out/a.csv",
     ),
+    "write weights": Command(
+        ("torch_models.write_weights", "--ckpt", "model.safetensors", "--out", "out/a.pth"),
+        "out/a.pth",
+    ),
     "demo data": Command(("retrieval.demo", "--out", "out/data", "--seed", "3"), "out/data"),
     "train torch": Command(
         ("torch_models.train", "--recipe", "recipe.yaml", "--data", "data", "--out", "out/a.safetensors"),
