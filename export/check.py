@@ -91,6 +91,9 @@ def check(
     with open_saved_model(Path(saved_model)) as graph:
         try:
             return _report(graph, registry, contest=contest, side=side)
+        except ExportError as error:
+            named = "" if str(saved_model) in str(error) else f"{saved_model}: "
+            raise ExportError(f"{named}{error}") from error
         except _INCONSISTENT as error:
             raise ExportError(
                 f"{saved_model} contradicts itself: {' '.join(str(error).split())[:300] or type(error).__name__}. Copy it again, or "

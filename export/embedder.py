@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from export.checker.flat_graph import require_small_functions
 from export.checker.side_effects import require_no_side_effects
 from export.quiet_tensorflow import quiet_stderr
 from export.saved_model_file import PB, open_saved_model
@@ -213,6 +214,10 @@ def load(folder: str | os.PathLike) -> Any:
         raise ExportError(f"{folder} is not a SavedModel: it holds no saved_model.pb. {_EXPORT}")
     with open_saved_model(Path(folder)) as graph:
         require_no_side_effects(graph, Path(folder))
+        try:
+            require_small_functions(graph)
+        except Exception as error:  # TensorFlow raises what its parts raise: KeyError, ValueError, its own classes
+            raise ExportError(f"{folder} was not loaded: {' '.join(str(error).split())[:300]}. {_EXPORT}") from error
     with quiet_stderr():
         try:
             import tensorflow as tf

@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+import numpy as np
 import onnx
 from google.protobuf.message import DecodeError
 
@@ -41,6 +42,7 @@ def read_onnx(path: str | os.PathLike) -> onnx.ModelProto:
             raise ExportError("it has no nodes")
         _check(model)
         onnx.checker.check_model(model)
+        _check_results(model)
     except (DecodeError, onnx.checker.ValidationError, ExportError, ValueError, OSError) as error:
         what = (
             "other bytes, or a part of a file" if isinstance(error, DecodeError) else " ".join(str(error).split())[:400]
@@ -83,6 +85,58 @@ _EXPANDED = 1 << 24
 """Values of a tensor that is made by repeating another one."""
 
 
+_SIDE = 512
+"""Pixels of an image, and everything else that a graph leaves open, for the sizes of what it computes."""
+_RESULT, _OF_INPUT = 1 << 27, 32
+"""Values of any tensor that a graph computes from one such image, or as a multiple of the input; exports stay below 11."""
+
+
+def _check_results(model: onnx.ModelProto) -> None:
+    """Raises `ExportError` if an operator makes much of little: by broadcasting, padding, or joining a tensor with itself.
+
+    ONNX Runtime computes what depends on no input as soon as it opens a file.
+    """
+    sketch = _without_values(model)
+    for value in sketch.graph.input:
+        for axis, dim in enumerate(value.type.tensor_type.shape.dim):
+            if not dim.HasField("dim_value"):
+                dim.dim_value = 1 if axis == 0 else _SIDE
+    try:
+        inferred = onnx.shape_inference.infer_shapes(sketch)
+    except onnx.shape_inference.InferenceError as error:
+        raise ExportError(f"the sizes of its tensors cannot be inferred: {error}") from error
+    inputs = [
+        math.prod(d.dim_value for d in value.type.tensor_type.shape.dim)
+        for value in inferred.graph.input[: len(model.graph.input)]
+    ]
+    limit = max(_RESULT, _OF_INPUT * max(inputs, default=0))
+    for value in (*inferred.graph.value_info, *inferred.graph.output):
+        sizes = [dim.dim_value for dim in value.type.tensor_type.shape.dim if dim.HasField("dim_value")]
+        _check_size(sizes, f"what it computes as {value.name[:80]!r}", limit)
+
+
+def _without_values(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The graph with its large weights as inputs, whose shapes are known: inference copies a model several times."""
+    made = onnx.ModelProto(ir_version=model.ir_version, opset_import=model.opset_import)
+    graph = model.graph
+    made.graph.name = graph.name
+    for field in ("node", "input"):
+        getattr(made.graph, field).extend(getattr(graph, field))
+    for value in graph.output:
+        made.graph.output.add(name=value.name).type.tensor_type.elem_type = value.type.tensor_type.elem_type
+    given = {value.name for value in graph.input}
+    for tensor in graph.initializer:
+        if math.prod(tensor.dims) <= _SMALL:
+            made.graph.initializer.append(tensor)
+        elif tensor.name not in given:
+            made.graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
+    return made
+
+
+_SMALL = 64
+"""Values of a constant that may be a shape."""
+
+
 def _constants(graph: onnx.GraphProto) -> dict[str, onnx.TensorProto]:
     """Constants by the names under which nodes read them."""
     found = {tensor.name: tensor for tensor in graph.initializer}
@@ -114,6 +168,8 @@ def _check_tensor(tensor: onnx.TensorProto, what: str) -> None:
         array = onnx.numpy_helper.to_array(tensor)
     except (ValueError, TypeError, KeyError, AttributeError, IndexError, OverflowError) as error:
         raise ExportError(f"{what} is damaged: {error}") from error
+    if array.size > 1 and array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise ExportError(f"{what} has values that are NaN or infinite")
     if array.size != math.prod(tensor.dims):
         raise ExportError(f"{what} has {array.size} values, expected {list(tensor.dims)}")
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from export.checker.made_of_constants import require_small
 from export.checker.nodes import attribute, called_functions, function_names
 from export.quiet_tensorflow import quiet_stderr
 from export.saved_model_file import SavedGraph
@@ -88,6 +89,18 @@ def flatten(graph: SavedGraph, signature: str, side: int) -> FlatGraph | None:
     return _Flattener(graph, side).flat("", top, _returned(graph, signature))
 
 
+def require_small_functions(graph: SavedGraph) -> None:
+    """Raises `ExportError` if any function, called or not, makes large tensors of constants: loading computes them.
+
+    Raises:
+        ValueError, KeyError, AttributeError, tf.errors.OpError: the current TensorFlow cannot load a function.
+    """
+    flattener = _Flattener(graph, 1)
+    for name, function in graph.functions.items():
+        flattener.require_small(name, function.node_def)
+    flattener.require_small("", graph.meta_graph.graph_def.node)
+
+
 def signature_nodes(graph: SavedGraph, signature: str) -> list[Any]:
     """The nodes of the graph itself, not of functions, that a signature's outputs need."""
     nodes = {node.name: node for node in graph.meta_graph.graph_def.node}
@@ -126,6 +139,14 @@ class _Flattener:
         for name in flat.needed():
             flat.branches.extend(self._branches(flat, name))
         return flat
+
+    def require_small(self, function: str, nodes: Any) -> None:
+        """`made_of_constants.require_small` of a whole body, whatever its outputs need."""
+        flat = FlatGraph()
+        args = self.graph.functions[function].signature.input_arg if function else []
+        self._place(flat, "", function, nodes, {arg.name: f"{arg.name}:0" for arg in args})
+        flat.outputs.extend(f"{name}:0" for name in flat.nodes)
+        require_small(self._importable(flat, {}, {f"{arg.name}:0": arg.type for arg in args}, sized=False)[0])
 
     def _place(self, flat: FlatGraph, prefix: str, function: str, nodes: Any, arguments: dict[str, str]) -> Any:
         """Adds a body's nodes to `flat`; returns a function from the body's tensor names to flat ones."""
@@ -185,6 +206,7 @@ class _Flattener:
             graph_def, stood_for = self._importable(flat, shapes, types, sized)
             graph = tf.Graph()
             try:
+                require_small(graph_def)
                 with graph.as_default(), quiet_stderr():
                     tf.graph_util.import_graph_def(graph_def, name="")
             except (ValueError, tf.errors.OpError) as error:

@@ -89,6 +89,25 @@ def onnx_files() -> dict[str, bytes]:
 
         return changed(edit)
 
+    def broadcast(model: onnx.ModelProto) -> None:
+        """Much of little: four axes of 120 each."""
+        for axis in range(4):
+            shape = [120 if number == axis else 1 for number in range(4)]
+            model.graph.initializer.append(numpy_helper.from_array(np.ones(shape, np.float32), f"axis{axis}"))
+            inputs = [f"axis{axis}", f"sum{axis - 1}" if axis else f"axis{axis}"]
+            model.graph.node.append(helper.make_node("Add", inputs, [f"sum{axis}"]))
+
+    def not_a_number(model: onnx.ModelProto) -> None:
+        model.graph.initializer[0].CopyFrom(numpy_helper.from_array(np.full((4, 3, 3, 3), np.nan, np.float32), "w"))
+
+    def joining(model: onnx.ModelProto) -> None:
+        for level in range(30):
+            inputs = [f"join{level}" if level else "s"] * 2
+            model.graph.node.append(helper.make_node("Concat", inputs, [f"join{level + 1}"], axis=0))
+
+    def padding(model: onnx.ModelProto) -> None:
+        next(item for item in model.graph.node[0].attribute if item.name == "pads").ints[:] = [20_000] * 4
+
     def nested(levels: int) -> bytes:
         """Graphs in attributes of nodes of graphs: fields 1, 5 and 6. The library's own classes stop at a hundred."""
         inner = b""
@@ -122,6 +141,10 @@ def onnx_files() -> dict[str, bytes]:
         "tile": adding("Tile", "d", "large"),
         "pad": adding("Pad", "d", "pads"),
         "constant_of_shape": adding("ConstantOfShape", "large"),
+        "broadcasting": changed(broadcast),
+        "joining_itself": changed(joining),
+        "convolution_of_much_padding": changed(padding),
+        "weights_not_a_number": changed(not_a_number),
         "python": adding("PyOp", "d", domain="ai.onnx.contrib"),
         "graphs_in_graphs": nested(200),
         "node_twice": changed(lambda model: model.graph.node.extend(list(model.graph.node))),
@@ -189,6 +212,23 @@ def saved_models() -> dict[str, Files]:
 
         return edit
 
+    def made(operator: str, *values: Any, **types: int) -> Callable[[Any], None]:
+        """A large tensor of small constants, behind which a shape is read."""
+
+        def edit(meta: Any) -> None:
+            nodes = meta.graph_def.node
+            for number, value in enumerate((*values, np.array([0], np.int32), np.array([1], np.int32))):
+                constant = saved_model._node(nodes, f"small{number}", "Const", dtype=3)
+                constant.attr["value"].tensor.CopyFrom(saved_model.tensor_util.make_tensor_proto(value))
+            inputs = [f"small{number}" for number in range(len(values))]
+            saved_model._node(nodes, "big", operator, inputs, **types)
+            last = ["big", f"small{len(values)}", f"small{len(values) + 1}"]
+            saved_model._node(nodes, "part", "Slice", last, T=3, Index=3)
+            saved_model._node(nodes, "reshaped", "Reshape", ["weight", "part"], T=1, Tshape=3)
+            next(n for n in nodes if n.name == "call").input[1] = "reshaped"
+
+        return edit
+
     def initialise(meta: Any) -> None:
         meta.graph_def.node.add(name="canary", op="SaveV2")
         meta.collection_def["saved_model_main_op"].node_list.value.append("canary")
@@ -214,6 +254,10 @@ def saved_models() -> dict[str, Files]:
         "graph_in_a_circle": changed(loop),
         "asset_above": changed(lambda meta: meta.asset_file_def.add(filename="../../etc/passwd")),
         "initialiser_saves": changed(initialise),
+        "fill": changed(made("Fill", np.array([1 << 29], np.int32), np.int32(3), T=3, index_type=3)),
+        "range": changed(made("Range", np.int32(0), np.int32(1 << 29), np.int32(1), Tidx=3)),
+        "tile": changed(made("Tile", np.array([3], np.int32), np.array([1 << 29], np.int32), T=3, Tmultiples=3)),
+        "pad": changed(made("Pad", np.array([3], np.int32), np.array([[0, 1 << 29]], np.int32), T=3, Tpaddings=3)),
         "two_graphs": {"saved_model.pb": whole + whole},
         "empty": {"saved_model.pb": b""},
         "cut": {"saved_model.pb": whole[: len(whole) // 2]},
@@ -327,16 +371,16 @@ def in_file(name: str, specimens: Mapping[str, bytes], valid: Mapping[str, bytes
 def training_states() -> dict[str, Files]:
     """Histories that are no history; the state beside them is sound."""
     valid, history = training_state._VALID, training_state._HISTORY
-    line = training_state._LINE
+    line, second, _ = training_state._LINES
     state = {name: content for name, content in texts(line.rstrip(b"\n")).items() if not name.startswith("sound")}
-    made = {name: line + content + b"\n" + line for name, content in state.items()}
+    made = {name: line + content + b"\n" + second for name, content in state.items()}
     made |= {
         "steps_missing": line,
         "step_twice": line + line + line,
         "no_end_of_line": line.rstrip(b"\n"),
-        "loss_of_text": line + line.replace(b"2.5", b'"2.5"').replace(b'"step": 0', b'"step": 1'),
-        "loss_of_truth": line + line.replace(b"2.5", b"true").replace(b'"step": 0', b'"step": 1'),
-        "sound": line + line.replace(b'"step": 0', b'"step": 1'),
+        "loss_of_text": line + second.replace(b"2.5", b'"2.5"'),
+        "loss_of_truth": line + second.replace(b"2.5", b"true"),
+        "sound": line + second,
     }
     return in_file(history, made, valid)
 
