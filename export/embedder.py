@@ -22,6 +22,7 @@ from retrieval.embed import BATCH_SIZE, Batch, Describer, Image, Resized, descri
 from zoo.checkpoint import load_checkpoint
 from zoo.constants import FRAMEWORKS
 from zoo.errors import DataError, ExportError, MissingToolError, SpecError
+from zoo.inputs import require_file
 from zoo.manifest import file_sha256, model_identity, read_manifest
 from zoo.preprocess import normalise
 from zoo.signature import BATCH_SIGNATURE, CONTEST_SIGNATURE, DESCRIPTOR, batch_input, read_batch_input
@@ -96,8 +97,7 @@ def kind_of(path: str | os.PathLike) -> str:
         if (path / PB).is_file():
             return SAVED_MODEL
         raise ExportError(f"{path} is not a SavedModel: it holds no saved_model.pb. {_EXPORT}")
-    if not path.is_file():
-        raise ExportError(f"{path} does not exist; expected a SavedModel's folder, an ONNX file or a checkpoint")
+    require_file(path, "a SavedModel's folder, an ONNX file or a checkpoint", ExportError, _EXPORT)
     with open(path, "rb") as file:
         start = file.read(9)
     # safetensors: the header's length as uint64, then JSON. ONNX: a protobuf whose first field, ir_version, is number 1.

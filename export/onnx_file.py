@@ -10,6 +10,7 @@ import onnx
 from google.protobuf.message import DecodeError
 
 from zoo.errors import ExportError
+from zoo.inputs import require_file
 from zoo.limits import AXES, GRAPH_NODES, require_at_most
 
 LARGEST = (1 << 31) - 1
@@ -33,8 +34,7 @@ def read_onnx(path: str | os.PathLike) -> onnx.ModelProto:
             that no export has.
     """
     path = Path(path)
-    if not path.is_file():
-        raise ExportError(f"{path} does not exist; expected an ONNX file. {ADVICE}")
+    require_file(path, "an ONNX file", ExportError, ADVICE)
     require_at_most(LARGEST, path.stat().st_size, "bytes", path, ExportError)
     try:
         model = onnx.ModelProto.FromString(path.read_bytes())

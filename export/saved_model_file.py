@@ -13,6 +13,7 @@ from export.quiet_tensorflow import quiet_stderr
 from export.zips import unzip
 from zoo.disk import temporary_folder
 from zoo.errors import ExportError
+from zoo.inputs import real_path, require_file, require_folder
 from zoo.limits import require_at_most
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -60,8 +61,7 @@ def open_saved_model(path: Path) -> Iterator[SavedGraph]:
     if path.is_dir():
         yield _read(path, path)
         return
-    if not path.is_file():
-        raise ExportError(f"{path} does not exist; expected a SavedModel's folder or a zip of one. {_ADVICE}")
+    require_file(path, "a SavedModel's folder or a zip of one", ExportError, _ADVICE)
     with temporary_folder() as folder:
         unzip(path, folder)
         yield _read(folder, path)
@@ -85,7 +85,7 @@ def files_below(folder: Path) -> list[Path]:
     """
     found = []
     for place, folders, files in os.walk(folder, followlinks=True):
-        if any(Path(place).resolve().is_relative_to(Path(place, name).resolve()) for name in folders):
+        if any(real_path(place).is_relative_to(real_path(Path(place, name))) for name in folders):
             raise ExportError(f"{place} has a link to a folder that it is in; remove the link")
         found += [Path(place, name) for name in files]
     return sorted(filter(Path.is_file, found), key=lambda path: path.relative_to(folder).as_posix())
@@ -97,6 +97,7 @@ def require_saved_model(folder: str | os.PathLike) -> Path:
     Raises:
         ExportError: the folder has none.
     """
+    require_folder(folder, "the folder of a SavedModel", ExportError, _ADVICE)
     path = Path(folder, PB)
     if not path.is_file():
         raise ExportError(

@@ -23,6 +23,7 @@ from zoo.claims import claimed
 from zoo.command import log
 from zoo.constants import FRAMEWORKS
 from zoo.files import write_json
+from zoo.inputs import real_path
 from zoo.processes import ROOT
 from zoo.weights import initial_weights
 
@@ -61,7 +62,7 @@ def run_pipeline(recipe_path: Path, data: Path | None, out: Path, kaggle_owner: 
         ZooError: a step failed.
     """
     recipe = read_recipe(recipe_path)
-    data = data.resolve() if data else None  # run.json records it, and a run may be resumed from another directory
+    data = real_path(data) if data else None  # run.json records it, and a run may be resumed from another directory
     identity = identify(recipe, data)
     with claimed(out / RUN):  # one pipeline at a time works in a folder
         claim(out, identity)

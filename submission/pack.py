@@ -28,6 +28,7 @@ from zoo.command import log, run  # noqa: E402
 from zoo.disk import output_errors, require_room  # noqa: E402
 from zoo.errors import ExportError, OutputError, SubmissionError  # noqa: E402
 from zoo.files import new_file, new_folder, output_file, output_folder, work_folder, write_json  # noqa: E402
+from zoo.inputs import real_path  # noqa: E402
 from zoo.manifest import PLACE, Manifest  # noqa: E402
 from zoo.text import read_json  # noqa: E402
 
@@ -72,7 +73,7 @@ def pack(
         SubmissionError: the SavedModel or the metadata would be refused.
         OutputError: `out` is not empty, or is a folder that must not be replaced.
     """
-    saved_model, out = saved_model.resolve(), out.resolve()
+    out, model = real_path(out), real_path(saved_model)
     metadata = _read_metadata(HERE / METADATA)
     metadata["id"] = f"{owner}/{slug or metadata['id'].partition('/')[2]}"
     metadata["title"] = title or metadata["title"]
@@ -86,7 +87,7 @@ def pack(
             _fill_here(saved_model, metadata, include, manifest, overwrite=overwrite)
         return HERE / ZIP
     # --overwrite removes the content of `out`, which must not be the model or this repository.
-    if any(path.is_relative_to(out) for path in (HERE, saved_model)) or out.is_relative_to(saved_model):
+    if any(path.is_relative_to(out) for path in (HERE, model)) or out.is_relative_to(model):
         raise OutputError(f"{out} holds {saved_model} or this repository, or lies in it. Choose another --out.")
     with output_folder(out, [saved_model, *include], overwrite=overwrite):
         manifest = check_saved_model(saved_model)

@@ -20,6 +20,7 @@ from zoo.checkpoint import differences, shown, unusable
 from zoo.claims import claimed
 from zoo.errors import CheckpointError
 from zoo.files import output_errors
+from zoo.inputs import require_file
 from zoo.limits import DIGITS
 from zoo.tensors import read_tensors, write_tensors
 from zoo.text import parse_json
@@ -170,6 +171,7 @@ def read_history(checkpoint: Path) -> list[dict]:
         CheckpointError: the file is missing or damaged.
     """
     path = history_path(checkpoint)
+    require_file(path, "a training history", CheckpointError, "Train again to write it.")
     try:
         with open(path, encoding="utf-8") as file:
             return [_entry(line, f"{path}, line {number}") for number, line in enumerate(_lines(file), start=1)]

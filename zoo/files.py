@@ -17,6 +17,7 @@ from zoo.claims import Claim, claimed, followed, is_companion, is_mounted
 from zoo.disk import disk_errors, output_errors
 from zoo.errors import OutputError
 from zoo.exchange import exchange
+from zoo.inputs import real_path
 
 _WAIT_SECONDS = 10.0
 """How long writing a file waits for another process that writes the same one: most are written within a moment."""
@@ -202,7 +203,7 @@ def require_elsewhere(
     out = Path(out)
     inputs, around = [Path(given) for given in inputs], [Path(given) for given in around]
     for given in (*inputs, *around):
-        if any(_reaches(out, path) for path in (given, given.parent.resolve() / given.name)):
+        if any(_reaches(out, path) for path in (given, real_path(given.parent) / given.name)):
             raise OutputError(f"{out} is or holds the input {given}, which would be replaced. Choose another --out.")
     for given in inputs:
         if given.is_dir() and _reaches(given, out):

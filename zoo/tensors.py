@@ -14,6 +14,7 @@ from safetensors.numpy import save_file
 
 from zoo.errors import CheckpointError, DataError, ZooError
 from zoo.files import new_file
+from zoo.inputs import require_file
 from zoo.limits import TEXT_BYTES
 from zoo.text import parse_json
 
@@ -100,8 +101,7 @@ def read_header(
 @contextmanager
 def _opened(path: str | os.PathLike, error: type[ZooError], advice: str | None) -> Iterator[Any]:
     path = Path(path)
-    if not path.is_file():
-        raise error(f"{path} does not exist; expected a safetensors file.{f' {advice}' if advice else ''}")
+    require_file(path, "a safetensors file", error, advice or "")
     start = b""
     try:
         size, start = path.stat().st_size, _start(path)

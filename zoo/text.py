@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo.errors import DataError, ZooError
+from zoo.inputs import require_file
 from zoo.limits import DEPTH, DIGITS, TEXT_BYTES, require_at_most
 
 
@@ -23,13 +24,12 @@ def read_text(path: str | os.PathLike, *, error: type[ZooError] = DataError, adv
         error: the file is missing, cannot be read, is larger than `zoo.limits.TEXT_BYTES` or is not UTF-8.
     """
     path = Path(path)
+    require_file(path, "a text file", error, advice)
     try:
         with open(path, "rb") as file:
             raw = file.read(TEXT_BYTES + 1)
         require_at_most(TEXT_BYTES, len(raw), "bytes", path, error)
         return raw.decode("utf-8-sig")
-    except FileNotFoundError:
-        raise error(f"{path} does not exist. {advice}".rstrip()) from None
     except (OSError, ValueError) as cause:
         raise error(f"{path} is not a readable UTF-8 text file: {undecodable(cause)}. {advice}".rstrip()) from cause
 

@@ -14,6 +14,7 @@ from export.checker.nodes import called_functions
 from export.checker.registry import stateless
 from export.saved_model_file import SavedGraph, files_below
 from zoo.errors import ExportError
+from zoo.inputs import real_path
 
 _VARIABLES = {
     *("VarHandleOp", "ReadVariableOp", "AssignVariableOp", "AssignAddVariableOp", "AssignSubVariableOp"),
@@ -207,7 +208,7 @@ def _assets(graph: SavedGraph) -> Iterator[Finding]:
 def _links(graph: SavedGraph) -> Iterator[Finding]:
     """Notes of files that are not in the folder itself, which packing would copy."""
     for file in files_below(graph.folder):
-        if not file.resolve().is_relative_to(graph.folder.resolve()):
+        if not real_path(file).is_relative_to(real_path(graph.folder)):
             name = file.relative_to(graph.folder).as_posix()
-            problem = f"is a link, or in one, to {file.resolve()}, outside of the SavedModel"
+            problem = f"is a link, or in one, to {real_path(file)}, outside of the SavedModel"
             yield Finding(problem, "See that it is meant", name, rejects=False)

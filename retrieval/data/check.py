@@ -18,6 +18,7 @@ from zoo.arguments import given_path, ranged
 from zoo.command import log, run
 from zoo.errors import DataError, OutputError
 from zoo.files import new_file
+from zoo.inputs import real_path
 from zoo.strict import Count
 
 SHOWN_PER_SPLIT = 10
@@ -76,7 +77,7 @@ def check_data(root: Path, *, workers: int) -> tuple[Path | None, dict[str, int]
     elif len(found := list(rows())) > 1:
         raise OutputError(
             f"{len(found) - 1:,} images are unreadable, and {path} cannot be written: the folder is read-only. Check a folder of "
-            f"links to it: `mkdir LINKS && ln -s {shlex.quote(str(dataset.root.resolve()))}/* LINKS && "
+            f"links to it: `mkdir LINKS && ln -s {shlex.quote(str(real_path(dataset.root)))}/* LINKS && "
             f"rm -f LINKS/{UNREADABLE}`, then pass --data LINKS here and to the other commands."
         )
     else:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Self, TextIO
 
 from zoo.errors import DataError
+from zoo.inputs import require_file
 from zoo.limits import TABLE_LINE
 from zoo.text import undecodable
 
@@ -26,6 +27,7 @@ def read_rows(
         DataError: the file is missing or not CSV in UTF-8, a column is missing, or a row has another number of fields.
     """
     path = Path(path)
+    require_file(path, f"a table with the columns {', '.join(columns)}", DataError, advice)
     csv.field_size_limit(TABLE_LINE)  # the module's own limit is 131,072 characters
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
@@ -46,10 +48,6 @@ def read_rows(
                 if len(row) != len(header):
                     raise bad_row(path, reader.line_num, f"{len(header)} fields", f"{len(row)} in {','.join(row)}")
                 yield reader.line_num, [row[position] for position in wanted]
-    except FileNotFoundError:
-        raise DataError(
-            f"{path} is missing; expected a table with the columns {', '.join(columns)}. {advice}"
-        ) from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path} is not a readable UTF-8 CSV file: {undecodable(error)}. {advice}") from error
 

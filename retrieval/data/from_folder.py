@@ -27,6 +27,7 @@ from zoo.arguments import given_path, ranged
 from zoo.command import log, run
 from zoo.errors import DataError
 from zoo.files import new_folder, output_folder
+from zoo.inputs import real_path, require_folder
 from zoo.strict import Fraction, Seed
 
 NAMES = "train_label_to_category.csv"
@@ -115,7 +116,8 @@ def from_folder(
 
 def _read_classes(source: Path) -> tuple[dict[str, dict[str, Path]], int, int]:
     """{class: {id: file}}, classes and ids in order; how many files were duplicates, and how many unreadable."""
-    entries = sorted(source.iterdir()) if source.is_dir() else []
+    require_folder(source, "a folder with one sub-folder of photographs per class", DataError)
+    entries = sorted(source.iterdir())
     folders = [path for path in entries if path.is_dir() and not path.name.startswith(".")]
     if not folders:
         raise DataError(f"{source}: expected a folder with one sub-folder of photographs per class, found none.")
@@ -173,7 +175,7 @@ def _place(file: Path, target: Path, *, copy: bool) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     if not copy:
         try:
-            os.link(file.resolve(), target)
+            os.link(real_path(file), target)
             return
         except OSError:  # another file system, or one without hard links
             pass

@@ -19,6 +19,7 @@ import numpy as np
 
 from retrieval.data.csv_tables import bad_row, read_rows
 from zoo.errors import DataError
+from zoo.inputs import require_folder
 from zoo.limits import LANDMARK_DIGITS
 
 SPLITS = ("train", "index", "test")
@@ -62,8 +63,7 @@ class Gldv2:
 
     def __init__(self, root: Path):
         self.root = Path(root)
-        if not self.root.is_dir():
-            raise DataError(f"{self.root} is not a folder; expected the root of a data set. {_HOW_TO_GET_DATA}")
+        require_folder(self.root, "the root of a data set", DataError, _HOW_TO_GET_DATA)
 
     def train(self) -> TrainSet:
         """The images of `train_clean.csv` if it exists, otherwise of `train.csv`, without the unreadable ones."""

@@ -36,7 +36,7 @@ def test_neighbours_without_a_solution(files, capsys):
 
 
 def test_a_missing_solution_says_how_to_search_without(files, tmp_path):
-    with pytest.raises(DataError, match=r"retrieval_solution_v2\.1\.csv is missing.*search without --data"):
+    with pytest.raises(DataError, match=r"retrieval_solution_v2\.1\.csv does not exist.*search without --data"):
         search(**files, data=tmp_path)
     assert not files["out"].exists()
 

@@ -35,7 +35,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_start_that_fails_does_not_claim_the_folder(made, tmp_path):
-    with pytest.raises(DataError, match="is not a folder"):
+    with pytest.raises(DataError, match="does not exist; expected the root of a data set"):
         run_pipeline(made / "recipe.yaml", tmp_path / "no data", tmp_path / "run", "me")
     assert not (tmp_path / "run").exists()
     (tmp_path / "empty").mkdir()

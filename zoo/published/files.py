@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from zoo.errors import CheckpointError
+from zoo.inputs import require_file
 from zoo.limits import TENSORS, require_at_most
 from zoo.published import kinds, torch_files
 from zoo.published.foreign import foreign_folder
@@ -24,7 +25,7 @@ from zoo.published.state_dicts import find_state_dict
 from zoo.tensors import read_tensors, read_types, widened
 
 _AGAIN = "Download it again."
-_EXPECTED = "expected a .pth, .pdparams or .safetensors file"
+_EXPECTED = "a .pth, .pdparams or .safetensors file"
 _FLOATS = ("float16", "float32", "float64")
 """Types that can be weights; bfloat16 is widened to float32 when it is read."""
 
@@ -44,13 +45,9 @@ def read_published(path: str | os.PathLike, prefix: str | None = None) -> tuple[
         CheckpointError: the file is missing, cut off, not a file of weights, or could only be read by executing it.
     """
     path = Path(path)
-    if not path.is_file():
-        found = (
-            foreign_folder(path)
-            if path.is_dir()
-            else f"{'is no regular file' if path.exists() else 'does not exist'}; {_EXPECTED}"
-        )
-        raise CheckpointError(f"{path} {found}.")
+    if path.is_dir():
+        raise CheckpointError(f"{path} {foreign_folder(path)}.")
+    require_file(path, _EXPECTED, CheckpointError)
     try:
         kind = kinds.kind_of(path)
         if kind == kinds.SAFETENSORS:

@@ -130,13 +130,15 @@ def test_a_bad_table_names_file_and_line(root, name, text, words):
 @pytest.mark.parametrize("name", ["train.csv", "index.csv", "test.csv"])
 def test_a_missing_table_is_named_with_its_columns(root, name):
     (root / name).unlink()
-    with pytest.raises(DataError, match=rf"{name} is missing; expected a table with the columns id.*retrieval\.demo"):
+    with pytest.raises(
+        DataError, match=rf"{name} does not exist; expected a table with the columns id.*retrieval\.demo"
+    ):
         dataset = Gldv2(root)
         dataset.train(), dataset.readable_ids("index"), dataset.named_ids("test")
 
 
 def test_a_missing_root_is_an_error(tmp_path):
-    with pytest.raises(DataError, match="is not a folder"):
+    with pytest.raises(DataError, match="does not exist; expected the root of a data set"):
         Gldv2(tmp_path / "nowhere")
 
 

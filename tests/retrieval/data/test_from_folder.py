@@ -100,7 +100,7 @@ def test_bad_input_is_refused(source, tmp_path):
     photograph(tmp_path / "flat" / "a.jpg", 1)
     with pytest.raises(DataError, match="one sub-folder of photographs per class, found none"):
         from_folder(tmp_path / "flat", tmp_path / "data")
-    with pytest.raises(DataError, match="found none"):
+    with pytest.raises(DataError, match="missing does not exist; expected a folder with one sub-folder"):
         from_folder(tmp_path / "missing", tmp_path / "data")
     photograph(tmp_path / "flat" / "one" / "a.jpg", 1)
     with pytest.raises(DataError, match="at least two classes"):
