@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from types import FrameType
 
+from zoo.disk import FULL, ROOM
 from zoo.errors import ZooError
 from zoo.processes import end_with_parent
 
@@ -72,6 +73,8 @@ def run(main: Callable[[], None]) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(_PIPE_CLOSED)
     except OSError as error:
+        if error.errno in FULL:  # of a library that does not say where it wrote
+            _fail(f"a file could not be written: {error.strerror}. {ROOM}, then run the same command again.")
         if error.filename is None:
             raise
         _fail(

@@ -33,7 +33,9 @@ _ADVICE = {
     errno.EINVAL: "The file system does not take this name: choose another one",
     errno.EILSEQ: "The file system does not take this name: choose another one",
 }
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+ROOM = "Free some disk space where the output and TMPDIR are, or raise `ulimit -f`"
+"""What to do about `FULL` if the file is not known."""
 _PROTECTED = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
@@ -65,7 +67,7 @@ def disk_errors(path: Path, partial: Path) -> Iterator[None]:
         yield
     except OSError as error:
         about_another = error.filename is not None and not os.fsdecode(error.filename).startswith(str(partial))
-        if error.errno in _FULL or (error.errno in _PROTECTED and not about_another):
+        if error.errno in FULL or (error.errno in _PROTECTED and not about_another):
             raise write_error(path, error) from error
         raise
 
@@ -124,7 +126,7 @@ def temporary_folder() -> Iterator[Path]:
             yield Path(folder)
         except OSError as error:
             elsewhere = error.filename is not None and not os.fsdecode(error.filename).startswith(folder)
-            if error.errno not in _FULL or elsewhere:
+            if error.errno not in FULL or elsewhere:
                 raise
             raise _temporary_error(place, error) from error
 

@@ -34,3 +34,20 @@ def test_out_is_the_input(tmp_path, module, out, monkeypatch, capsys):
     assert ended.value.code == 2
     assert "is or holds the input" in capsys.readouterr().err
     assert given.read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize("out", ["data/index.csv", "data/index", "data/index/0", "linked.csv", "data/index/0/new"])
+@pytest.mark.parametrize("module", ["torch_models.embed", "export.embed"])
+def test_out_is_a_table_or_a_folder_of_the_data_set(tmp_path, module, out, monkeypatch, capsys):
+    (tmp_path / "data" / "index" / "0").mkdir(parents=True)
+    table = tmp_path / "data" / "index.csv"
+    table.write_text("id\n", encoding="utf-8")
+    (tmp_path / "linked.csv").symlink_to(table)
+    model = ["--ckpt", "m"] if module == "torch_models.embed" else ["m"]
+    words = [*model, "--data", str(tmp_path / "data"), "--out", str(tmp_path / out)]
+    monkeypatch.setattr(sys, "argv", [module, *words])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+    assert ended.value.code == 2
+    assert "the input" in capsys.readouterr().err
+    assert table.read_text(encoding="utf-8") == "id\n"
