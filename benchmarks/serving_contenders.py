@@ -13,8 +13,8 @@ from benchmarks import rivals
 from benchmarks.rivals import ROOT, Environment
 from benchmarks.serving_tables import NOBUCO_TF, TF22, TODAY
 from export import tf22
+from export.exporters import INPUT
 from export.parity.probes import picture
-from export.to_onnx import INPUT
 from parity_tests.random_weights import random_checkpoint
 from zoo.checkpoint import save_checkpoint
 from zoo.command import log

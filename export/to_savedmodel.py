@@ -25,12 +25,12 @@ import numpy as np
 import onnx
 
 from export import parity, tf22
+from export.exporters import trained_in
 from export.normal_form.half import rounded_to_half
 from export.parity import probes
 from export.parity.everywhere import Arrays, Found, read, run_current, run_onnx, run_tf22
 from export.saved_model_file import PB
 from export.storage import BY_SIZE, CONVERTERS, Storage, add_storage_options
-from export.to_onnx import trained_in
 from zoo.arguments import given_path, ranged
 from zoo.checkpoint import Checkpoint, kernel_bytes, load_checkpoint, save_checkpoint, weight_bytes
 from zoo.command import log, run

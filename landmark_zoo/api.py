@@ -177,8 +177,8 @@ def export(
     """
     extras.require(*EXPORT_PACKAGES, *(("onnx2tf",) if converter == "onnx2tf" else ()))
     with extras.explained():
+        from export.exporters import trained_in
         from export.storage import Storage
-        from export.to_onnx import trained_in
         from export.to_savedmodel import to_savedmodel
         from zoo.checkpoint import load_checkpoint
         from zoo.constants import FRAMEWORKS

@@ -20,9 +20,9 @@ if not __package__:  # run as a file: the packages lie in the repository's root,
 import numpy as np
 
 from export import tf22
+from export.exporters import export_onnx, trained_in
 from export.normal_form.rewrites import normal_form
 from export.parity.probes import picture
-from export.to_onnx import export_onnx, trained_in
 from parity_tests import taps
 from zoo.arguments import ranged
 from zoo.checkpoint import Checkpoint, load_checkpoint

@@ -20,7 +20,7 @@ EXPORTED = (
         for side in ("torch", "paddle")
         for name in ("arc_margin", "checkpoint", "embedder", "layers", "margins", "res2net", "resnest", "resnet")
     ),
-    *("export/to_onnx.py", "export/onnx_names.py", "export/normal_form/[!_]*.py"),
+    *("export/exporters.py", "export/onnx_names.py", "export/normal_form/[!_]*.py"),
     *(f"export/writer/{name}.py" for name in ("graph", "member", "combine", "save")),
 )
 """What decides an exported model's descriptors and speed: the networks, both exporters, the normal form and the writer."""

@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import onnx
 
+from export.exporters import export_onnx
 from export.normal_form.rewrites import normal_form
-from export.to_onnx import export_onnx
 from parity_tests.random_weights import random_checkpoint
 from zoo.checkpoint import Checkpoint
 from zoo.specs import BackboneSpec, HeadSpec, ModelSpec, PreprocessSpec

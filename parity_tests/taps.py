@@ -13,8 +13,8 @@ import numpy as np
 import onnx
 
 from export import onnx_runtime, tf22
+from export.exporters import OUTPUT
 from export.normal_form.surgery import PART
-from export.to_onnx import OUTPUT
 from zoo.checkpoint import Checkpoint
 from zoo.errors import ExportError
 from zoo.preprocess import normalise

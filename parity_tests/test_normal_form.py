@@ -10,8 +10,8 @@ import onnxruntime
 import pytest
 
 from export import parity
+from export.exporters import INPUT, export_onnx
 from export.normal_form import rewrites as normal_form
-from export.to_onnx import INPUT, export_onnx
 from parity_tests.random_weights import random_checkpoint
 from parity_tests.small_models import exported, in_normal_form, small, small_checkpoint
 from zoo.checkpoint import Checkpoint, fingerprint

@@ -7,7 +7,7 @@ import onnx
 import onnxruntime
 import pytest
 
-from export.to_onnx import INPUT, OUTPUT
+from export.exporters import INPUT, OUTPUT
 from parity_tests.small_models import FAMILIES, exported, in_normal_form, small_checkpoint
 from zoo.specs import ModelSpec
 

@@ -43,7 +43,7 @@ def output_file(
         OutputError: `path` is an input or no file, cannot be written or replaced, or another process is writing it.
     """
     require_elsewhere(path, inputs, around=around)
-    require_file(path)
+    _require_file_or_nothing(path)
     with claimed(path, wait=wait) as claim:
         with output_errors(Path(path)):
             _require_replaceable(claim.target)
@@ -75,7 +75,7 @@ def new_file(path: str | os.PathLike) -> Iterator[Path]:
             it. The body's other errors pass through unchanged.
     """
     path = Path(path)
-    require_file(path)
+    _require_file_or_nothing(path)
     with claimed(path, wait=_WAIT_SECONDS) as claim:
         partial = claim.partial()
         try:
@@ -152,7 +152,7 @@ def work_folder(path: str | os.PathLike) -> Iterator[Path]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def require_file(path: str | os.PathLike) -> None:
+def _require_file_or_nothing(path: str | os.PathLike) -> None:
     """Raises `OutputError` if `path` is a folder, a device or a pipe: a file could not replace it, or should not."""
     path = Path(path)
     with output_errors(path):

@@ -13,7 +13,7 @@ from export.onnx_file import ADVICE, read_onnx
 from zoo.arguments import given_path
 from zoo.command import run
 from zoo.errors import ExportError
-from zoo.files import new_file, require_elsewhere
+from zoo.files import new_file, output_file
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -29,21 +29,21 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     """Command line."""
     arguments = parse_arguments()
-    require_elsewhere(arguments.out, [arguments.onnx])
-    given = read_onnx(arguments.onnx)
-    try:
-        model = normal_form(given)
-    except (
-        ValueError,
-        KeyError,
-        IndexError,
-        TypeError,
-        AttributeError,
-        RuntimeError,
-    ) as error:  # surgery on a foreign graph
-        raise ExportError(f"{arguments.onnx} is not an export of this project: {error}. {ADVICE}") from error
-    with new_file(arguments.out) as partial:
-        onnx.save(model, partial)
+    with output_file(arguments.out, [arguments.onnx]):
+        given = read_onnx(arguments.onnx)
+        try:
+            model = normal_form(given)
+        except (
+            ValueError,
+            KeyError,
+            IndexError,
+            TypeError,
+            AttributeError,
+            RuntimeError,
+        ) as error:  # surgery on a foreign graph
+            raise ExportError(f"{arguments.onnx} is not an export of this project: {error}. {ADVICE}") from error
+        with new_file(arguments.out) as partial:
+            onnx.save(model, partial)
     print(arguments.out)
 
 

@@ -12,8 +12,6 @@ import pytest
 
 from tests.reliability.test_command_lines import MODULES, parser_of
 
-EXPORTERS = {"export.to_onnx", "export.normal_form.__main__"}
-"""Steps of `export.to_savedmodel`, which has the door: they claim their file when they write it."""
 RECIPE = (
     "models: [resnet10_narrow]\nbatch_size: 4\nstages: [{epochs: 1, resolution: 32, margin: 0.1, learning_rate: 0.1}]\n"
 )
@@ -42,8 +40,6 @@ def words_for(parser: argparse.ArgumentParser, given: Path, out: Path) -> list[s
 
 @pytest.mark.parametrize("module", MODULES)
 def test_a_second_writer_is_refused_before_anything_is_read(module, tmp_path, monkeypatch, capsys):
-    if module in EXPORTERS:
-        pytest.skip("a step of export.to_savedmodel")
     if module.startswith(("torch_models", "paddle_models")):
         pytest.importorskip(module.partition("_")[0])
     parser, pipeline = parser_of(module, monkeypatch), module == "pipeline.__main__"
