@@ -32,7 +32,10 @@ CODE: dict[str, tuple[str, ...]] = {
         "tests/reliability/kills.py",
     ),
     "fuzz": (
-        *(f"zoo/{name}.py" for name in ("limits", "text", "tensors", "checkpoint", "manifest", "yaml_files", "strict")),
+        *(
+            f"zoo/{name}.py"
+            for name in ("limits", "inputs", "text", "tensors", "checkpoint", "manifest", "yaml_files", "strict")
+        ),
         *(
             "zoo/import_weights.py",
             "zoo/published/*.py",
