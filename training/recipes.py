@@ -19,11 +19,11 @@ from typing import Annotated, Literal, overload
 from msgspec import Meta
 
 from zoo.errors import RecipeError, SpecError
-from zoo.limits import BATCH_PIXELS, require_at_most
+from zoo.limits import BATCH_PIXELS
 from zoo.lookup import find_spec
 from zoo.specs import HeadSpec, LossSpec, ModelSpec
 from zoo.strict import Count, NonNegative, Pixels, Positive, Seed, Share, read_fields
-from zoo.yaml_files import read_yaml
+from zoo.yaml_files import line_of, read_yaml
 
 
 @dataclass(frozen=True)
@@ -108,13 +108,11 @@ class Recipe:
                     f"stages[{number}].warmup_epochs: {stage.warmup_epochs} warm-up epochs, but the stage has only "
                     f"{stage.epochs} epochs"
                 )
-            require_at_most(
-                BATCH_PIXELS,
-                self.batch_size * stage.resolution**2,
-                "pixels in a batch",
-                f"batch_size, stages[{number}].resolution",
-                RecipeError,
-            )
+            if (pixels := self.batch_size * stage.resolution**2) > BATCH_PIXELS:
+                raise RecipeError(
+                    f"batch_size, stages[{number}].resolution: {pixels:,} pixels in a batch, more than the limit of {BATCH_PIXELS:,}; "
+                    "lower one of them"
+                )
         low, high = self.augmentation.crop_area
         if low > high:
             raise RecipeError(f"augmentation.crop_area: expected the smaller share first, found {low} and {high}")
@@ -152,7 +150,9 @@ def read_recipe(path: str | os.PathLike) -> Recipe:
     try:
         return read_fields(Recipe, values, "recipe")
     except (SpecError, RecipeError) as error:
-        raise RecipeError(f"{path}: {str(error).rstrip('.')}. {advice}") from error
+        message = str(error).rstrip(".")
+        line = line_of(path, message.partition(":")[0].removeprefix("recipe.").partition(",")[0])
+        raise RecipeError(f"{path}{f', line {line}' if line else ''}: {message}. {advice}") from error
 
 
 @dataclass(frozen=True)

@@ -119,6 +119,9 @@ def _plain(message: str) -> str:
     if missing:
         return f"the key {missing[1]!r} is missing"
     message = re.sub(r"array of length (\d+)", r"\1 values", message.replace("`", ""))
+    message = message.replace("array of length", "a list of length")
+    for word, plain in (("array", "a list"), ("object", "a mapping"), ("str", "text")):
+        message = re.sub(rf"\b(expected|found|got) {word}\b", rf"\1 {plain}", message, flags=re.IGNORECASE)
     return message[:1].lower() + message[1:].replace("got", "found")
 
 

@@ -36,7 +36,36 @@ def read_yaml(path: str | os.PathLike, *, error: type[ZooError] = DataError, adv
     except RecursionError:
         raise error(f"{path} is nested too deeply. {advice}".rstrip()) from None
     except (yaml.YAMLError, ValueError, OverflowError, DataError) as cause:
-        raise error(f"{path}: {' '.join(str(cause).split())}. {advice}".rstrip()) from cause
+        raise error(f"{path}: {_in_one_line(cause)}. {advice}".rstrip()) from cause
+
+
+def line_of(path: str | os.PathLike, key: str) -> int | None:
+    """The line of a value in a YAML file that `read_yaml` accepts, or of the innermost value around it that exists.
+
+    Args:
+        path: the file.
+        key: names and positions from the root, for example `stages[0].margin`.
+
+    Returns:
+        The line, from 1; None if nothing of the key exists.
+    """
+    node, line = _Loader(read_text(path)).get_single_node(), None
+    for name, position in re.findall(r"([^.\[\]]+)|\[(\d+)\]", key):
+        if isinstance(node, yaml.MappingNode):
+            node = next((value for found, value in node.value if found.value == name), None)
+        elif isinstance(node, yaml.SequenceNode) and position and int(position) < len(node.value):
+            node = node.value[int(position)]
+        else:
+            break
+        if node is None:
+            break
+        line = node.start_mark.line + 1
+    return line
+
+
+def _in_one_line(cause: Exception) -> str:
+    """PyYAML's message without its name for a text that came from no file."""
+    return " ".join(str(cause).replace('in "<unicode string>", ', "in ").split())
 
 
 class _Loader(yaml.SafeLoader):

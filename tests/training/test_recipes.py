@@ -95,6 +95,21 @@ def test_a_recipe_is_read_strictly(tmp_path, text, message):
         read_recipe(tmp_path / "none.yaml")
 
 
+def test_an_error_names_the_line_of_the_value(tmp_path):
+    text = "models: [resnet18]\nbatch_size: 8\nstages:\n  - epochs: 2\n    resolution: 64\n    margin: 9\n    learning_rate: 0.1\n"
+    path = tmp_path / "r.yaml"
+    for wrong, line in (
+        (text, 6),
+        (text.replace("margin: 9", "margn: 0.1"), 4),
+        (text.replace("9", "0.1").replace("8", "0"), 2),
+        (text.replace("9", "0.1") + "    warmup_epochs: 3\n", 8),
+        (text.replace("9", "0.1") + "head:\n  pool: gem\n  embedding_size: 0\n", 10),
+    ):
+        path.write_text(wrong, encoding="utf-8")
+        with pytest.raises(RecipeError, match=rf"r\.yaml, line {line}: "):
+            read_recipe(path)
+
+
 def test_a_schedule_of_any_length_takes_no_time_or_memory():
     stages = [Stage(65536, 32, 0.1, 0.1), Stage(65536, 64, 0.2, 0.01, warmup_epochs=1)]
     steps = Schedule(Recipe(["resnet18"], stages, batch_size=2), batches_per_epoch=10**6)
