@@ -41,6 +41,8 @@ def no_file(path: Path) -> str | None:
         return "does not exist: a part of the path is a file and not a folder"
     except OSError as error:
         return f"cannot be read ({error.strerror})"
+    except ValueError as error:
+        return f"is no path ({error})"
     if stat.S_ISREG(mode):
         return None
     return "is a folder" if stat.S_ISDIR(mode) else "is neither a file nor a folder but a device, a pipe or a socket"

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from zoo.errors import ZooError
+from zoo.inputs import require_file, require_folder
 
 COMMANDS: dict[str, Callable[[Path], list[object]]] = {
     "zoo.import_weights": lambda odd: [odd, "--model", "resnet18"],
@@ -81,6 +82,13 @@ def in_time() -> Iterator[None]:
     yield
     signal.alarm(0)
     signal.signal(signal.SIGALRM, before)
+
+
+def test_a_path_with_a_null_character_is_no_path():
+    with pytest.raises(ZooError, match="is no path"):
+        require_file("a\0b", "a file", ZooError)
+    with pytest.raises(ZooError, match="is no path"):
+        require_folder("a\0b", "a folder", ZooError)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
