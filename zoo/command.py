@@ -49,12 +49,27 @@ def _raise_on_signals() -> None:
             signal.signal(number, catch)
 
 
+def _open_streams() -> None:
+    """Opens the standard streams that the caller has closed, as a daemon does: the next file to be opened would take their
+    numbers, and what a library prints would be written into it.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 (as long as the process)
+
+
 def run(main: Callable[[], None]) -> None:
     """Runs `main`; exits with status 2 and a one-line error for a `ZooError`, with 130 for Ctrl-C, 143 for SIGTERM and 129
     for SIGHUP.
 
     An error of the system about a file is reported in the same way. Any other exception is a bug and keeps its traceback.
     """
+    _open_streams()
     end_with_parent()
     _raise_on_signals()
     for stream in (sys.stdout, sys.stderr):  # a file's name may be no text in this locale
