@@ -87,3 +87,24 @@ def test_two_commands_for_one_folder_and_the_second_is_refused(tmp_path):
     assert first.wait(120) == 0
     assert (tmp_path / "data" / "train.csv").is_file()
     assert [path.name for path in tmp_path.iterdir()] == ["data"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV])
+def test_a_child_that_dies_ends_its_command_with_the_cause(number, inputs, tmp_path):
+    words = [sys.executable, "-m", *COMMANDS["export"].words]
+    environment = module_environment()
+    environment.pop("LANDMARK_ZOO_PARENT")
+    for path in inputs.iterdir():
+        (tmp_path / path.name).symlink_to(path)
+    command = subprocess.Popen(words, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, encoding="utf-8")
+    until, children = time.monotonic() + 30, []
+    while not children and time.monotonic() < until:
+        children = psutil.Process(command.pid).children()
+        time.sleep(0.05)
+    children[0].send_signal(number)
+    _, said = command.communicate(timeout=60)
+    assert command.returncode == 2, said
+    assert "Traceback" not in said
+    assert f"error: export.to_onnx failed ({signal.Signals(number).name}" in said
+    assert {path.name for path in tmp_path.iterdir()} <= {*(path.name for path in inputs.iterdir()), "out"}
+    assert not list((tmp_path / "out").glob("*"))
