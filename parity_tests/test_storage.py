@@ -196,10 +196,8 @@ def test_a_static_one_serves_images_of_any_size_and_batches_of_one(made, today, 
             np.testing.assert_allclose(value, expected[name], rtol=0, atol=tolerance, err_msg=name)
         for name, value in batched.items():
             np.testing.assert_allclose(value, all_batches[name], rtol=0, atol=tolerance, err_msg=name)
-    import tensorflow as tf
-
     wider = np.zeros((1, SPEC.size, SPEC.size + 1, 3), np.float32)
-    with pytest.raises((ValueError, tf.errors.InvalidArgumentError), match=r"65, *3"):
+    with pytest.raises(ExportError, match=r"65, *3"):
         call_batch(made / "static", {batch_input(SPEC.size): wider})
     np.savez(tmp_path / "in.npz", **{f"wider/{batch_input(SPEC.size)}": wider})
     paths = {"inputs": tmp_path / "in.npz", "outputs": tmp_path / "out.npz"}

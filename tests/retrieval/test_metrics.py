@@ -173,7 +173,7 @@ def test_refuses_a_bad_retrieval_solution(table, text, message):
 
 
 def test_a_missing_or_binary_file_is_a_data_error(tmp_path):
-    with pytest.raises(DataError, match=r"none\.csv is missing"):
+    with pytest.raises(DataError, match=r"none\.csv does not exist"):
         read_retrieval_solution(tmp_path / "none.csv")
     (tmp_path / "binary.csv").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(DataError, match=r"binary\.csv is not a readable UTF-8 CSV file"):
