@@ -3,6 +3,7 @@ umask. Commands work in all of them, or say in one line what is missing.
 """
 
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import pytest
 
 from retrieval.demo.dataset import DemoSize, write_demo_data
 from retrieval.embeddings import Embeddings
+from tests.reliability.namespaces import namespaces
 from zoo.checkpoint import Checkpoint, save_checkpoint
 from zoo.processes import ROOT
 from zoo.tensors import write_tensors
@@ -43,13 +45,23 @@ COMMANDS: dict[str, tuple[list[str], str]] = {
         ["torch_models.embed", "--ckpt", "DIR/model.safetensors", "--data", "DIR/data", "--out", "OUT"],
         "e.safetensors",
     ),
+    "write weights": (
+        ["torch_models.write_weights", "--ckpt", "DIR/model.safetensors", "--out", "OUT"],
+        "a.pth",
+    ),
+    "from_folder": (["retrieval.data.from_folder", "DIR/photographs", "--out", "OUT"], "made"),
+    "export check": (["export.check", "DIR/saved_model", "--no-contest"], ""),
     "to_onnx": (["export.to_onnx", "--ckpt", "DIR/model.safetensors", "--out", "OUT"], "m.onnx"),
 }
-QUICK = ("import", "search", "whitening", "data check")
+QUICK = ("import", "search", "whitening", "data check", "from_folder")
+FILES = ("import", "search", "whitening")
+"""Quick ones that write a file."""
+READ_ONLY = 'mount --bind "$PLACE" "$PLACE" && mount -o remount,ro,bind "$PLACE" &&'
+"""The superuser writes whatever the modes say, but not here."""
 
 
 @pytest.fixture(scope="module")
-def inputs(tmp_path_factory) -> Path:
+def inputs(tmp_path_factory, tiny_saved_models) -> Path:
     folder = tmp_path_factory.mktemp("ïnputs with spaces")
     rows = np.random.default_rng(0).normal(size=(30, 8)).astype(np.float32)
     Embeddings(tuple(f"i{n}" for n in range(30)), rows, {"model": "random"}).save(folder / "i.safetensors")
@@ -60,18 +72,31 @@ def inputs(tmp_path_factory) -> Path:
     write_tensors(folder / "published.bin", backbone)
     (folder / "data").mkdir()
     write_demo_data(folder / "data", size=TINY)
+    images = sorted((folder / "data" / "train").rglob("*.jpg"))
+    for number, image in enumerate(images):
+        photographs = folder / "photographs" / f"class {number % 2}"
+        photographs.mkdir(parents=True, exist_ok=True)
+        shutil.copy(image, photographs)
+    (folder / "saved_model").symlink_to(tiny_saved_models / "good")
     return folder
 
 
 def run(
-    name: str, inputs: Path, folder: Path, *, shell: str = "", without: Sequence[str] = (), **environment: str
+    name: str,
+    inputs: Path,
+    folder: Path,
+    *,
+    shell: str = "",
+    without: Sequence[str] = (),
+    before: Sequence[str] = (),
+    **environment: str,
 ) -> subprocess.CompletedProcess:
     """Runs a command after some words of a shell, such as `umask 077;`."""
     words, out = COMMANDS[name]
     words = [word.replace("DIR", str(inputs)).replace("OUT", str(folder / out)) for word in words]
     kept = {key: value for key, value in os.environ.items() if key not in without}
     environment = kept | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"} | environment
-    command = ["sh", "-c", f'{shell} exec "$@"', "sh", sys.executable, "-m", *words]
+    command = [*before, "sh", "-c", f'{shell} exec "$@"', "sh", sys.executable, "-m", *words]
     return subprocess.run(
         command, env=environment, cwd=folder, capture_output=True, encoding="utf-8", errors="replace", check=False
     )
@@ -81,7 +106,7 @@ def require_done(name: str, done: subprocess.CompletedProcess, folder: Path) -> 
     out = COMMANDS[name][1]
     assert done.returncode == 0, done.stderr[-2000:]
     assert "Traceback" not in done.stderr
-    assert not out or (folder / out).is_file()
+    assert not out or (folder / out).exists()
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -97,6 +122,29 @@ def test_without_a_home(name, inputs, tmp_path):
 @pytest.mark.parametrize("name", COMMANDS)
 def test_without_a_temporary_folder(name, inputs, tmp_path):
     require_done(name, run(name, inputs, tmp_path, TMPDIR=str(tmp_path / "none")), tmp_path)
+
+
+@pytest.mark.skipif(not namespaces(), reason="no namespaces here, so no folder can be made read-only for the superuser")
+@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("place", ["HOME", "TMPDIR", "inputs"])
+def test_where_a_folder_is_read_only(name, place, inputs, tmp_path):
+    """The home, the temporary folder, or that of everything that is read."""
+    read_only = inputs if place == "inputs" else tmp_path / "read-only"
+    read_only.mkdir(exist_ok=True)
+    (tmp_path / "out").mkdir()
+    given = {} if place == "inputs" else {place: str(read_only)}
+    gone = ("XDG_CACHE_HOME", "XDG_CONFIG_HOME", "MPLCONFIGDIR")
+    words = {"shell": READ_ONLY, "before": ["unshare", "-rm"], "without": gone, "PLACE": str(read_only)}
+    require_done(name, run(name, inputs, tmp_path / "out", **words, **given), tmp_path / "out")
+
+
+@pytest.mark.skipif(not namespaces(), reason="no namespaces here, so no folder can be made read-only for the superuser")
+@pytest.mark.parametrize("name", [name for name in COMMANDS if COMMANDS[name][1]])
+def test_an_output_folder_that_is_read_only(name, inputs, tmp_path):
+    done = run(name, inputs, tmp_path, shell=READ_ONLY, before=["unshare", "-rm"], PLACE=str(tmp_path))
+    assert done.returncode == 2, done.stderr[-2000:]
+    assert "Traceback" not in done.stderr
+    assert "Read-only file system" in done.stderr.splitlines()[-1]
 
 
 @pytest.mark.parametrize("name", QUICK)
@@ -120,14 +168,14 @@ def test_with_closed_streams(name, closed, inputs, tmp_path):
     require_done(name, done, tmp_path)
 
 
-@pytest.mark.parametrize("name", [name for name in QUICK if COMMANDS[name][1]])
+@pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize(("umask", "mode"), [("077", 0o600), ("022", 0o644), ("000", 0o666)])
 def test_files_have_the_modes_of_the_umask(name, umask, mode, inputs, tmp_path):
     require_done(name, run(name, inputs, tmp_path, shell=f"umask {umask};"), tmp_path)
     assert stat.S_IMODE((tmp_path / COMMANDS[name][1]).stat().st_mode) == mode
 
 
-@pytest.mark.parametrize("name", [name for name in QUICK if COMMANDS[name][1]])
+@pytest.mark.parametrize("name", FILES)
 def test_names_that_need_care(name, inputs, tmp_path):
     """Brackets, line feeds, other alphabets, and a beginning that looks like an option's."""
     for folder in ("[a]{b}*?", "line\nfeed", "日本語 🏛", "-out", "a'b\"c", "%s$HOME`x`"):

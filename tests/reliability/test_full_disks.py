@@ -4,7 +4,6 @@ The disk is a tmpfs in namespaces of its own. `LATE` leaves the check at the doo
 """
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.reliability.kills import COMMANDS, prepare
+from tests.reliability.namespaces import namespaces
 from zoo.processes import ROOT
 
 MOUNTED = 'mount -t tmpfs -o size="$1" tmpfs out; shift; "$@"; status=$?; cp -R out kept; exit $status'
@@ -24,16 +24,7 @@ SIZES = {"import": "2m", "search": "40k", "write weights": "2m", "train torch": 
 NAMES = [pytest.param(name, marks=[pytest.mark.slow] * (name in ("train torch", "export"))) for name in SIZES]
 
 
-def _namespaces() -> bool:
-    """Whether this system lets us mount a small disk."""
-    if not shutil.which("unshare"):
-        return False
-    return not subprocess.run(
-        ["unshare", "-rm", "mount", "-t", "tmpfs", "tmpfs", "/mnt"], capture_output=True, check=False
-    ).returncode
-
-
-namespaces = pytest.mark.skipif(not _namespaces(), reason="no namespaces here, so no small disk can be mounted")
+needs_mounts = pytest.mark.skipif(not namespaces(), reason="no namespaces here, so no small disk can be mounted")
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +57,7 @@ def partials(folder: Path) -> list[Path]:
     return [path for path in folder.rglob(".*") if path.suffix == ".partial"]
 
 
-@namespaces
+@needs_mounts
 @pytest.mark.parametrize("name", NAMES)
 def test_a_full_disk_is_found_before_the_work(name, desk):
     words = [sys.executable, "-m", *COMMANDS[name].words]
@@ -75,7 +66,7 @@ def test_a_full_disk_is_found_before_the_work(name, desk):
     assert not list((desk / "kept").iterdir())
 
 
-@namespaces
+@needs_mounts
 @pytest.mark.parametrize("name", NAMES)
 def test_a_disk_that_fills_up_in_the_middle(name, desk):
     words = [sys.executable, "-c", LATE, *COMMANDS[name].words]
