@@ -2,8 +2,6 @@
 
 import os
 import runpy
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,8 +9,7 @@ import numpy as np
 import pytest
 
 from export.tf22.runner import find_python
-from zoo.manifest import Check, Manifest, ParityRow, Source, write_manifest
-from zoo.variants import get_spec
+from tests.measured_models import TINY_SAVED_MODELS, write_tiny_saved_models
 
 ROOT = Path(__file__).resolve().parent
 PARITY_TESTS = ROOT / "parity_tests"
@@ -22,7 +19,6 @@ HEAVY = (
     *("tests/architecture/test_docs.py", "tests/submission/test_pack.py", "tests/export/test_quiet_tensorflow.py"),
 )
 """Files and folders of tests that start commands with a framework, build a wheel or the site, or resolve packages."""
-TINY_SAVED_MODELS = ROOT / "tests" / "tiny_saved_models.py"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -63,17 +59,8 @@ def tf22_python() -> Path:
 def tiny_saved_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of small SavedModels, valid and invalid ones, written by the current TensorFlow in its own process."""
     folder = tmp_path_factory.mktemp("tiny-saved-models")
-    subprocess.run([sys.executable, TINY_SAVED_MODELS, folder], check=True)
-    write_manifest(folder / "good", measured_manifest())
+    write_tiny_saved_models(folder)
     return folder
-
-
-def measured_manifest() -> Manifest:
-    """The manifest of a model that was exported, measured and run in TensorFlow 2.2."""
-    rows = [ParityRow("torch → tf 2.2", "resnet18 (torch)", 3e-7, 1.0, 1e-5)]
-    checked = Check("2.2.0", "run", accepted=True)
-    source = Source(get_spec("resnet18"), "0" * 64, "torch", {"torch": "2"}, {}, parity=rows, check=checked)
-    return Manifest([source], parity=rows, check=checked, versions={"landmark-zoo": "0"})
 
 
 @pytest.fixture(scope="session")

@@ -83,7 +83,7 @@ def require_room(path: Path, needed: int, *, largest: int = 0) -> None:
     limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
     if limit != resource.RLIM_INFINITY and largest > limit:
         raise OutputError(
-            f"{path} needs a file of {_mib(largest)}, and `ulimit -f` allows {_mib(limit)}. Raise the limit, then run the "
+            f"{path} needs a file of {_size(largest)}, and `ulimit -f` allows {_size(limit)}. Raise the limit, then run the "
             "same command again."
         )
     place = Path(os.path.realpath(path)).parent
@@ -92,7 +92,7 @@ def require_room(path: Path, needed: int, *, largest: int = 0) -> None:
     free = _free(place)
     if free is not None and needed > free:
         raise OutputError(
-            f"{path} needs at least {_mib(needed)}, and {_mib(free)} are free in {place}. Free some disk space or choose "
+            f"{path} needs at least {_size(needed)}, and {_size(free)} are free in {place}. Free some disk space or choose "
             "another --out, then run the same command again."
         )
 
@@ -105,8 +105,8 @@ def _free(folder: Path) -> int | None:
     return disk.f_frsize * (disk.f_bavail if os.geteuid() else disk.f_bfree)  # the superuser's reserve is root's to use
 
 
-def _mib(count: int) -> str:
-    return f"{count / 2**20:,.1f} MiB"
+def _size(count: int) -> str:
+    return f"{count / 2**20:,.1f} MiB" if count >= 2**20 else f"{count:,} bytes"
 
 
 @contextmanager

@@ -30,6 +30,7 @@ from benchmarks.results_files import write_results
 from retrieval.demo.dataset import DemoSize, write_demo_data
 from retrieval.embeddings import Embeddings
 from tests.default_signals import default_signals
+from tests.measured_models import write_tiny_saved_models
 from zoo.arguments import ranged
 from zoo.checkpoint import Checkpoint, save_checkpoint
 from zoo.command import log
@@ -73,7 +74,15 @@ COMMANDS = {
         "out/a.safetensors",
     ),
     "whitening": Command(
-        ("retrieval.whitening", "--embeddings", "index.safetensors", "--dimensions", "8", "--out", "out/w.safetensors"),
+        (
+            "retrieval.whitening",
+            "--embeddings",
+            "index.safetensors",
+            "--dimensions",
+            "64",
+            "--out",
+            "out/w.safetensors",
+        ),
         "out/w.safetensors",
     ),
     "search": Command(
@@ -121,6 +130,10 @@ COMMANDS = {
         "out/a",
     ),
 }
+COMMANDS["pack"] = Command(
+    ("submission.pack", "--saved-model", "models/good", "--owner", "someone", "--out", "out/upload"),
+    "out/upload/submission.zip",
+)
 QUICK = ("import", "whitening", "search")
 """Commands that take a second or two."""
 
@@ -160,6 +173,8 @@ def prepare(folder: Path) -> None:
     (folder / "recipe.yaml").write_text(_RECIPE, encoding="utf-8")
     (folder / "data").mkdir()
     write_demo_data(folder / "data", size=_TINY)
+    (folder / "models").mkdir()
+    write_tiny_saved_models(folder / "models")
 
 
 def try_command(name: str, inputs: Path, kills: int, seed: int = 0) -> Outcome:

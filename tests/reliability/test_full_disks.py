@@ -4,13 +4,14 @@ The disk is a tmpfs in namespaces of its own. `LATE` leaves the check at the doo
 """
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.reliability.kills import COMMANDS, prepare
+from tests.reliability.kills import COMMANDS, digest, prepare
 from tests.reliability.namespaces import namespaces
 from zoo.processes import ROOT
 
@@ -18,8 +19,18 @@ MOUNTED = 'mount -t tmpfs -o size="$1" tmpfs out; shift; "$@"; status=$?; cp -R 
 LIMITED = 'ulimit -f "$1"; shift; exec "$@"'
 LATE = """import runpy, sys, zoo.disk
 zoo.disk.require_room = lambda *_, **__: None
+import retrieval.parts
+retrieval.parts.PART_SECONDS = retrieval.parts.PART_SHARE = 0
 runpy.run_module(sys.argv[1], run_name="__main__", alter_sys=(sys.argv.pop(0), True)[1])"""
-SIZES = {"import": "2m", "search": "40k", "write weights": "2m", "train torch": "12m", "export": "8m"}
+SIZES = {
+    "import": "2m",
+    "search": "40k",
+    "whitening": "12k",
+    "pack": "12k",
+    "write weights": "2m",
+    "train torch": "12m",
+    "export": "8m",
+}
 """Less than each command's output, and more than its beginning."""
 NAMES = [pytest.param(name, marks=[pytest.mark.slow] * (name in ("train torch", "export"))) for name in SIZES]
 
@@ -62,7 +73,7 @@ def partials(folder: Path) -> list[Path]:
 def test_a_full_disk_is_found_before_the_work(name, desk):
     words = [sys.executable, "-m", *COMMANDS[name].words]
     run = run_in(desk, "unshare", "-rm", "sh", "-c", MOUNTED, "sh", "8k", *words)
-    require_one_error(run, f"{COMMANDS[name].out} needs at least")
+    require_one_error(run, f"{words[words.index('--out') + 1]} needs at least")
     assert not list((desk / "kept").iterdir())
 
 
@@ -81,3 +92,30 @@ def test_a_file_larger_than_the_limit_is_found_before_the_work(name, desk):
     run = run_in(desk, "sh", "-c", LIMITED, "sh", "8", *words)
     require_one_error(run, "`ulimit -f` allows")
     assert not list((desk / "out").iterdir())
+
+
+@needs_mounts
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [
+        ("embed", "40k"),
+        pytest.param("train torch", "12m", marks=pytest.mark.slow),
+        pytest.param("train paddle", "12m", marks=pytest.mark.slow),
+    ],
+)
+def test_work_that_a_full_disk_broke_is_resumed(name, size, desk):
+    """What was finished is kept, and the result is that of an unbroken run, to the bit."""
+    command = COMMANDS[name]
+    words = [sys.executable, "-m", *command.words]
+    assert run_in(desk, *words).returncode == 0
+    unbroken = digest(desk / command.out)
+    shutil.rmtree(desk / "out")
+    (desk / "out").mkdir()
+    late = [sys.executable, "-c", LATE, *command.words]
+    require_one_error(run_in(desk, "unshare", "-rm", "sh", "-c", MOUNTED, "sh", size, *late), "could not be written")
+    (desk / "out").rmdir()
+    (desk / "kept").rename(desk / "out")
+    assert list((desk / "out").iterdir())
+    again = run_in(desk, *words)
+    assert again.returncode == 0, again.stderr[-2000:]
+    assert digest(desk / command.out) == unbroken
