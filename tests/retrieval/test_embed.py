@@ -214,7 +214,7 @@ def test_an_output_that_cannot_be_written_is_found_before_the_work(dataset, tmp_
 def test_a_disk_without_room_is_found_after_the_first_batch(dataset, tmp_path, monkeypatch):
     describer = Means(SMALL)
     monkeypatch.setattr("zoo.disk._free", lambda _: 0)
-    with pytest.raises(OutputError, match="out needs at least .* MiB are free"):
+    with pytest.raises(OutputError, match="out needs at least .* bytes are free"):
         embed_split(describer, dataset, "index", tmp_path / "out", batch_size=1)
     assert describer.sizes == [1]
 
