@@ -47,7 +47,7 @@ CODE: dict[str, tuple[str, ...]] = {
         *(f"retrieval/{name}.py" for name in ("embeddings", "whitening", "metrics")),
         *(f"export/{name}.py" for name in ("onnx_file", "zips", "bounded_graph", "saved_model_file")),
         *("export/checker/[!mr]*.py", "export/checker/model_rules.py", "export/checker/registry.py"),
-        *("tests/reliability/[!tks]*.py", "tests/reliability/s[!l]*.py", "tests/reliability/readers/*.py"),
+        *("tests/reliability/[!tksn]*.py", "tests/reliability/s[!l]*.py", "tests/reliability/readers/*.py"),
     ),
 }
 """The code that each file's figures depend on; `tests/architecture/test_figures.py` compares its hash."""
