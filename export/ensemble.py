@@ -88,9 +88,8 @@ def ensemble(
             )
             require_same_model(whitened, model_identity(plain), "the whitening and this ensemble", advice)
         name = f"ensemble of {len(folders)}"
-        networks = {
-            source.checkpoint_sha256: source for source in sources
-        }  # one that is given twice may be stored once
+        # One that is given twice may be stored once.
+        networks = {source.checkpoint_sha256: source for source in sources}
         needed = sum(kernel_bytes(each.spec, half=bool(each.storage.get("half"))) for each in networks.values())
         with new_folder(out, overwrite=overwrite) as made, work_folder(out):
             require_room(out, needed)

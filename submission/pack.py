@@ -81,10 +81,11 @@ def pack(
     _check_included(include)
     if out == HERE:
         with output_file(HERE / ZIP, [saved_model]):
+            _require_replaceable(overwrite=overwrite)
             manifest = check_saved_model(saved_model)
             packed = _bytes(saved_model)
             require_room(HERE / ZIP, packed, largest=packed)
-            _fill_here(saved_model, metadata, include, manifest, overwrite=overwrite)
+            _fill_here(saved_model, metadata, include, manifest)
         return HERE / ZIP
     # --overwrite removes the content of `out`, which must not be the model or this repository.
     if any(path.is_relative_to(out) for path in (HERE, model)) or out.is_relative_to(model):
@@ -199,13 +200,15 @@ def write_zip(saved_model: Path, path: Path) -> dict[str, dict]:
     return listing
 
 
-def _fill_here(
-    saved_model: Path, metadata: dict, include: Sequence[Path], manifest: Manifest, *, overwrite: bool
-) -> None:
-    """Fills this folder from one that is complete. The listing goes first and comes last: without it the notebook stops."""
+def _require_replaceable(*, overwrite: bool) -> None:
+    """Raises `OutputError` if this folder holds a submission and `overwrite` is off."""
     if (HERE / ZIP).exists() and not overwrite:
         what = "there already" if (HERE / LISTING).exists() else f"there, but {LISTING} is not: nobody knows what it is"
         raise OutputError(f"{HERE / ZIP} is {what}; pass --overwrite to replace it, or choose another --out.")
+
+
+def _fill_here(saved_model: Path, metadata: dict, include: Sequence[Path], manifest: Manifest) -> None:
+    """Fills this folder from one that is complete. The listing goes first and comes last: without it the notebook stops."""
     own = {README, NOTEBOOK, Path(__file__).name, model_card.__name__.rpartition(".")[2] + ".py"}
     with work_folder(HERE / ZIP) as made:
         _fill(made, saved_model, metadata, include, manifest)
