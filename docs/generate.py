@@ -172,13 +172,24 @@ def full_size_table(rows: list[dict[str, str]]) -> str:
 def provenance_table() -> str:
     """Which commit measured each file of benchmarks/results, and whether the code that it depends on has changed since."""
     lines = ["| figures | measured by commit | code since then |", "| --- | --- | --- |"]
-    for name, patterns in CODE.items():
-        made = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))["made_by"]
-        same = made["code"] == code_hash(patterns)
+    for name in CODE:
+        commit, older = _provenance(name)
         lines.append(
-            f"| {name.replace('_', ' ')} | `{made['commit']}` | {'unchanged' if same else 'changed: older figures'} |"
+            f"| {name.replace('_', ' ')} | `{commit}` | {'changed: older figures' if older else 'unchanged'} |"
         )
     return "\n".join(lines)
+
+
+def _provenance(name: str) -> tuple[str, bool]:
+    """The commit that measured a file of benchmarks/results, and whether the code that it depends on has changed since."""
+    made = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))["made_by"]
+    return made["commit"], made["code"] != code_hash(CODE[name])
+
+
+def _age(name: str) -> str:
+    """What to add to a figure that other code made."""
+    commit, older = _provenance(name)
+    return f", measured with older code, `{commit}`" if older else ""
 
 
 def models_table(rows: list[dict[str, str]]) -> str:
@@ -251,13 +262,13 @@ def results_lines(rows: list[dict[str, str]], runs: dict[str, dict]) -> str:
             f"{_worst(full):.1e} ([table](docs/parity.md#full-size-networks)).",
             f"- **Speed**: ResNeSt-50, one 224 px image on two CPU cores: {fastest[serving_tables.TODAY]:.0f} ms in TensorFlow "
             f"2.19, {fastest[serving_tables.TF22]:.0f} ms in 2.2; PyTorch eager {others[0]:.0f} ms, ONNX Runtime "
-            f"{others[1]:.0f} ms ([table](docs/benchmarks.md#serving)).",
+            f"{others[1]:.0f} ms ([table](docs/benchmarks.md#serving)){_age('serving')}.",
             f"- **Export**, all checks included: ResNet-50 in {cost[0]['seconds']:.0f} s, ResNeSt-269 in "
             f"{cost[1]['seconds']:.0f} s and {cost[1]['peak_mib'] / 1024:.1f} GiB "
-            "([table](docs/benchmarks.md#cost-of-an-export)).",
+            f"([table](docs/benchmarks.md#cost-of-an-export)){_age('export_cost')}.",
             f"- **Retrieval**: mAP@100 of the demo's ensemble {demo['ensemble']:.2f}{note}, of its members "
             f"{_mean(demo['members'].values()):.2f} on average; scores vary between machines "
-            "([why](docs/benchmarks.md#retrieval-scores)).",
+            f"([why](docs/benchmarks.md#retrieval-scores)){_age('demo')}.",
         )
     )
 
