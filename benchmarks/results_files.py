@@ -9,7 +9,7 @@ from zoo.files import write_json
 
 FOLDER = Path(__file__).resolve().with_name("results")
 TRAINED = (
-    *("training/loop.py", "training/recipes.py", "training/batches.py", "training/augment.py"),
+    *(f"training/{name}.py" for name in ("loop", "recipes", "batches", "augment", "images")),
     *("torch_models/train.py", "paddle_models/train.py", "retrieval/search.py", "retrieval/metrics.py"),
 )
 CODE: dict[str, tuple[str, ...]] = {

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from retrieval.data.gldv2 import Gldv2, TrainSet
-from retrieval.data.images import read_image
-from training.augment import augment
+from retrieval.data.images import UnreadableImageError
+from training.augment import augment, random_box
+from training.images import read_crop
 from zoo.errors import DataError
 
 PREFETCHED_BATCHES = 3
@@ -69,8 +70,13 @@ def training_batches(
     order = generator().permutation(len(train_set.ids))
 
     def load(position: int) -> np.ndarray:
-        image = read_image(dataset.image_path("train", train_set.ids[order[position]]))
-        return augment(image, size, generator(position), crop_area, flip, jitter)
+        path, rng = dataset.image_path("train", train_set.ids[order[position]]), generator(position)
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError:
+            raise UnreadableImageError(path, "no such file") from None
+        crop = read_crop(data, str(path), size, lambda width, height: random_box(width, height, rng, crop_area))
+        return augment(crop, rng, flip=flip, jitter=jitter)
 
     def collect(images: list[Future], labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return np.stack([image.result() for image in images]), labels

@@ -1,5 +1,6 @@
 """Decodes images as the contest's scorer does, from a fixed list of formats and within a limit."""
 
+import io
 import logging
 import os
 import stat
@@ -34,10 +35,10 @@ _DEEP = {"I", "F", "I;16", "I;16L", "I;16B", "I;16N"}
 class UnreadableImageError(DataError):
     """An image file that is missing or cannot be decoded completely; `reason` does not include the path."""
 
-    def __init__(self, path: Path, reason: str):
+    def __init__(self, place: Path | str, reason: str):
         self.reason = reason
         super().__init__(
-            f"{path}: {reason}; expected a whole image as {', '.join(IMAGE_FORMATS)}. "
+            f"{place}: {reason}; expected a whole image as {', '.join(IMAGE_FORMATS)}. "
             "Next: `python -m retrieval.data.check --data DIR` lists every such image, so that training skips them."
         )
 
@@ -50,23 +51,43 @@ def open_image(path: Path) -> Iterator[Image.Image]:
         UnreadableImageError: here or while its pixels are decoded: the file is missing, cut short, in another format, or
             so large that decoding would take more than `zoo.limits.IMAGE_MEMORY`.
     """
-    # If another library has enabled this, a truncated image filled with grey would be accepted.
-    ImageFile.LOAD_TRUNCATED_IMAGES = False
-    try:
+    with _reasons(path):
         if not stat.S_ISREG(os.stat(path).st_mode):  # noqa: PTH116  (opening a pipe would wait for its writer)
             raise UnreadableImageError(path, "not a file")
-        with Image.open(path, formats=IMAGE_FORMATS) as image:
-            if problem := _too_large(image):
-                raise UnreadableImageError(path, problem)
+        with _opened(path, path) as image:
             yield image
+
+
+@contextmanager
+def open_bytes(data: bytes, place: str) -> Iterator[Image.Image]:
+    """As `open_image`, for the bytes of a file; `place` is where they come from, for messages."""
+    with _reasons(place), _opened(io.BytesIO(data), place) as image:
+        yield image
+
+
+@contextmanager
+def _opened(source: Path | io.BytesIO, place: Path | str) -> Iterator[Image.Image]:
+    # If another library has enabled this, a truncated image filled with grey would be accepted.
+    ImageFile.LOAD_TRUNCATED_IMAGES = False
+    with Image.open(source, formats=IMAGE_FORMATS) as image:
+        if problem := _too_large(image):
+            raise UnreadableImageError(place, problem)
+        yield image
+
+
+@contextmanager
+def _reasons(place: Path | str) -> Iterator[None]:
+    """Turns whatever opening and decoding raise into an `UnreadableImageError`."""
+    try:
+        yield
     except UnreadableImageError:
         raise
     except FileNotFoundError:
-        raise UnreadableImageError(path, "no such file") from None
+        raise UnreadableImageError(place, "no such file") from None
     except Image.UnidentifiedImageError:
-        raise UnreadableImageError(path, "not an image of an expected format, or damaged at its beginning") from None
+        raise UnreadableImageError(place, "not an image of an expected format, or damaged at its beginning") from None
     except Exception as error:  # PIL's decoders raise nearly every built-in exception for broken bytes
-        raise UnreadableImageError(path, str(error) or type(error).__name__) from error
+        raise UnreadableImageError(place, str(error) or type(error).__name__) from error
 
 
 def _too_large(image: Image.Image) -> str | None:
@@ -93,15 +114,24 @@ def read_image(path: Path) -> np.ndarray:
         UnreadableImageError: the file is missing, cut short, in another format, or too large.
     """
     with open_image(path) as image:
-        image.load()
-        width, height = image.size
-        pixels = np.empty((height, width, 3), np.uint8)
-        rows = max(1, _STRIP // max(1, width))
-        for top in range(0, height, rows):
-            bottom = min(top + rows, height)
-            strip = image if bottom - top == height else image.crop((0, top, width, bottom))
-            pixels[top:bottom] = np.asarray(strip.convert("RGB"))
-        return pixels
+        return pixels_of(image)
+
+
+def pixels_of(image: Image.Image) -> np.ndarray:
+    """The pixels of an opened image as `read_image` gives them.
+
+    Raises:
+        Exception: what Pillow's decoders raise, which the context of `open_image` or `open_bytes` translates.
+    """
+    image.load()
+    width, height = image.size
+    pixels = np.empty((height, width, 3), np.uint8)
+    rows = max(1, _STRIP // max(1, width))
+    for top in range(0, height, rows):
+        bottom = min(top + rows, height)
+        strip = image if bottom - top == height else image.crop((0, top, width, bottom))
+        pixels[top:bottom] = np.asarray(strip.convert("RGB"))
+    return pixels
 
 
 def clipping(path: Path) -> str | None:

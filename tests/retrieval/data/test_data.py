@@ -14,7 +14,6 @@ from retrieval.data.check import check_data
 from retrieval.data.fingerprint import fingerprint
 from retrieval.data.gldv2 import Gldv2, TrainSet
 from retrieval.data.images import UnreadableImageError, read_image
-from training.augment import augment
 from training.batches import batches_per_epoch, training_batches
 from zoo.errors import DataError, OutputError
 
@@ -208,72 +207,6 @@ def test_a_fingerprint_with_times_follows_an_image_of_the_same_size(root, split)
     image.write_bytes(bytes(len(image.read_bytes())))
     after = fingerprint(Gldv2(root), split), fingerprint(Gldv2(root), split, times=True)
     assert after[0] == before[0] and after[1] != before[1]
-
-
-def test_augment_is_a_function_of_the_generator():
-    image = np.array(picture(3))
-    results = [augment(image, 32, np.random.default_rng(seed), (0.2, 1), True, 0.4) for seed in (1, 1, 2)]
-    assert results[0].shape == (32, 32, 3) and results[0].dtype == np.uint8
-    np.testing.assert_array_equal(results[0], results[1])
-    assert np.abs(results[0].astype(int) - results[2]).mean() > 2
-
-
-def test_augment_without_crop_flip_and_jitter_is_a_resize():
-    image = np.array(picture(3, 40, 40))
-    seen = [augment(image, 20, np.random.default_rng(seed), (1, 1), False, 0) for seed in range(30)]
-    whole = np.array(Image.fromarray(image).resize((20, 20), Image.Resampling.BILINEAR))
-    # An aspect ratio other than 1 does not fit into the whole area, so the fallback is the whole image.
-    assert all(np.array_equal(result, whole) for result in seen)
-
-
-def test_augment_mirrors_half_of_the_images():
-    image = np.array(picture(3, 40, 40))
-    whole = np.array(Image.fromarray(image).resize((20, 20), Image.Resampling.BILINEAR))
-    mirrored = 0
-    for seed in range(200):
-        result = augment(image, 20, np.random.default_rng(seed), (1, 1), True, 0)
-        assert np.array_equal(result, whole) or np.array_equal(result, whole[:, ::-1])
-        mirrored += not np.array_equal(result, whole)
-    assert 75 < mirrored < 125
-
-
-def test_crops_have_the_asked_area_aspect_and_place():
-    """In an image whose channels are x and y, the corners of a crop tell its box."""
-    width, height, size = 240, 180, 48
-    x, y = np.meshgrid(np.arange(width), np.arange(height))
-    image = np.stack([x, y, np.zeros_like(x)], -1).astype(np.uint8)
-    boxes = []
-    for seed in range(300):
-        crop = augment(image, size, np.random.default_rng(seed), (0.25, 0.5), False, 0).astype(float)
-        shares = (size - 1) / size
-        w, h = (crop[0, -1, 0] - crop[0, 0, 0]) / shares, (crop[-1, 0, 1] - crop[0, 0, 1]) / shares
-        boxes.append((w * h / (width * height), w / h, crop[0, 0, 0], crop[0, 0, 1]))
-    area, aspect, left, top = np.array(boxes).T
-    assert 0.23 < area.min() < 0.27 and 0.47 < area.max() < 0.53
-    assert 0.7 < aspect.min() < 0.8 and 1.25 < aspect.max() < 1.42
-    assert np.abs(np.median(np.log(aspect))) < 0.08
-    assert left.min() < 8 and top.min() < 8 and left.max() > 80 and top.max() > 60
-
-
-@pytest.mark.parametrize(("width", "height"), [(400, 3), (3, 400), (1, 1)])
-def test_very_long_and_tiny_images_still_give_a_crop(width, height):
-    image = np.array(picture(3, width, height))
-    assert augment(image, 16, np.random.default_rng(0), (0.9, 1), True, 0.2).shape == (16, 16, 3)
-
-
-def test_jitter_scales_brightness_contrast_and_saturation():
-    image = np.array(picture(4, 40, 40)) // 2 + 40
-    plain = augment(image, 40, np.random.default_rng(0), (1, 1), False, 0).astype(float)
-    brightness, contrast, saturation = [], [], []
-    for seed in range(100):
-        changed = augment(image, 40, np.random.default_rng(seed), (1, 1), False, 0.2).astype(float)
-        grey = [pixels @ [0.299, 0.587, 0.114] for pixels in (changed, plain)]
-        brightness.append(grey[0].mean() / grey[1].mean())
-        contrast.append(grey[0].std() / grey[1].std() / brightness[-1])
-        saturation.append((changed - grey[0][..., None]).std() / (plain - grey[1][..., None]).std())
-        saturation[-1] /= brightness[-1] * contrast[-1]
-    for factors in (brightness, contrast, saturation):
-        assert 0.78 < min(factors) < 0.84 and 1.16 < max(factors) < 1.22
 
 
 def test_batches_have_the_labels_of_their_images(root):
