@@ -48,6 +48,10 @@ BATCH_PIXELS = 1 << 33
 """Pixels of a training batch: 8,192 images of 1024 × 1024 pixels, far more than fit into memory."""
 IMAGE_MEMORY = 1 << 30
 """Bytes of memory for decoding an image; `retrieval.data.images` says how many pixels these are in each format."""
+IMAGE_BYTES = 1 << 29
+"""Bytes of an image file; the largest images that `IMAGE_MEMORY` allows have 357 MB uncompressed."""
+TAR_NAME = 1 << 16
+"""Bytes of a member's name in a tar, and of what else is told of it."""
 IMAGE_TILE = 1 << 29
 """Bytes of a tile of a TIFF file, which is decoded whole even if the image is smaller."""
 

@@ -13,7 +13,8 @@ from tqdm import tqdm
 
 from retrieval.data.csv_tables import write_rows
 from retrieval.data.gldv2 import SPLITS, UNREADABLE, Gldv2
-from retrieval.data.images import UnreadableImageError, clipping, read_image, unfinished
+from retrieval.data.images import UnreadableImageError, clipping, decode, unfinished
+from retrieval.data.sources import ImageSource, open_source
 from zoo.arguments import given_path, ranged
 from zoo.command import log, run
 from zoo.errors import DataError, OutputError
@@ -35,7 +36,7 @@ def check_data(root: Path, *, workers: int) -> tuple[Path | None, dict[str, int]
         The path written, or None if the folder is read-only and every image is readable; and the number of unreadable images of each split that was checked.
 
     Raises:
-        DataError: no split has a table, or a row does not parse.
+        DataError: no split has a table, a row does not parse, or a tar cannot be used.
         OutputError: the file is needed and cannot be written.
     """
     dataset = Gldv2(root)
@@ -55,11 +56,12 @@ def check_data(root: Path, *, workers: int) -> tuple[Path | None, dict[str, int]
         for split, ids in named.items():
             reasons: Counter[str] = Counter()
             clipped: Counter[str] = Counter()
-            for image_id, finding in _findings(dataset, split, ids, workers):
+            source = open_source(dataset, split)
+            for image_id, finding in _findings(source, split, ids, workers):
                 kind = reasons if finding.unreadable else clipped
                 kind[finding.reason] += 1
                 if kind.total() <= SHOWN_PER_SPLIT:
-                    log(f"{dataset.image_path(split, image_id)}: {finding.reason}")
+                    log(f"{source.place(image_id)}: {finding.reason}")
                 if finding.unreadable:
                     yield split, image_id, finding.reason
             counts[split] = reasons.total()
@@ -99,13 +101,14 @@ class _Finding:
     unreadable: bool
 
 
-def _findings(dataset: Gldv2, split: str, ids: tuple[str, ...], workers: int) -> Iterator[tuple[str, _Finding]]:
+def _findings(source: ImageSource, split: str, ids: tuple[str, ...], workers: int) -> Iterator[tuple[str, _Finding]]:
     def finding(image_id: str) -> _Finding | None:
-        path = dataset.image_path(split, image_id)
+        place = source.place(image_id)
         try:
-            read_image(path)
-            reason = clipping(path)
-            if stopped := unfinished(path):
+            data = source.read(image_id)
+            decode(data, place)
+            reason = clipping(data, place)
+            if stopped := unfinished(data):
                 return _Finding(stopped, unreadable=True)
         except UnreadableImageError as error:
             return _Finding(error.reason, unreadable=True)

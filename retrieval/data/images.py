@@ -117,6 +117,12 @@ def read_image(path: Path) -> np.ndarray:
         return pixels_of(image)
 
 
+def decode(data: bytes, place: str) -> np.ndarray:
+    """As `read_image`, for the bytes of a file; `place` is where they come from, for messages."""
+    with open_bytes(data, place) as image:
+        return pixels_of(image)
+
+
 def pixels_of(image: Image.Image) -> np.ndarray:
     """The pixels of an opened image as `read_image` gives them.
 
@@ -134,33 +140,28 @@ def pixels_of(image: Image.Image) -> np.ndarray:
     return pixels
 
 
-def clipping(path: Path) -> str | None:
-    """Why decoding an image loses its bright parts, or None.
+def clipping(data: bytes, place: str) -> str | None:
+    """Why decoding an image file loses its bright parts, or None.
 
     Pillow, and so the contest's scorer, clips 16-bit and floating-point grey images at 255 instead of scaling them: most of
     them become white.
 
     Raises:
-        UnreadableImageError: the file is missing, not an image, or too large.
+        UnreadableImageError: it is not an image, or too large.
     """
-    with open_image(path) as image:
+    with open_bytes(data, place) as image:
         if image.mode in _DEEP:
             return f"grey with more than 8 bits (mode {image.mode}): values above 255 become white"
     return None
 
 
-def unfinished(path: Path) -> str | None:
+def unfinished(data: bytes) -> str | None:
     """Why a JPEG that decodes is not whole, or None: a download that reserved its space and stopped ends in zeros.
 
     Such a file decodes without an error, with grey where its data are missing. Zeros behind the end of a whole image are padding.
     """
-    with open(path, "rb") as file:
-        start = file.read(2)
-        file.seek(-min(_ZEROS, os.fstat(file.fileno()).st_size), os.SEEK_END)
-        if start != b"\xff\xd8" or any(file.read()):
-            return None
-        file.seek(0)
-        data = file.read()
+    if data[:2] != b"\xff\xd8" or any(data[-_ZEROS:]):
+        return None
     whole = data.rstrip(b"\0")
     return (
         None

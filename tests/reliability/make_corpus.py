@@ -6,9 +6,11 @@ A name that begins with `sound_` is of a file that must be read, all others of f
 by drawing inputs (`tests.reliability.fuzz`).
 """
 
+import gzip
 import io
 import json
 import shutil
+import tarfile
 import warnings
 import zipfile
 from collections.abc import Callable, Mapping
@@ -20,7 +22,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from tests.reliability.fuzz import CORPUS
 from tests.reliability.reader import Files, write
-from tests.reliability.readers import manifest, onnx_file, recipe, run_folder, saved_model, training_state
+from tests.reliability.readers import manifest, onnx_file, recipe, run_folder, saved_model, tar_shards, training_state
 from zoo.manifest import PLACE
 
 LARGEST = 6000
@@ -385,6 +387,38 @@ def training_states() -> dict[str, Files]:
     return in_file(history, made, valid)
 
 
+def tars() -> dict[str, Files]:
+    """Every kind of name, and members that claim more than there is."""
+    one, two, end = f"{tar_shards.IDS[0]}.jpg", f"{tar_shards.IDS[1]}.jpg", bytes(1024)
+    whole, long_name = tar_shards.tar([one, two]), f"{'d' * 300}/{one}"
+    header = tar_shards.header
+    made = {
+        "sound": whole,
+        "sound_long_name_of_gnu": tar_shards.tar([long_name], tarfile.GNU_FORMAT),
+        "sound_extended_header": tar_shards.tar([long_name], tarfile.PAX_FORMAT),
+        "sound_other_members": header("a/", b"0" * 12, b"5") + header("README", b"0" * 12) + end,
+        "no_end": whole[:-1024],
+        "cut_in_a_member": whole[:1100],
+        "cut_in_a_header": whole[:700],
+        "empty": b"",
+        "page_of_a_website": b"<html>not found</html>" * 40,
+        "compressed": gzip.compress(whole, mtime=0),
+        "same_id_twice": tar_shards.tar([one, f"other/{one}"]),
+        "wrong_checksum": bytes([whole[0] ^ 1]) + whole[1:],
+        "damaged_later": whole[:512] + b"\x07" + whole[513:],
+        "content_of_8_gib": header(one, b"77777777777\0") + end,
+        "content_of_2e26_bytes": header(one, b"\x80" + b"\xff" * 11) + end,
+        "negative_content": header(one, b"\xff" * 12) + end,
+        "digits_that_are_not_octal": header(one, b"00000000089\0") + end,
+        "name_of_8_gib": header("././@LongLink", b"77777777777\0", b"L") + end,
+        "size_of_20_digits_told_apart": header("x", b"%011o\0" % 28, b"x")
+        + b"28 size=9999999999999999999\n".ljust(512, b"\0")
+        + header(one, b"0" * 12)
+        + end,
+    }
+    return {name: {tar_shards.PLACE: content} for name, content in made.items()}
+
+
 def specimens() -> dict[str, dict[str, Files]]:
     """All of them: {reader: {name: files}}."""
     cost, run = run_folder._VALID["seconds.json"], run_folder._VALID["run.json"]
@@ -397,6 +431,7 @@ def specimens() -> dict[str, dict[str, Files]]:
         "recipe": recipes(),
         "manifest": in_file(str(PLACE), texts(manifest._VALID), {}),
         "training_state": training_states(),
+        "tar_shards": tars(),
         "json_file": {name: c for name, c in texts(b'{"b": 1}').items() if name not in ("list", "null", "text")},
         "run_folder": {
             **in_file("seconds.json", {f"{name}_seconds": c for name, c in texts(cost).items()}, run_folder._VALID),

@@ -24,6 +24,7 @@ from retrieval.embeddings import Embeddings
 from retrieval.viewer.report import _thumbnail
 from retrieval.whitening import read_whitening
 from tests.reliability.sandbox import Sandbox
+from training.images import read_crop
 from training.recipes import read_recipe
 from zoo.checkpoint import load_checkpoint
 from zoo.contest import IMAGE_FORMATS
@@ -93,13 +94,18 @@ def test_an_image_that_is_postscript(canary, cut):
 
 @pytest.mark.parametrize("content", [_EPS, _WMF], ids=["EPS", "WMF"])
 def test_every_door_of_the_images(canary, tmp_path, content):
-    """The reader, the report, the data check, a folder of photographs, and the embedding loop."""
+    """The reader, the report, the data check, training, a folder of photographs, and the embedding loop."""
     image_id = "0" * 16
     dataset = Gldv2(tmp_path)
     path = dataset.image_path("index", image_id)
     path.parent.mkdir(parents=True)
     path.write_bytes(content)
-    for door in (read_image, clipping, lambda path: _thumbnail(path, 96)):
+    for door in (
+        read_image,
+        lambda path: clipping(path.read_bytes(), str(path)),
+        lambda path: _thumbnail(path, 96),
+        lambda path: read_crop(path.read_bytes(), str(path), 8, lambda width, height: (0, 0, width, height)),
+    ):
         with pytest.raises(UnreadableImageError, match="not an image"):
             door(path)
     (tmp_path / "index.csv").write_text(f"id\n{image_id}\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Image files of every format that Pillow knows, whatever their suffix (`retrieval.data.images.read_image`)."""
+"""Image files of every format that Pillow knows, whatever their suffix (`retrieval.data.images.read_image`, `training.images.read_crop`)."""
 
 import io
 import struct
@@ -12,6 +12,7 @@ from PIL import Image
 from retrieval.data.images import clipping, read_image
 from tests.reliability.mutations import damaged
 from tests.reliability.reader import Reader
+from training.images import read_crop
 
 _EPS = (
     b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n(%pipe%touch executed) (w) file closefile\n"
@@ -116,7 +117,10 @@ def _gif(draw: st.DrawFn) -> bytes:
 def _read(path: Path) -> None:
     pixels = read_image(path)
     assert pixels.dtype == np.uint8 and pixels.ndim == 3 and pixels.shape[2] == 3 and pixels.size
-    clipping(path)
+    data = path.read_bytes()
+    clipping(data, str(path))
+    crop = read_crop(data, str(path), 2, lambda width, height: (width // 3, height // 3, width, height))
+    assert crop.dtype == np.uint8 and crop.shape == (2, 2, 3)
 
 
 _SIDE = st.sampled_from((0, 1, 7, 5000, 2**16, 2**31 - 1))

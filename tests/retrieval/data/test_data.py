@@ -335,7 +335,7 @@ def test_check_data_command(root):
 
 def test_check_data_reads_every_table_before_the_first_image(root, monkeypatch):
     (root / "test.csv").write_text("id\nIMG_2041\n")
-    monkeypatch.setattr("retrieval.data.check.read_image", lambda _: pytest.fail("an image was read"))
+    monkeypatch.setattr("retrieval.data.check.decode", lambda *_: pytest.fail("an image was read"))
     with pytest.raises(DataError, match=r"test\.csv, line 2"):
         check_data(root, workers=1)
     assert not (root / "unreadable.csv").exists()
