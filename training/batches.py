@@ -1,19 +1,30 @@
 """Augmented training batches as a function of (seed, epoch, position)."""
 
+import dataclasses
+import threading
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 from retrieval.data.gldv2 import Gldv2, TrainSet
 from retrieval.data.images import UnreadableImageError
-from training.augment import augment, random_box
+from retrieval.data.sources import open_source
+from training.augment import Box, augment, random_box
 from training.images import read_crop
+from training.recipes import Augmentation
+from zoo.command import log
 from zoo.errors import DataError
 
 PREFETCHED_BATCHES = 3
+DAMAGED_SHARE, DAMAGED_COUNT = 0.01, 10
+"""Training stops if more images than this share of the set, and than this number, cannot be read."""
+SHOWN = 5
+
+Batch = tuple[np.ndarray, np.ndarray]
 
 
 def batches_per_epoch(train_set: TrainSet, batch_size: int) -> int:
@@ -30,6 +41,196 @@ def batches_per_epoch(train_set: TrainSet, batch_size: int) -> int:
     return len(train_set.ids) // batch_size
 
 
+class TrainingImages:
+    """The batches of a training, or one process's share of them.
+
+    Order and augmentation depend only on (seed, epoch, position in the epoch). A resumed run therefore sees the same bytes as
+    an uninterrupted one, and the shares of any number of processes are, one after another, the batch of a single process.
+
+    An image that cannot be read is replaced by the one at the next position of the epoch, and is logged once.
+
+    Args:
+        dataset: where the images are, as files or in tars.
+        train_set: the images and their classes.
+        batch_size: images per batch, over all processes.
+        seed: of order and augmentation.
+        augmentation: random changes of the images.
+        sampling: "images": every image once per epoch. "classes": every class equally often (±1), with its images in rotation; an
+            epoch has as many batches.
+        rank: number of this process.
+        processes: how many processes share a batch.
+        workers: threads that decode ahead.
+
+    Attributes:
+        batches_per_epoch: an incomplete last batch is dropped.
+        damaged: reason by place of every image that this process has replaced so far.
+
+    Raises:
+        DataError: the set is smaller than one batch, a batch cannot be shared equally, or a tar cannot be used.
+    """
+
+    def __init__(
+        self,
+        dataset: Gldv2,
+        train_set: TrainSet,
+        *,
+        batch_size: int,
+        seed: int,
+        augmentation: Augmentation,
+        sampling: Literal["images", "classes"] = "images",
+        rank: int = 0,
+        processes: int = 1,
+        workers: int = 2,
+    ) -> None:
+        if batch_size % processes:
+            raise DataError(
+                f"batch_size is {batch_size}, and {processes} processes share a batch; expected a multiple of {processes}. "
+                "Change batch_size in the recipe or the number of processes."
+            )
+        self.batches_per_epoch = batches_per_epoch(train_set, batch_size)
+        self.damaged: dict[str, str] = {}
+        self._root, self._set, self._batch_size, self._seed = dataset.root, train_set, batch_size, seed
+        self._share = slice(rank * batch_size // processes, (rank + 1) * batch_size // processes)
+        self._workers, self._source = workers, open_source(dataset, "train", progress=rank == 0)
+        self._changes = dataclasses.asdict(augmentation)
+        self._crop_area = self._changes.pop("crop_area")
+        self._rotation = _Rotation(train_set.labels, self._generator()) if sampling == "classes" else None
+        self._guard = threading.Lock()
+
+    def batches(self, epoch: int, size: int, start: int = 0) -> Iterator[Batch]:
+        """This process's shares of an epoch's batches from number `start` on.
+
+        Args:
+            epoch: from 0.
+            size: side of the images in pixels.
+            start: number of the first batch.
+
+        Yields:
+            Images uint8 [batch_size / processes, size, size, 3] and class indices int64 [batch_size / processes].
+
+        Raises:
+            DataError: `start` is outside the epoch; while iterating, too many images cannot be read.
+        """
+        count = self.batches_per_epoch
+        if not 0 <= start <= count:
+            raise DataError(
+                f"batch {start} was requested, but the epoch has {count} batches of {self._batch_size}. "
+                "If the data set has changed since training started, remove the state and start again."
+            )
+        return self._batches(epoch, size, start)
+
+    def files(self, epoch: int, batch: int) -> list[str]:
+        """Where the images of a batch are, those of all processes, for messages; without those known to be damaged."""
+        order, positions = self._order(epoch), range(batch * self._batch_size, (batch + 1) * self._batch_size)
+        return [next(self._readable(order, position), "no readable image") for position in positions]
+
+    def _batches(self, epoch: int, size: int, start: int) -> Iterator[Batch]:
+        order = self._order(epoch)
+        # The threads only ever run submitted work, never wait for the consumer: nothing can be left blocked.
+        pool = ThreadPoolExecutor(self._workers, thread_name_prefix="training-batches")
+        ahead: deque[list[Future[tuple[np.ndarray, int]]]] = deque()
+        try:
+            for number in range(start, self.batches_per_epoch):
+                positions = range(number * self._batch_size, (number + 1) * self._batch_size)[self._share]
+                ahead.append([pool.submit(self._load, order, epoch, position, size) for position in positions])
+                if len(ahead) > PREFETCHED_BATCHES:
+                    yield _collected(ahead.popleft())
+            while ahead:
+                yield _collected(ahead.popleft())
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    def _load(self, order: np.ndarray, epoch: int, position: int, size: int) -> tuple[np.ndarray, int]:
+        """The image at a position of an epoch, or the next one that can be read, and its class index."""
+        for number in _from(order, position):
+            image_id, rng = self._set.ids[number], self._generator(epoch, position)
+            place = self._source.place(image_id)
+
+            def choose(width: int, height: int, rng: np.random.Generator = rng) -> Box:
+                return random_box(width, height, rng, self._crop_area)
+
+            try:
+                crop = read_crop(self._source.read(image_id), place, size, choose)
+            except UnreadableImageError as error:
+                self._note(place, error.reason)
+                continue
+            return augment(crop, rng, **self._changes), int(self._set.labels[number])
+        raise self._too_many()
+
+    def _readable(self, order: np.ndarray, position: int) -> Iterator[str]:
+        """Where the images are that a position may have, without those that have been found damaged."""
+        places = (self._source.place(self._set.ids[number]) for number in _from(order, position))
+        return (place for place in places if place not in self.damaged)
+
+    def _order(self, epoch: int) -> np.ndarray:
+        """Numbers of an epoch's images, int64."""
+        if self._rotation:
+            return self._rotation.order(epoch, self.batches_per_epoch * self._batch_size, self._generator(epoch))
+        return self._generator(epoch).permutation(len(self._set.ids))
+
+    def _generator(self, *key: int) -> np.random.Generator:
+        return np.random.default_rng(np.random.SeedSequence(self._seed, spawn_key=key))
+
+    def _note(self, place: str, reason: str) -> None:
+        """Counts an image that cannot be read.
+
+        Raises:
+            DataError: they are too many.
+        """
+        with self._guard:
+            if place in self.damaged:
+                return
+            self.damaged[place] = reason
+            if len(self.damaged) > max(DAMAGED_COUNT, DAMAGED_SHARE * len(self._set.ids)):
+                raise self._too_many()
+        log(f"{place}: {reason}; the epoch's next image takes its place")
+
+    def _too_many(self) -> DataError:
+        shown = "; ".join(f"{place}: {reason}" for place, reason in list(self.damaged.items())[:SHOWN])
+        return DataError(
+            f"{len(self.damaged)} of {len(self._set.ids)} training images cannot be read, too many to replace: {shown}"
+            f"{'; …' if len(self.damaged) > SHOWN else ''}. Run `python -m retrieval.data.check --data {self._root}`: training "
+            "leaves out what it lists."
+        )
+
+
+class _Rotation:
+    """Class-balanced orders: rounds of all classes, each in random order; a class shows its images in rotation.
+
+    Args:
+        labels: int64 [n], the class of each image. Classes without an image are left out.
+        generator: shuffles the images of each class.
+    """
+
+    def __init__(self, labels: np.ndarray, generator: np.random.Generator) -> None:
+        # One sort of unique numbers is twice as fast as a stable sort of shuffled labels.
+        self._by_class = np.argsort(labels * len(labels) + generator.permutation(len(labels)))
+        counts = np.bincount(labels)
+        self._first, self._counts = (np.cumsum(counts) - counts)[counts > 0], counts[counts > 0]
+
+    def order(self, epoch: int, length: int, generator: np.random.Generator) -> np.ndarray:
+        """Numbers of the images of an epoch, int64 [length]."""
+        classes = len(self._counts)
+        whole, rest = divmod(length, classes)
+        # Which classes the last, incomplete round has goes around too, so that it is known how often each has been shown.
+        last = generator.permutation((epoch * rest + np.arange(rest)) % classes)
+        rounds = generator.permuted(np.tile(np.arange(classes), (whole, 1)), axis=1)
+        chosen = np.concatenate([rounds.reshape(-1), last])
+        before = epoch * whole + (epoch * rest + classes - 1 - np.arange(classes)) // classes
+        shown = before[chosen] + np.arange(length) // classes
+        return self._by_class[self._first[chosen] + shown % self._counts[chosen]]
+
+
+def _from(order: np.ndarray, position: int) -> Iterator[int]:
+    """An order from a position on, once around."""
+    return (int(order[(position + later) % len(order)]) for later in range(len(order)))
+
+
+def _collected(images: list[Future[tuple[np.ndarray, int]]]) -> Batch:
+    crops, labels = zip(*(image.result() for image in images), strict=True)
+    return np.stack(crops), np.array(labels, np.int64)
+
+
 def training_batches(
     root: Path,
     train_set: TrainSet,
@@ -43,58 +244,10 @@ def training_batches(
     jitter: float,
     start: int = 0,
     workers: int = 2,
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """The batches of an epoch from number `start` on; `workers` threads decode them ahead.
-
-    Order and augmentation depend only on (seed, epoch, position in the epoch). A run resumed at batch `start` therefore
-    sees the same bytes as an uninterrupted one, with any number of workers.
-
-    Yields:
-        Images uint8 [batch_size, size, size, 3] and class indices int64 [batch_size].
-
-    Raises:
-        DataError: the set is smaller than one batch, or `start` is outside the epoch; while iterating
-            (`UnreadableImageError`), an image cannot be read.
-    """
-    count = batches_per_epoch(train_set, batch_size)
-    if not 0 <= start <= count:
-        raise DataError(
-            f"batch {start} was requested, but the epoch has {count} batches of {batch_size}. "
-            "If the data set has changed since training started, remove the state and start again."
-        )
-    dataset = Gldv2(root)
-
-    def generator(*key: int) -> np.random.Generator:
-        return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(epoch, *key)))
-
-    order = generator().permutation(len(train_set.ids))
-
-    def load(position: int) -> np.ndarray:
-        path, rng = dataset.image_path("train", train_set.ids[order[position]]), generator(position)
-        try:
-            data = path.read_bytes()
-        except FileNotFoundError:
-            raise UnreadableImageError(path, "no such file") from None
-        crop = read_crop(data, str(path), size, lambda width, height: random_box(width, height, rng, crop_area))
-        return augment(crop, rng, flip=flip, jitter=jitter)
-
-    def collect(images: list[Future], labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        return np.stack([image.result() for image in images]), labels
-
-    def batches() -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        # The threads only ever run submitted work, never wait for the consumer: nothing can be left blocked.
-        pool = ThreadPoolExecutor(workers, thread_name_prefix="training-batches")
-        ahead: deque = deque()
-        try:
-            for number in range(start, count):
-                chosen = slice(number * batch_size, (number + 1) * batch_size)
-                images = [pool.submit(load, position) for position in range(chosen.start, chosen.stop)]
-                ahead.append((images, train_set.labels[order[chosen]]))
-                if len(ahead) > PREFETCHED_BATCHES:
-                    yield collect(*ahead.popleft())
-            while ahead:
-                yield collect(*ahead.popleft())
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-
-    return batches()
+) -> Iterator[Batch]:
+    """`TrainingImages.batches` for one process, which opens the data set for each epoch."""
+    augmentation = Augmentation(crop_area=crop_area, flip=flip, jitter=jitter)
+    images = TrainingImages(
+        Gldv2(root), train_set, batch_size=batch_size, seed=seed, augmentation=augmentation, workers=workers
+    )
+    return images.batches(epoch, size, start)

@@ -1,9 +1,6 @@
 import csv
-import gc
 import subprocess
 import sys
-import threading
-import time
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +9,9 @@ from PIL import Image
 
 from retrieval.data.check import check_data
 from retrieval.data.fingerprint import fingerprint
-from retrieval.data.gldv2 import Gldv2, TrainSet
-from retrieval.data.images import UnreadableImageError, read_image
-from training.batches import batches_per_epoch, training_batches
+from retrieval.data.gldv2 import Gldv2
+from retrieval.data.images import read_image
 from zoo.errors import DataError, OutputError
-
-SETTINGS = {"batch_size": 4, "size": 24, "seed": 5, "crop_area": (0.3, 1.0), "flip": True, "jitter": 0.3}
 
 
 def image_id(number: int) -> str:
@@ -209,94 +203,7 @@ def test_a_fingerprint_with_times_follows_an_image_of_the_same_size(root, split)
     assert after[0] == before[0] and after[1] != before[1]
 
 
-def test_batches_have_the_labels_of_their_images(root):
-    train = Gldv2(root).train()
-    images, labels = next(training_batches(root, train, epoch=0, **SETTINGS | {"batch_size": 11, "jitter": 0.0}))
-    assert images.shape == (11, 24, 24, 3) and images.dtype == np.uint8 and labels.dtype == np.int64
-    centres = {k: read_image(Gldv2(root).image_path("train", name)).mean((0, 1)) for k, name in enumerate(train.ids)}
-    nearest = [min(centres, key=lambda k: np.abs(centres[k] - image.mean((0, 1))).sum()) for image in images]
-    right = (train.labels[nearest] == labels).mean()
-    assert right > 0.7
-    assert sorted(labels) == sorted(train.labels)
-
-
-def test_a_resumed_epoch_sees_the_same_bytes_whatever_the_number_of_threads(root):
-    train = Gldv2(root).train()
-    whole = list(training_batches(root, train, epoch=3, workers=4, **SETTINGS))
-    assert len(whole) == batches_per_epoch(train, 4) == 2
-    for start in range(3):
-        resumed = list(training_batches(root, train, epoch=3, start=start, workers=1, **SETTINGS))
-        assert len(resumed) == 2 - start
-        for (images, labels), (expected, expected_labels) in zip(resumed, whole[start:], strict=True):
-            np.testing.assert_array_equal(images, expected)
-            np.testing.assert_array_equal(labels, expected_labels)
-
-
-def test_epochs_and_seeds_differ(root):
-    train = Gldv2(root).train()
-
-    def first(**changed):
-        return next(training_batches(root, train, **SETTINGS | {"epoch": 0} | changed))[0]
-
-    assert not np.array_equal(first(), first(epoch=1))
-    assert not np.array_equal(first(), first(seed=6))
-    assert not np.array_equal(first(seed=1, epoch=0), first(seed=0, epoch=1))
-
-
-def test_an_epoch_longer_than_the_prefetch_comes_in_order_and_once(root):
-    train = Gldv2(root).train()
-    batches = list(training_batches(root, train, epoch=0, **SETTINGS | {"batch_size": 1}))
-    assert len(batches) == 11
-    labels = np.concatenate([labels for _, labels in batches])
-    eleven = next(training_batches(root, train, epoch=0, **SETTINGS | {"batch_size": 11}))
-    np.testing.assert_array_equal(labels, eleven[1])
-    np.testing.assert_array_equal(np.concatenate([images for images, _ in batches]), eleven[0])
-
-
-def test_a_set_smaller_than_a_batch_and_a_start_outside_the_epoch_are_errors(root):
-    train = Gldv2(root).train()
-    with pytest.raises(DataError, match="11 readable images; expected at least batch_size, 12"):
-        training_batches(root, train, epoch=0, **SETTINGS | {"batch_size": 12})
-    for start in (-1, 3):
-        with pytest.raises(DataError, match=f"batch {start} was requested, but the epoch has 2 batches of 4"):
-            training_batches(root, train, epoch=0, start=start, **SETTINGS)
-    with pytest.raises(DataError, match="0 readable images"):
-        batches_per_epoch(TrainSet((), np.zeros(0, np.int64), ()), 1)
-
-
-def loaders() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name.startswith("training-batches")]
-
-
-def wait_until_no_loader() -> bool:
-    deadline = time.monotonic() + 10
-    while loaders() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    return not loaders()
-
-
-def test_a_broken_image_stops_the_consumer_with_its_name(root):
-    train = Gldv2(root).train()
-    path = Gldv2(root).image_path("train", train.ids[5])
-    path.write_bytes(path.read_bytes()[:400])
-    with pytest.raises(UnreadableImageError, match=train.ids[5]):
-        for _ in training_batches(root, train, epoch=0, **SETTINGS | {"batch_size": 1}):
-            pass
-    assert wait_until_no_loader()
-
-
-@pytest.mark.parametrize("taken", [0, 1])
-def test_an_abandoned_iterator_leaves_no_thread(root, taken):
-    batches = training_batches(root, Gldv2(root).train(), epoch=0, **SETTINGS | {"batch_size": 1})
-    for _ in range(taken):
-        next(batches)
-        assert loaders()
-    del batches
-    gc.collect()
-    assert wait_until_no_loader()
-
-
-def test_check_data_lists_missing_and_broken_images_and_training_then_skips_them(root):
+def test_check_data_lists_missing_and_broken_images_and_training_skips_them(root):
     dataset = Gldv2(root)
     ids = dataset.train().ids
     dataset.image_path("train", ids[2]).unlink()
@@ -313,7 +220,6 @@ def test_check_data_lists_missing_and_broken_images_and_training_then_skips_them
     assert found["test", image_id(31)].startswith("not an image of an expected format")
     train = Gldv2(root).train()
     assert len(train.ids) == 9
-    assert len(list(training_batches(root, train, epoch=0, **SETTINGS | {"batch_size": 1}))) == 9
     # An image that was replaced is used again; one that is still broken stays listed.
     picture(1).save(dataset.image_path("train", ids[2]))
     assert check_data(root, workers=1)[1] == {"train": 1, "index": 0, "test": 1}
