@@ -62,7 +62,7 @@ class ArcMargin(nn.Layer):
 
 def add_angle(right: Tensor, margins: Tensor) -> Tensor:
     """cos(angle + margin) of cosines [N, 1]; continued as a straight line if the sum exceeds π."""
-    sine = (1 - right.square()).clip(min=SINE_EPSILON).sqrt()
+    sine = (1 - right * right).clip(min=SINE_EPSILON).sqrt()
     moved = right * margins.cos() - sine * margins.sin()
     return paddle.where(right > (math.pi - margins).cos(), moved, right - margins.sin() * margins)
 

@@ -168,4 +168,4 @@ class Neck(nn.Layer):
 
 def unit_norm(vectors: Tensor, epsilon: float) -> Tensor:
     """Rows of [N, D] divided by their Euclidean norm, or by `epsilon` if that is larger: a row of zeros stays zero."""
-    return vectors / vectors.square().sum(axis=1, keepdim=True).sqrt().clip(min=epsilon)
+    return vectors / (vectors * vectors).sum(axis=1, keepdim=True).sqrt().clip(min=epsilon)

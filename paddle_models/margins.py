@@ -37,7 +37,7 @@ class CurricularFace(ArcMargin):
         right = paddle.take_along_axis(cosine, labels[:, None], axis=1)
         if self.training:
             self.mean_cosine = (MOVING_AVERAGE * self.mean_cosine + (1 - MOVING_AVERAGE) * right.mean()).detach()
-        sine = (1 - right.square()).clip(min=0.0).sqrt()
+        sine = (1 - right * right).clip(min=0.0).sqrt()
         hard = cosine > right * math.cos(margin) - sine * math.sin(margin)
         cosine = paddle.where(hard, cosine * (self.mean_cosine + cosine), cosine)
         return self.scale * with_target(cosine, labels, add_angle(right, paddle.full_like(right, margin)))

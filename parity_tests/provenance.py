@@ -18,12 +18,13 @@ EXPORTED = (
     *(
         f"{side}_models/{name}.py"
         for side in ("torch", "paddle")
-        for name in ("arc_margin", "checkpoint", "embedder", "layers", "margins", "res2net", "resnest", "resnet")
+        for name in ("checkpoint", "embedder", "layers", "res2net", "resnest", "resnet")
     ),
     *("export/exporters.py", "export/onnx_names.py", "export/normal_form/[!_]*.py"),
     *(f"export/writer/{name}.py" for name in ("graph", "member", "combine", "save")),
 )
-"""What decides an exported model's descriptors and speed: the networks, both exporters, the normal form and the writer."""
+"""What decides an exported model's descriptors and speed: the networks, both exporters, the normal form and the writer. The
+margin losses do not: an exported network has no class weights."""
 
 PARITY = (
     *EXPORTED,

@@ -61,7 +61,7 @@ class ArcMargin(nn.Module):
 
 def add_angle(right: Tensor, margins: Tensor) -> Tensor:
     """cos(angle + margin) of cosines [N, 1]; continued as a straight line if the sum exceeds π."""
-    sine = (1 - right.square()).clamp(min=SINE_EPSILON).sqrt()
+    sine = (1 - right * right).clamp(min=SINE_EPSILON).sqrt()
     moved = right * margins.cos() - sine * margins.sin()
     return torch.where(right > (math.pi - margins).cos(), moved, right - margins.sin() * margins)
 

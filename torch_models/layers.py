@@ -162,4 +162,4 @@ class Neck(nn.Module):
 
 def unit_norm(vectors: Tensor, epsilon: float) -> Tensor:
     """Rows of [N, D] divided by their Euclidean norm, or by `epsilon` if that is larger: a row of zeros stays zero."""
-    return vectors / vectors.square().sum(dim=1, keepdim=True).sqrt().clamp(min=epsilon)
+    return vectors / (vectors * vectors).sum(dim=1, keepdim=True).sqrt().clamp(min=epsilon)

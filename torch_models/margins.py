@@ -35,7 +35,7 @@ class CurricularFace(ArcMargin):
         right = cosine.gather(1, labels[:, None])
         if self.training:
             self.mean_cosine = (MOVING_AVERAGE * self.mean_cosine + (1 - MOVING_AVERAGE) * right.mean()).detach()
-        sine = (1 - right.square()).clamp(min=0.0).sqrt()
+        sine = (1 - right * right).clamp(min=0.0).sqrt()
         hard = cosine > right * math.cos(margin) - sine * math.sin(margin)
         cosine = torch.where(hard, cosine * (self.mean_cosine + cosine), cosine)
         return self.scale * with_target(cosine, labels, add_angle(right, torch.full_like(right, margin)))
