@@ -1,11 +1,12 @@
 """ArcMargin, the additive angular margin loss (ArcFace, arXiv 1801.07698, eq. 3)."""
 
 import math
+from collections.abc import Callable
 
 import paddle
 from paddle import Tensor, nn
-from paddle.nn import functional
 
+from paddle_models.distributed import ALONE, Group, MarginLogits
 from paddle_models.layers import unit_norm
 from zoo.constants import NORM_EPSILON, SINE_EPSILON
 
@@ -14,69 +15,90 @@ class ArcMargin(nn.Layer):
     """Class weights float [classes · sub_centers, embedding_size], which turn descriptors into logits.
 
     Args:
-        classes: number of classes.
+        classes: the classes of this process; alone, all of them.
         embedding_size: length of the descriptors.
         scale: factor that turns cosines into logits.
         sub_centers: class weights per class, of which the nearest counts (Sub-center ArcFace, ECCV 2020, eq. 4).
         dynamic: the margin is multiplied by `class_margin` float [classes] (arXiv 2010.05350, §2.2).
+        group: the processes that the classes are divided among.
     """
 
     def __init__(
-        self, classes: int, embedding_size: int, scale: float, sub_centers: int = 1, dynamic: bool = False
+        self,
+        classes: range,
+        embedding_size: int,
+        scale: float,
+        sub_centers: int = 1,
+        dynamic: bool = False,
+        group: Group = ALONE,
     ) -> None:
         super().__init__()
-        self.scale, self.sub_centers, self.dynamic = scale, sub_centers, dynamic
+        self.classes, self.scale, self.sub_centers, self.group = classes, scale, sub_centers, group
+        self.dynamic = dynamic
         initial = nn.initializer.Normal(std=embedding_size**-0.5)
-        shape = [classes * sub_centers, embedding_size]
-        self.weight = self.create_parameter(shape, default_initializer=initial)
+        self.weight = self.create_parameter([len(classes) * sub_centers, embedding_size], default_initializer=initial)
         if dynamic:
-            self.register_buffer("class_margin", paddle.ones([classes]))
+            self.register_buffer("class_margin", paddle.ones([len(classes)]))
 
-    def forward(self, descriptors: Tensor, labels: Tensor, margin: float) -> Tensor:
-        """Logits of all classes, with the margin added to the angle of the right class.
+    def forward(self, descriptors: Tensor, labels: Tensor, margin: float, drawn: Tensor | None = None) -> MarginLogits:
+        """Logits of this process's classes, with the margin added to the angle of the right class.
 
         If angle + margin exceeds π, the cosine continues as a straight line, so that the loss stays monotonic.
 
         Args:
-            descriptors: float [N, embedding_size].
+            descriptors: float [N, embedding_size], of all processes.
             labels: int64 [N], class indices.
             margin: in radians.
-
-        Returns:
-            float [N, classes], between -scale and scale, except on the straight line.
+            drawn: int64, ascending positions in `classes` to compare with, those of the batch included; all by default.
         """
-        cosine = self.cosine(descriptors)
-        right = paddle.take_along_axis(cosine, labels[:, None], axis=1)
+        logits, columns = self.logits(descriptors, labels, drawn)
+        right = picked(logits, columns)
         margins = paddle.full_like(right, margin)
         if self.dynamic:
-            margins = margins * paddle.gather(self.class_margin, labels)[:, None]
-        return self.scale * with_target(cosine, labels, add_angle(right, margins))
+            margins = margins * paddle.gather(self.class_margin, self.positions(labels).clip(min=0))
+        return with_target(logits, columns, right, lambda value: self.scale * add_angle(value / self.scale, margins))
 
-    def cosine(self, descriptors: Tensor) -> Tensor:
-        """Cosines float [N, classes] between each descriptor and the nearest centre of each class."""
-        cosine = unit_norm(descriptors, NORM_EPSILON) @ unit_norm(self.weight, NORM_EPSILON).T
-        if self.sub_centers == 1:
-            return cosine
-        return cosine.reshape([len(descriptors), -1, self.sub_centers]).max(axis=2)
+    def logits(self, descriptors: Tensor, labels: Tensor, drawn: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Scaled cosines float [N, classes] between each descriptor and the nearest centre of each class, and the column
+        int64 [N] of the right one, -1 if another process has it.
+        """
+        weight, columns = self.weight, self.positions(labels)
+        if drawn is not None:
+            places = (drawn[:, None] * self.sub_centers + paddle.arange(self.sub_centers)).flatten()
+            weight = paddle.gather(weight, places)
+            found = paddle.searchsorted(drawn, columns.clip(min=0))
+            columns = paddle.where(columns >= 0, found, paddle.full_like(columns, -1))
+        # The scale is applied to the descriptors, which are smaller than the logits.
+        values = (self.scale * unit_norm(descriptors, NORM_EPSILON)) @ unit_norm(weight, NORM_EPSILON).T
+        if self.sub_centers > 1:
+            values = values.reshape([len(descriptors), -1, self.sub_centers]).max(axis=2)
+        return values, columns
+
+    def positions(self, labels: Tensor) -> Tensor:
+        """Positions int64 [N] of classes in this process's, -1 for those of other processes."""
+        inside = (labels >= self.classes.start) & (labels < self.classes.stop)
+        return paddle.where(inside, labels - self.classes.start, paddle.full_like(labels, -1))
+
+
+def picked(logits: Tensor, columns: Tensor) -> Tensor:
+    """The logit of each row's column, float [N], without a gradient; 0 where the column is -1."""
+    places = paddle.stack([paddle.arange(len(columns)), columns.clip(min=0)], axis=1)
+    found = paddle.gather_nd(logits.detach(), places)
+    return paddle.where(columns >= 0, found, paddle.zeros_like(found))
+
+
+def with_target(logits: Tensor, columns: Tensor, right: Tensor, margin: Callable[[Tensor], Tensor]) -> MarginLogits:
+    """Logits whose right ones [N] are replaced by a function of them, element by element."""
+    with paddle.enable_grad():
+        leaf = right.detach().clone()
+        leaf.stop_gradient = False
+        target = margin(leaf)
+        [slope] = paddle.grad(target.sum(), leaf)
+    return MarginLogits(logits, columns, target.detach(), slope)
 
 
 def add_angle(right: Tensor, margins: Tensor) -> Tensor:
-    """cos(angle + margin) of cosines [N, 1]; continued as a straight line if the sum exceeds π."""
+    """cos(angle + margin) of cosines [N]; continued as a straight line if the sum exceeds π."""
     sine = (1 - right * right).clip(min=SINE_EPSILON).sqrt()
     moved = right * margins.cos() - sine * margins.sin()
     return paddle.where(right > (math.pi - margins).cos(), moved, right - margins.sin() * margins)
-
-
-def with_target(cosine: Tensor, labels: Tensor, target: Tensor) -> Tensor:
-    """Cosines [N, classes] with those of the right classes replaced by `target` [N, 1]."""
-    chosen = functional.one_hot(labels, cosine.shape[1]).astype(cosine.dtype)
-    return cosine * (1 - chosen) + chosen * target
-
-
-def arc_margin_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """Mean cross entropy: float [N, classes] and int64 [N] → float scalar.
-
-    Not the framework's own function, because Paddle's clips differences of logits at 64 on CPUs, and at scale 30 they
-    can be larger, since the straight line goes below -scale.
-    """
-    return (paddle.logsumexp(logits, axis=1) - paddle.take_along_axis(logits, labels[:, None], axis=1)[:, 0]).mean()

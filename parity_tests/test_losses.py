@@ -45,9 +45,9 @@ class Loss:
     def __init__(self, framework: str, spec: LossSpec, weights: np.ndarray) -> None:
         self.library = importlib.import_module(framework)
         self.torch = framework == "torch"
-        self.mean = importlib.import_module(f"{framework}_models.arc_margin").arc_margin_loss
+        self.mean = importlib.import_module(f"{framework}_models.distributed").cross_entropy
         build = importlib.import_module(f"{framework}_models.margins").build_margin
-        self.module = build(spec, CLASSES, SIZE, SCALE)
+        self.module = build(spec, range(CLASSES), SIZE, SCALE, CLASSES)
         self.module = self.module.double() if self.torch else self.module.to(dtype="float64")
         load = importlib.import_module(f"{framework}_models.checkpoint").load_weights
         load(self.module, {"weight": weights, **first_state(spec)})
@@ -63,7 +63,7 @@ class Loss:
             inputs.requires_grad_()
         else:
             inputs.stop_gradient = False
-        loss = self.mean(self.module(inputs, labels, margin), labels)
+        loss, _ = self.mean(self.module(inputs, labels, margin))
         loss.backward()
         return float(loss.detach()), inputs.grad.numpy(), self.module.weight.grad.numpy()
 
