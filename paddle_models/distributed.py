@@ -45,6 +45,12 @@ class Group:
         dist.all_gather(every, rows)
         return paddle.concat(every)
 
+    def any(self, *flags: bool) -> list[bool]:
+        """Whether each flag is set in any process."""
+        if self.size == 1:
+            return list(flags)
+        return [bool(flag) for flag in self.largest(paddle.to_tensor([float(flag) for flag in flags])).tolist()]
+
     def wait(self) -> None:
         """Returns when every process has called it."""
         if self.size > 1:

@@ -1,74 +1,287 @@
-"""Training in Paddle: one SGD step on the margin loss; `training.loop` does the rest."""
+"""Training in Paddle: one step on the margin loss, on any number of processes; `training.loop` does the rest."""
+
+import contextlib
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import paddle
 from paddle import Tensor, nn
 
-from paddle_models.arc_margin import arc_margin_loss
-from paddle_models.checkpoint import canonical_tensors, from_paddle, load_weights, read_weights, to_paddle
+from paddle_models.checkpoint import canonical_tensors, from_paddle, to_paddle
+from paddle_models.distributed import (
+    ALONE,
+    Group,
+    cross_entropy,
+    gather_descriptors,
+    join,
+    sums_of_squares,
+    synchronise_batch_norm,
+)
 from paddle_models.embedder import Embedder
 from paddle_models.margins import build_margin
-from training.loop import main
-from training.recipes import Recipe, Step
+from paddle_models.optimiser import MovingAverage, Optimiser
+from training.classes import drawn_classes, own_classes
+from training.execution import PLAIN, Execution
+from training.command import main
+from training.recipes import Recipe
+from training.schedule import Step
 from zoo.command import run
-from zoo.preprocess import normalise
-from zoo.specs import ModelSpec
+from zoo.specs import ModelSpec, PreprocessSpec
+from zoo.weights import LOSS_PREFIX
 
-_VELOCITY = "_velocity_0"
-"""The suffix that Paddle appends to a parameter's own name in the optimiser's state."""
+_FIRST_SCALE, _STEPS_TO_GROW = 2.0**16, 2000
+"""Of the loss in float16, as in PyTorch's GradScaler: halved after an overflow, doubled after so many steps without one."""
 
 
 class Trainer:
-    """A model, its class weights, and SGD with Nesterov momentum (`training.loop.Trainer`)."""
+    """A model, its class weights and an optimiser (`training.loop.Trainer`).
+
+    Args:
+        spec: the model.
+        classes: of all processes.
+        recipe: the optimiser and what belongs to a step.
+        weights: float arrays by canonical name; of the class weights, only this process's rows.
+        execution: device and precision.
+        group: the processes.
+    """
 
     framework = "paddle"
     version = paddle.__version__
 
-    def __init__(self, spec: ModelSpec, classes: int, recipe: Recipe, weights: dict[str, np.ndarray]) -> None:
-        self.spec, self.recipe = spec, recipe
+    def __init__(
+        self,
+        spec: ModelSpec,
+        classes: int,
+        recipe: Recipe,
+        weights: dict[str, np.ndarray],
+        execution: Execution = PLAIN,
+        group: Group = ALONE,
+    ) -> None:
+        self.spec, self.recipe, self.execution, self.group = spec, recipe, execution, group
+        paddle.set_device(execution.device.replace("cuda", "gpu"))
+        self.own = own_classes(classes, group.rank, group.size)
+        size, loss = spec.head.embedding_size, spec.loss
         self.model = Embedder(spec)
-        self.model.arc_margin = build_margin(spec.loss, classes, spec.head.embedding_size, recipe.scale)
-        load_weights(self.model, weights)
-        _unbias_statistics(self.model)
+        self.margin = build_margin(loss, self.own, size, recipe.scale, classes, group)
+        _copy(self._weights(), weights)
+        if recipe.batch_norm == "synchronised" and group.size > 1:
+            synchronise_batch_norm(self.model, group)
+        else:
+            _unbias_statistics(self.model)
         # BatchNorm's running statistics are parameters in Paddle, without a gradient.
-        self.parameters = {n: p for n, p in canonical_tensors(self.model).items() if not p.stop_gradient}
-        decayed = [value for value in self.parameters.values() if value.ndim > 1]
-        others = [value for value in self.parameters.values() if value.ndim <= 1]
-        groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": others, "weight_decay": 0.0}]
-        self.optimiser = paddle.optimizer.Momentum(1.0, recipe.momentum, groups, use_nesterov=True)
-        self.model.train()
+        named = {name: value for name, value in self._weights().items() if not value.stop_gradient}
+        for name, value in named.items():
+            value.stop_gradient = _frozen(name, recipe)
+        self.parameters = {name: value for name, value in named.items() if not value.stop_gradient}
+        self.optimiser = Optimiser(self.parameters, recipe)
+        self.average = MovingAverage(self._weights(), recipe.average) if recipe.average else None
+        self.scale = paddle.to_tensor([_FIRST_SCALE if execution.precision == "float16" else 1.0, 0.0], "float32")
+        self._to_train()
+        self.network: nn.Layer = self.model
+        if execution.compile:
+            self.network = paddle.jit.to_static(self.network, full_graph=True)
+        self._distribute()
 
-    def step(self, images: np.ndarray, labels: np.ndarray, step: Step) -> tuple[float, float]:
-        """One step on images uint8 [N, S, S, 3] and labels int64 [N].
+    def step(self, images: np.ndarray, labels: np.ndarray, step: Step) -> Tensor:
+        """One step on this process's part of the batch: images uint8 [N, S, S, 3] and labels int64 [N].
 
         Returns:
-            The loss and the accuracy (0 to 1) before the step, both with the margin applied.
+            float [3] on the device, to be given to `read`: the loss and the accuracy (0 to 1) of the whole batch before the
+            step, both with the margin applied, and the Euclidean norm of all gradients before clipping.
         """
-        inputs, targets = paddle.to_tensor(normalise(images, self.spec.preprocess)), paddle.to_tensor(labels)
-        logits = self.model.arc_margin(self.model(inputs), targets, step.margin)
-        loss = arc_margin_loss(logits, targets)
-        loss.backward()
-        if self.recipe.gradient_clip is not None:
-            paddle.nn.utils.clip_grad_norm_(self.parameters.values(), self.recipe.gradient_clip)
-        self.optimiser.set_lr(step.learning_rate)
-        self.optimiser.step()
-        self.optimiser.clear_grad()
-        return float(loss), float((logits.detach().argmax(axis=1) == targets).astype("float32").mean())
+        parts = self.recipe.accumulation
+        measured = []
+        for number, (pixels, targets) in enumerate(
+            zip(np.array_split(images, parts), np.array_split(labels, parts), strict=True)
+        ):
+            last = number == parts - 1
+            wrapped = isinstance(self.network, paddle.DataParallel) and not last
+            with self.network.no_sync() if wrapped else contextlib.nullcontext():
+                loss, accuracy = self._losses(pixels, targets, step)
+                (loss * (self.scale[0].astype(loss.dtype) / parts)).backward()
+            measured.append(paddle.stack([loss.detach(), accuracy]))
+        norm, skip = self._clip()
+        self.optimiser.step(step.learning_rate, skip)
+        if self.average:
+            self.average.update(self._weights().values(), self.optimiser.updates)
+        return paddle.concat([paddle.stack(measured).mean(axis=0), norm.astype(measured[0].dtype)])
 
-    def weights(self) -> dict[str, np.ndarray]:
-        """All tensors of a checkpoint, including the class weights."""
-        return read_weights(self.model)
+    def read(self, measured: Sequence[Tensor]) -> np.ndarray:
+        """float64 [N, 3] of what N steps returned; waits until the device has computed them."""
+        return paddle.stack(list(measured)).astype("float64").numpy()
 
-    def momentum(self) -> dict[str, np.ndarray]:
-        """SGD's momentum buffer of each parameter by canonical name; empty before the first step."""
-        state = self.optimiser.state_dict()
-        keys = {name: parameter.name + _VELOCITY for name, parameter in self.parameters.items()}
-        return {name: from_paddle(name, state[key].numpy()) for name, key in keys.items() if key in state}
+    def tensors(self) -> dict[str, np.ndarray]:
+        """Copies of everything that a resumed run needs, as `<kind>/<canonical name>`; of the class weights, this process's rows."""
+        return {name: from_paddle(name, value.numpy()) for name, value in self._state().items()}
 
-    def load_momentum(self, momentum: dict[str, np.ndarray]) -> None:
-        """Restores what `momentum` returned."""
-        names = {name: self.parameters[name].name + _VELOCITY for name in momentum}
-        self.optimiser.set_state_dict({key: paddle.to_tensor(to_paddle(n, momentum[n])) for n, key in names.items()})
+    def load(self, tensors: dict[str, np.ndarray]) -> None:
+        """Restores what `tensors` returned."""
+        _copy(self._state(), tensors)
+
+    def numbers(self) -> dict[str, float]:
+        """The state that is no tensor."""
+        scale, good = self.scale.tolist()
+        return {"updates": self.optimiser.updates, "loss scale": scale, "steps without overflow": good}
+
+    def load_numbers(self, numbers: dict[str, float]) -> None:
+        """Restores what `numbers` returned."""
+        self.optimiser.restore(int(numbers["updates"]))
+        self.scale.set_value(np.array([numbers["loss scale"], numbers["steps without overflow"]], np.float32))
+
+    def take_average(self) -> None:
+        """Goes on from the moving average, with an optimiser that has forgotten all updates."""
+        if self.average:
+            for value, average in zip(self._weights().values(), self.average.tensors.values(), strict=True):
+                value.set_value(average)
+        self.optimiser.reset()
+
+    @contextlib.contextmanager
+    def shared_statistics(self) -> Iterator[dict[str, np.ndarray]]:
+        """BatchNorm has the mean of all processes' running statistics for as long as the body runs.
+
+        Every process must enter it. Yields the process's own ones, by the names of `tensors`; none if they are all the same.
+        """
+        if self.group.size == 1 or self.recipe.batch_norm == "synchronised":
+            yield {}
+            return
+        own = self._statistics()
+        before = {name: value.clone() for name, value in own.items()}
+        with paddle.no_grad():
+            for value in own.values():
+                value.set_value(self.group.total(value) / self.group.size)
+        try:
+            yield {name: value.numpy() for name, value in before.items()}
+        finally:
+            with paddle.no_grad():
+                for value, kept in zip(own.values(), before.values(), strict=True):
+                    value.set_value(kept)
+
+    @paddle.no_grad()
+    def embed(self, images: np.ndarray, averaged: bool = False) -> np.ndarray:
+        """Descriptors float32 [N, D] of normalised images float32 [N, 3, S, S], by the weights or by their moving average."""
+        with self._averaged() if averaged and self.average else contextlib.nullcontext():
+            self.model.eval()
+            try:
+                inputs = paddle.to_tensor(images).astype(self.margin.weight.dtype)
+                return self.model(inputs).astype("float32").numpy()
+            finally:
+                self._to_train()
+
+    def _losses(self, images: np.ndarray, labels: np.ndarray, step: Step) -> tuple[Tensor, Tensor]:
+        every = self.group.gathered(paddle.to_tensor(np.ascontiguousarray(labels)))
+        drawn = None
+        if self.recipe.negatives is not None:
+            chosen = drawn_classes(self.own, every.numpy(), self.recipe.negatives, self.recipe.seed, step.number)
+            drawn = paddle.to_tensor(chosen)
+        inputs = self._inputs(paddle.to_tensor(np.ascontiguousarray(images)))
+        precision = self.execution.precision
+        with paddle.amp.auto_cast(precision != "float32", dtype=precision if precision != "float32" else "float16"):
+            descriptors = self.network(inputs)
+        descriptors = gather_descriptors(descriptors.astype(self.margin.weight.dtype), self.group)
+        logits = self.margin(descriptors, every, step.margin, drawn)
+        return cross_entropy(logits, self.group, self.recipe.label_smoothing)
+
+    def _inputs(self, pixels: Tensor) -> Tensor:
+        """`zoo.preprocess.normalise` on the device: uint8 [N, S, S, 3] → float [N, 3, S, S]."""
+        return normalised(pixels, self.spec.preprocess, self.margin.weight.dtype)
+
+    @paddle.no_grad()
+    def _clip(self) -> tuple[Tensor, Tensor | None]:
+        """Scales the gradients. Returns their norm before that, float [1], and in float16 whether to skip the update."""
+        network = [value.grad for name, value in self.parameters.items() if not name.startswith(LOSS_PREFIX)]
+        classes = [value.grad for name, value in self.parameters.items() if name.startswith(LOSS_PREFIX)]
+        every = [gradient for gradient in (*network, *classes) if gradient is not None]
+        squares = self.group.total(sums_of_squares(classes))
+        if network:
+            squares = squares + sums_of_squares(network)
+        norm = squares.sqrt() / self.scale[0].astype("float64")
+        limit = self.recipe.gradient_clip
+        factor = (limit / (norm + 1e-6)).clip(max=1.0) if limit is not None else paddle.ones_like(norm)
+        skip = None
+        if self.execution.precision == "float16":
+            overflown = ~norm.isfinite()
+            factor = paddle.where(overflown, paddle.zeros_like(norm), factor / self.scale[0].astype("float64"))
+            skip = overflown.astype("float32").reshape([])
+            self._move_scale(overflown)
+        if limit is not None or skip is not None:
+            for gradient in every:
+                gradient.multiply_(factor.astype(gradient.dtype))
+        return norm, skip
+
+    def _move_scale(self, overflown: Tensor) -> None:
+        scale, good = self.scale[:1], self.scale[1:] + 1
+        grown = good >= _STEPS_TO_GROW
+        scale = paddle.where(overflown, scale / 2, paddle.where(grown, scale * 2, scale))
+        self.scale = paddle.concat([scale, paddle.where(overflown | grown, paddle.zeros_like(good), good)])
+
+    def _distribute(self) -> None:
+        """Makes the network's gradients the mean over the processes. Paddle sums them in the same order in every step."""
+        if self.group.size == 1 or all(value.stop_gradient for value in self.model.parameters()):
+            return
+        self.network = paddle.DataParallel(self.network)
+
+    def _to_train(self) -> None:
+        """Training mode, except for BatchNorm in frozen parts, which keeps its statistics."""
+        self.model.train()
+        self.margin.train()
+        for name, layer in self.model.named_sublayers():
+            if _frozen(name, self.recipe):
+                layer.eval()
+
+    def _weights(self) -> dict[str, Tensor]:
+        """The tensors of a checkpoint, not copies, in Paddle's layout."""
+        return canonical_tensors(self.model) | _prefixed(canonical_tensors(self.margin))
+
+    def _statistics(self) -> dict[str, Tensor]:
+        """BatchNorm's running statistics and their averages, by the names of `tensors`; not copies."""
+        return {n: v for n, v in self._state().items() if n.endswith((".running_mean", ".running_var"))}
+
+    def _state(self) -> dict[str, Tensor]:
+        state = {f"weights/{name}": value for name, value in self._weights().items()} | self.optimiser.tensors()
+        average = self.average.tensors if self.average else {}
+        return state | {f"average/{name}": value for name, value in average.items()}
+
+    @contextlib.contextmanager
+    def _averaged(self) -> Iterator[None]:
+        """The model has the moving average's weights for as long as the body runs."""
+        assert self.average
+        own = {name: value.clone() for name, value in canonical_tensors(self.model).items()}
+        try:
+            for name, value in canonical_tensors(self.model).items():
+                value.set_value(self.average.tensors[name])
+            yield
+        finally:
+            for name, value in canonical_tensors(self.model).items():
+                value.set_value(own[name])
+
+
+def normalised(pixels: Tensor, spec: PreprocessSpec, kind: paddle.dtype = paddle.float32) -> Tensor:
+    """Images uint8 [N, H, W, 3], RGB, as the network's input [N, 3, H, W]; the same numbers as `zoo.preprocess.normalise`."""
+    values = pixels.astype("float32")
+    if spec.channels == "bgr":
+        values = values.flip([3])
+    mean, std = (paddle.to_tensor(values, "float32") for values in (spec.mean, spec.std))
+    return ((values / 255 - mean) / std).astype(kind).transpose([0, 3, 1, 2])
+
+
+def _copy(tensors: dict[str, Tensor], values: dict[str, np.ndarray]) -> None:
+    """Copies arrays in the canonical layout into tensors of the same names.
+
+    Raises:
+        KeyError: the names are not the same.
+    """
+    if tensors.keys() != values.keys():
+        raise KeyError(f"tensors differ: {sorted(tensors.keys() ^ values.keys())[:4]}")
+    for name, tensor in tensors.items():
+        tensor.set_value(to_paddle(name, values[name]).astype(tensor.numpy().dtype))
+
+
+def _prefixed(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {f"{LOSS_PREFIX}{name}": value for name, value in tensors.items()}
+
+
+def _frozen(name: str, recipe: Recipe) -> bool:
+    return any(name == prefix or name.startswith(f"{prefix}.") for prefix in recipe.frozen)
 
 
 def _unbias_statistics(model: nn.Layer) -> None:
@@ -91,4 +304,4 @@ def _unbias_statistics(model: nn.Layer) -> None:
 
 
 if __name__ == "__main__":
-    run(lambda: main(Trainer))
+    run(lambda: main(Trainer, join, paddle.device.cuda.device_count))

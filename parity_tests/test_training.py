@@ -17,7 +17,8 @@ import torch
 from export.parity.probes import picture
 from parity_tests.random_weights import random_checkpoint
 from parity_tests.small_models import SMALL_SPECS, small
-from training.recipes import Recipe, Schedule, Stage
+from training.recipes import Recipe, Stage
+from training.schedule import Schedule
 from zoo.checkpoint import Checkpoint
 from zoo.preprocess import normalise
 from zoo.weights import is_buffer

@@ -82,7 +82,7 @@ def build_margin(
 
     Args:
         loss: the spec.
-        classes: those of this process (`training.shards.own_classes`).
+        classes: those of this process (`training.classes.own_classes`).
         embedding_size: length of the descriptors.
         scale: factor that turns cosines into logits.
         every_class: number of classes of all processes.

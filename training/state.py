@@ -15,7 +15,7 @@ from typing import TextIO
 
 import numpy as np
 
-from training.recipes import Step
+from training.schedule import Step
 from zoo.checkpoint import differences, shown, unusable
 from zoo.claims import claimed
 from zoo.errors import CheckpointError

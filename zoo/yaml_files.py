@@ -29,14 +29,18 @@ def read_yaml(path: str | os.PathLike, *, error: type[ZooError] = DataError, adv
         error: the file is missing, larger than `zoo.limits.YAML_BYTES`, nested deeper than `zoo.limits.DEPTH`, not one YAML
             document, or has an alias, a tag or a key twice. The message names the line.
     """
-    text = read_text(path, error=error, advice=advice)
-    require_at_most(YAML_BYTES, len(text), "characters", path, error)
+    return parse_yaml(read_text(path, error=error, advice=advice), path, error=error, advice=advice)
+
+
+def parse_yaml(text: str, where: object, *, error: type[ZooError] = DataError, advice: str = "") -> Any:
+    """The value of a YAML text; `where` names it in errors, which are those of `read_yaml`."""
+    require_at_most(YAML_BYTES, len(text), "characters", where, error)
     try:
         return _Loader(text).get_single_data()
     except RecursionError:
-        raise error(f"{path} is nested too deeply. {advice}".rstrip()) from None
+        raise error(f"{where} is nested too deeply. {advice}".rstrip()) from None
     except (yaml.YAMLError, ValueError, OverflowError, DataError) as cause:
-        raise error(f"{path}: {_in_one_line(cause)}. {advice}".rstrip()) from cause
+        raise error(f"{where}: {_in_one_line(cause)}. {advice}".rstrip()) from cause
 
 
 def line_of(path: str | os.PathLike, key: str) -> int | None:

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from training.recipes import Augmentation, Recipe, Schedule, Stage, read_recipe
+from training.recipes import Augmentation, Recipe, Stage, read_recipe
 from training.reference import reference
+from training.schedule import Schedule
 from zoo.errors import RecipeError
 from zoo.specs import HeadSpec, LossSpec
 
@@ -27,7 +28,7 @@ def test_the_recipes_of_the_project_rise(path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (MINIMAL + "optimizer: adam\n", "unknown key 'optimizer'; expected one of models"),
+        (MINIMAL + "optimizer: adam\n", "unknown key 'optimizer' \\(did you mean 'optimiser'"),
         (MINIMAL.replace("batch_size: 8\n", ""), "'batch_size' is missing"),
         (MINIMAL.replace("resnet18", "resnet19"), "there is no model 'resnet19'"),
         (MINIMAL.replace("margin: 0.1", "margin: 2"), r"recipe.stages\[0\].margin: expected float < 1.57"),

@@ -9,7 +9,8 @@ import pytest
 
 from training import loop
 from training.loop import fit, require_new
-from training.recipes import Recipe, Stage, Step
+from training.recipes import Recipe, Stage
+from training.schedule import Step
 from training.state import History, State, history_path, load_state, read_history, save_state
 from zoo.checkpoint import load_checkpoint
 from zoo.errors import CheckpointError, OutputError
