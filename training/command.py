@@ -16,7 +16,7 @@ import numpy as np
 
 from retrieval.data.fingerprint import fingerprint
 from retrieval.data.gldv2 import Gldv2, TrainSet
-from retrieval.data.images import decode_image
+from retrieval.data.images import decode
 from retrieval.data.sources import open_source
 from training.batches import TrainingImages
 from training.execution import Execution, add_options, choose_device
@@ -208,7 +208,7 @@ def _validation_set(dataset: Gldv2, held_out: TrainSet, recipe: Recipe) -> Valid
     assert recipe.validation
 
     def read(image_id: str) -> np.ndarray:
-        return decode_image(source.read(image_id), source.place(image_id))
+        return decode(source.read(image_id), source.place(image_id))
 
     return ValidationSet(held_out, recipe.validation.images, read)
 

@@ -1,207 +1,308 @@
-"""The state of a training run on disk, from which it resumes, and the history of its steps.
+"""The state of a training run on disk, from which it resumes: `<out>.state/` beside the checkpoint.
 
-The state is a safetensors file that is replaced atomically; its header does not grow with the number of steps. The
-history is an append-only file with one JSON object per line. A run may therefore have any number of steps.
+    manifest.json                  the step, the run, and the shards that belong to it
+    <step>-<process>.safetensors   the tensors of each process (`training.shards`)
+    history.csv                    one line per step (`training.history`)
+
+The processes write their shards, and then one of them replaces the manifest, which makes them the state. The old shards
+are removed afterwards, so that the last state is readable whenever the processes are killed or the disk is full. Nothing
+here grows with the number of steps.
+
+A shard is checked by its size, its header and its values, but not by a hash: it was on the disk before the manifest named
+it, so that it cannot be a part of itself, and reading back gigabytes at every save would cost more than training does.
 """
 
-import collections
-import contextlib
 import dataclasses
+import hashlib
 import json
-import os
-from collections.abc import Iterator, Mapping
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
+from typing import Annotated
 
 import numpy as np
+from msgspec import Meta
 
-from training.schedule import Step
-from zoo.checkpoint import differences, shown, unusable
-from zoo.claims import claimed
-from zoo.errors import CheckpointError
-from zoo.files import output_errors
-from zoo.inputs import require_file
-from zoo.limits import DIGITS
-from zoo.tensors import read_tensors, write_tensors
-from zoo.text import parse_json
+from training.shards import Cut, join, read_own, read_shard, write_shard
+from zoo.claims import claimed, is_companion
+from zoo.disk import output_errors
+from zoo.errors import CheckpointError, OutputError, SpecError
+from zoo.files import write_json
+from zoo.inputs import no_file
+from zoo.limits import PROCESSES, STEPS
+from zoo.strict import NonNegativeInt, read_fields
+from zoo.text import read_json
 from zoo.weights import Shape
 
-MOMENTUM = "momentum:"
-_STEPS = "steps"
-_KEYS = {"step", "stage", "resolution", "margin", "learning_rate", "loss", "accuracy"}
-LINE = 10_000
-"""Characters of a line of a history, which has about 150."""
+FORMAT = "landmark-zoo-training-state-1"
 WAIT_SECONDS = 60.0
 """How long a training waits for one that was just interrupted and is saving its state."""
 RESTART = "Remove {} to start again from the first step, restore it from a copy, or choose another --out."
 """What to do about a state that cannot be used. Nothing is removed without being asked for."""
+HISTORY = "history.csv"
+_MANIFEST = "manifest.json"
+_SHARD = re.compile(r"([0-9]{1,13})-([0-9]{1,5})\.safetensors")
+_COMPANION = re.compile(r"\.(.+\.(?:safetensors|json))\..+")
 
 
-@dataclasses.dataclass(frozen=True)
-class State:
-    """The tensors of a run after a number of steps.
-
-    Attributes:
-        steps: finished steps.
-        weights: float32 arrays by canonical name, class weights included.
-        momentum: SGD's momentum of each trained tensor, by the same names.
-    """
-
-    steps: int
-    weights: dict[str, np.ndarray]
-    momentum: dict[str, np.ndarray]
-
-
-def save_state(path: Path, state: State, identity: Mapping[str, str]) -> None:
-    """Writes a state atomically. `identity` identifies the run: recipe, model, data and framework.
-
-    Raises:
-        OutputError: the disk is full or the folder cannot be written; the last state is kept.
-    """
-    tensors = state.weights | {MOMENTUM + name: value for name, value in state.momentum.items()}
-    write_tensors(path, tensors, {**identity, _STEPS: str(state.steps)})
-
-
-def load_state(path: Path, identity: Mapping[str, str], shapes: Mapping[str, Shape]) -> State:
-    """Reads the state of the run that `identity` describes.
-
-    Args:
-        path: the file.
-        identity: recipe, model, data and framework.
-        shapes: of the run's tensors by canonical name.
-
-    Raises:
-        CheckpointError: the file is unreadable, belongs to another run, or its tensors are not those of the run or not finite.
-    """
-    tensors, header = read_tensors(path, advice=RESTART.format(path))
-    differing = [key for key, value in identity.items() if header.get(key) != value]
-    steps = header.get(_STEPS, "")
-    if differing or not (steps.isascii() and steps.isdecimal() and len(steps) < DIGITS):
-        what = f"different {' and '.join(differing)}" if differing else "written by an older version of this program"
-        raise CheckpointError(f"{path} is the state of another run ({what}). {RESTART.format(path)}")
-    weights = {name: value for name, value in tensors.items() if not name.startswith(MOMENTUM)}
-    momentum = {name.removeprefix(MOMENTUM): v for name, v in tensors.items() if name.startswith(MOMENTUM)}
-    found = differences(dict(shapes), weights)
-    found += [line for line in differences(dict(shapes), momentum) if not line.startswith("-")]
-    found += [f"! {name} {reason}" for name, value in tensors.items() if (reason := unusable(name, value))]
-    if found:
-        raise CheckpointError(f"{path} is not a sound state of this run:\n  {shown(found)}\n{RESTART.format(path)}")
-    return State(int(steps), weights, momentum)
-
-
-class History:
-    """The history of a run, open for appending: one JSON object per line of `<out>.history.jsonl`.
-
-    Args:
-        path: the file. It is cut to `steps` lines, because later steps are computed again.
-        steps: finished steps.
-        last: how many losses to remember.
+@dataclass(frozen=True)
+class Entry:
+    """A shard as the manifest names it.
 
     Attributes:
-        losses: of the last steps.
-
-    Raises:
-        CheckpointError: the file has fewer than `steps` complete lines.
-        OutputError: the folder or the file cannot be written, or another process trains to the same checkpoint.
+        name: of the file.
+        size: in bytes.
     """
 
-    def __init__(self, path: Path, steps: int, last: int = 1) -> None:
-        self._path = path
-        self.losses: collections.deque[float] = collections.deque(maxlen=last)
-        self._held = contextlib.ExitStack()
-        self._held.enter_context(claimed(path, wait=WAIT_SECONDS))
-        with output_errors(path):
-            self._file = open(path, "r+b" if path.exists() else "w+b")  # noqa: SIM115 (closed by close)
+    name: str
+    size: NonNegativeInt
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A state that is whole.
+
+    Attributes:
+        step: finished steps.
+        shards: one per process that wrote it, in their order.
+        numbers: small values of the run by name.
+    """
+
+    step: int
+    shards: tuple[Entry, ...]
+    numbers: dict[str, float]
+
+
+@dataclass(frozen=True)
+class _Manifest:
+    """The file that names the shards."""
+
+    format: str
+    identity: dict[str, str]
+    step: Annotated[int, Meta(ge=0, le=STEPS)]
+    numbers: dict[str, float]
+    shards: Annotated[list[Entry], Meta(min_length=1, max_length=PROCESSES)]
+
+
+class StateFolder:
+    """The folder that has all of an unfinished run. Process 0 of the run holds the claim of the checkpoint.
+
+    Args:
+        path: the folder; it is made when something is written.
+        identity: what the run is: recipe, model, data, framework … A state of another identity is refused.
+
+    Attributes:
+        path: the folder.
+        history: the file of the run's history in it.
+    """
+
+    def __init__(self, path: Path, identity: Mapping[str, str]) -> None:
+        self.path = path
+        self.history = path / HISTORY
+        self._identity = dict(identity)
+        self._manifest = path / _MANIFEST
+        self._advice = RESTART.format(path)
+
+    def write(
+        self,
+        step: int,
+        rank: int,
+        tensors: Mapping[str, np.ndarray],
+        cuts: Mapping[str, Cut],
+        own: Mapping[str, np.ndarray],
+    ) -> Entry:
+        """Writes a process's shard; every process does. It belongs to the state only after `commit`.
+
+        Args:
+            step: finished steps, more than those of the last state.
+            rank: the process, from 0.
+            tensors: float32 or float64 arrays by name; of a cut tensor, the process's rows. Those that are not cut are
+                written by process 0 only.
+            cuts: which rows of the cut tensors the process has.
+            own: arrays by name that differ between the processes without being cut.
+
+        Raises:
+            OutputError: the disk is full or the folder cannot be written; the last state is kept.
+        """
+        name = _shard_name(step, rank)
+        if (found := self._read_manifest()) and name in {shard.name for shard in found.shards}:
+            raise ValueError(f"step {step} is saved: writing its shards again could leave a mixture of both")
+        kept = {key: value for key, value in tensors.items() if rank == 0 or key in cuts}
+        write_shard(self.path / name, self._origin(step, rank), kept, cuts, own)
+        with output_errors(self.path / name):
+            return Entry(name, (self.path / name).stat().st_size)
+
+    def commit(self, step: int, entries: Sequence[Entry], numbers: Mapping[str, float]) -> None:
+        """Makes the shards of all processes the state, and removes the old ones. Only process 0 does.
+
+        Args:
+            step: finished steps.
+            entries: what `write` returned in each process, in their order.
+            numbers: small values of the run, finite, by name: the loss scale, the best score …
+
+        Raises:
+            OutputError: the disk is full, the folder cannot be written, or the processes wrote to different folders. The
+                last state is kept.
+        """
+        if wrong := [name for name, value in numbers.items() if not math.isfinite(value)]:
+            raise ValueError(f"{wrong[0]} is {numbers[wrong[0]]}, which is no number of JSON")
+        for entry in entries:
+            if why := self._unlike(entry):
+                raise OutputError(
+                    f"{self.path / entry.name} {why}. All processes must write to one folder, on a disk that they share: "
+                    "choose another --out, then run the same command again."
+                )
+        manifest = _Manifest(FORMAT, self._identity, step, dict(numbers), list(entries))
+        write_json(self._manifest, dataclasses.asdict(manifest))
+        kept = {entry.name for entry in entries}
+        # Another process may be writing the next step's already.
+        self._remove(lambda name: (found := _step(name)) is not None and found <= step and name not in kept)
+
+    def saved(self) -> Saved | None:
+        """The last state, or None if there is none.
+
+        Raises:
+            CheckpointError: the manifest is damaged or belongs to another run, or a shard is missing or of another size.
+        """
+        manifest = self._read_manifest()
+        if manifest is None:
+            return None
+        for entry in manifest.shards:
+            if why := self._unlike(entry):
+                raise CheckpointError(f"{self.path / entry.name} {why}, so the state is not whole. {self._advice}")
+        return Saved(manifest.step, tuple(manifest.shards), manifest.numbers)
+
+    def read(
+        self, saved: Saved, rank: int, processes: int, shapes: Mapping[str, Shape], cuts: Mapping[str, Cut]
+    ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray] | None]:
+        """The tensors of a state for a process. The number of processes may be another than that which wrote it.
+
+        Args:
+            saved: what `saved` returned.
+            rank: the process, from 0.
+            processes: how many there are now.
+            shapes: of all tensors but the processes' own, by name; of a cut tensor, that over all processes.
+            cuts: the rows of this process; it reads no others.
+
+        Returns:
+            The tensors by name, as they were written; and the process's own, whose names and shapes are not checked, or
+            None if the number of processes has changed.
+
+        Raises:
+            CheckpointError: a shard is unreadable or belongs to another step, process or run, the tensors are not those of
+                the run, rows are missing or occur twice, or a value is not finite.
+        """
+        shards = [
+            read_shard(self.path / entry.name, self._origin(saved.step, number), self._advice)
+            for number, entry in enumerate(saved.shards)
+        ]
+        tensors = join(self.path, shards, shapes, cuts, self._advice)
+        own = read_own(shards[rank], self._advice) if processes == len(shards) else None
+        return tensors, own
+
+    def clean(self) -> None:
+        """Removes what a killed process left: unfinished files, and shards that the manifest does not name.
+
+        Only process 0 does, before the others write. Files of other names are left alone.
+
+        Raises:
+            CheckpointError: the manifest is damaged or belongs to another run. Nothing is removed.
+            OutputError: another process trains here.
+        """
+        manifest = self._read_manifest()
+        kept = {entry.name for entry in manifest.shards} if manifest else set()
+        self._remove(lambda name: name not in kept and (_step(name) is not None or _is_unfinished(name)))
+
+    def remove(self) -> None:
+        """Removes the state of a run that is finished, its history included, and the folder if nothing else is in it.
+
+        Raises:
+            OutputError: the folder cannot be written, or another process trains here.
+        """
+        with output_errors(self.path):
+            self._manifest.unlink(missing_ok=True)  # first: without it, the rest is no state
+        self._remove(lambda name: name == HISTORY or _step(name) is not None or _is_unfinished(name))
+        with suppress(OSError):  # it holds something else, or is a link
+            self.path.rmdir()
+
+    def _remove(self, chosen: Callable[[str], bool]) -> None:
+        """Removes files by name while holding the history's claim, so that nobody is training here."""
+        if not self.path.is_dir():
+            return
+        with claimed(self.history, wait=WAIT_SECONDS), output_errors(self.path):
+            for path in [path for path in self.path.iterdir() if chosen(path.name)]:
+                path.unlink(missing_ok=True)
+
+    def _unlike(self, entry: Entry) -> str | None:
+        """Why a file is not the one that an entry names, or None."""
+        path = self.path / entry.name
+        if why := no_file(path):
+            return why
+        size = path.stat().st_size
+        return f"has {size:,} bytes; expected {entry.size:,}" if size != entry.size else None
+
+    def _read_manifest(self) -> _Manifest | None:
+        """The manifest, if there is one, with the names that its shards must have."""
         try:
-            self._check(steps)
-        except BaseException:
-            self.close()
-            raise
-        self._file.truncate(self._file.tell())
+            self._manifest.lstat()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError:
+            pass  # read_json says why
+        values = read_json(self._manifest, error=CheckpointError, advice=self._advice)
+        found = values if isinstance(values, dict) else {}
+        if found.get("format") != FORMAT:
+            raise CheckpointError(
+                f"{self._manifest} was not written by this version of the program: expected the format {FORMAT!r}, "
+                f"found {found.get('format')!r:.80}. {self._advice}"
+            )
+        self._require_identity(found.get("identity"))
+        try:
+            manifest = read_fields(_Manifest, found, "manifest")
+        except SpecError as error:
+            raise CheckpointError(f"{self._manifest} is damaged: {error}. {self._advice}") from error
+        for rank, entry in enumerate(manifest.shards):
+            if entry.name != (expected := _shard_name(manifest.step, rank)):
+                raise CheckpointError(
+                    f"{self._manifest} is damaged: expected the shard {expected}, found {entry.name!r:.80}. {self._advice}"
+                )
+        return manifest
 
-    def _check(self, steps: int) -> None:
-        """Reads the lines that are kept: a damaged one is found before hours of training are added to it."""
-        advice = "Restore the history, or remove the state beside it to start again."
-        for number in range(steps):
-            line = self._file.readline(LINE + 1)
-            if not line.endswith(b"\n"):
-                raise CheckpointError(f"{self._path} has {number} steps, but the state beside it has {steps}. {advice}")
-            where = f"{self._path}, line {number + 1}"
-            entry = _entry(line, where, advice)
-            if (found := entry["step"]) != number:
-                raise CheckpointError(f"{where}: expected step {number}, found {found}. {advice}")
-            self.losses.append(entry["loss"])
+    def _require_identity(self, found: object) -> None:
+        found = found if isinstance(found, dict) else {}
+        keys = dict.fromkeys([*self._identity, *found])
+        if differing := [key for key in keys if found.get(key) != self._identity.get(key)]:
+            raise CheckpointError(
+                f"{self.path} is the state of another run (different {' and '.join(differing)}). {self._advice}"
+            )
 
-    def add(self, step: Step, loss: float, accuracy: float) -> None:
-        """Appends a step. It is safe on disk only after `sync`."""
-        entry = {"step": step.number, "stage": step.stage, "resolution": step.resolution, "margin": step.margin}
-        entry |= {"learning_rate": step.learning_rate, "loss": loss, "accuracy": accuracy}
-        self.losses.append(loss)
-        with output_errors(self._path):
-            self._file.write(json.dumps(entry).encode() + b"\n")
-
-    def sync(self) -> None:
-        """Flushes all lines to disk. To be called before a state that includes these steps is saved."""
-        with output_errors(self._path):
-            self._file.flush()
-            os.fsync(self._file.fileno())
-
-    def close(self) -> None:
-        """Writes what is buffered and closes the file."""
-        with self._held, output_errors(self._path):
-            self._file.close()
-
-
-def history_path(checkpoint: Path) -> Path:
-    """The history file of the run that writes a checkpoint: `<name>.history.jsonl` beside it."""
-    return checkpoint.with_suffix(".history.jsonl")
+    def _origin(self, step: int, rank: int) -> dict[str, str]:
+        """What the header of a shard says of it. The hash stands for the identity, which has a whole model."""
+        run = hashlib.sha256(json.dumps(self._identity, sort_keys=True).encode()).hexdigest()
+        return {"format": FORMAT, "step": str(step), "rank": str(rank), "run": run}
 
 
-def state_path(checkpoint: Path) -> Path:
-    """The state file of the run that writes a checkpoint: `<name>.state.safetensors` beside it."""
-    return checkpoint.with_suffix(".state.safetensors")
+def state_folder(checkpoint: Path) -> Path:
+    """The folder of an unfinished run that will write a checkpoint: `<name>.state` beside it."""
+    return checkpoint.with_suffix(".state")
 
 
-def read_history(checkpoint: Path) -> list[dict]:
-    """All steps of the run that wrote a checkpoint, as dicts.
-
-    The keys are `step`, `stage`, `resolution`, `margin`, `learning_rate`, `loss` and `accuracy`.
-
-    Raises:
-        CheckpointError: the file is missing or damaged.
-    """
-    path = history_path(checkpoint)
-    require_file(path, "a training history", CheckpointError, "Train again to write it.")
-    try:
-        with open(path, encoding="utf-8") as file:
-            return [_entry(line, f"{path}, line {number}") for number, line in enumerate(_lines(file), start=1)]
-    except (OSError, ValueError) as error:
-        raise CheckpointError(
-            f"{path} is not a readable training history: {error}. Train again to write it."
-        ) from error
+def _shard_name(step: int, rank: int) -> str:
+    return f"{step}-{rank}.safetensors"
 
 
-def _lines(file: TextIO) -> Iterator[str]:
-    """The lines of a history, none longer than `LINE`."""
-    while line := file.readline(LINE + 1):
-        if len(line) > LINE:
-            raise ValueError(f"a line is longer than {LINE} characters")
-        yield line
+def _step(name: str) -> int | None:
+    """The step of a shard, None for another file."""
+    found = _SHARD.fullmatch(name)
+    return int(found[1]) if found else None
 
 
-def _entry(line: str | bytes, where: str, advice: str = "Train again to write it.") -> dict:
-    """A step's numbers by name.
-
-    Raises:
-        CheckpointError: something else.
-    """
-    entry = parse_json(line, where, error=CheckpointError, advice=advice)
-    if (
-        not isinstance(entry, dict)
-        or set(entry) != _KEYS
-        or not all(type(value) in (int, float) for value in entry.values())
-    ):
-        raise CheckpointError(
-            f"{where}: expected numbers of {', '.join(sorted(_KEYS))}, found {str(line[:80])!r}. {advice}"
-        )
-    return entry
+def _is_unfinished(name: str) -> bool:
+    """Whether a file is a temporary one, or the lock, of a shard or of the manifest (`zoo.claims`)."""
+    found = _COMPANION.fullmatch(name)
+    if found is None or not (found[1] == _MANIFEST or _SHARD.fullmatch(found[1])):
+        return False
+    return is_companion(Path(found[1]), name)

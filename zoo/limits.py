@@ -42,6 +42,10 @@ AXES = 8
 """Axes of a tensor."""
 TABLE_LINE = 1 << 24
 """Characters of a row of a table; GLDv2-clean's largest landmark has over 10,000 ids in one."""
+PROCESSES = 10_000
+"""Processes of one training, each of which has a file in its state."""
+STEPS = 10**12
+"""Steps of a training; one of 120 epochs of GLDv2's images has a million."""
 LANDMARK_DIGITS = 18
 """Digits of a landmark's id, which is an int64."""
 BATCH_PIXELS = 1 << 33

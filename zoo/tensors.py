@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -15,7 +15,7 @@ from safetensors.numpy import save_file
 from zoo.errors import CheckpointError, DataError, ZooError
 from zoo.files import new_file
 from zoo.inputs import require_file
-from zoo.limits import TEXT_BYTES
+from zoo.limits import TENSORS, TEXT_BYTES, require_at_most
 from zoo.text import parse_json
 
 PICKLED_SUFFIXES = {".pth", ".pt", ".pdparams", ".pdopt", ".pkl", ".ckpt", ".bin", ".tar"}
@@ -24,6 +24,13 @@ _PICKLED = (
     "`python -m zoo.import_weights` converts published weights to a checkpoint without executing them."
 )
 _DAMAGED = "Copy it again, or make it again with the command that made it."
+
+
+class Layout(NamedTuple):
+    """What the header of a safetensors file says of a tensor: its type in safetensors' words ("F32"), and its shape."""
+
+    type: str
+    shape: tuple[int, ...]
 
 
 def write_tensors(
@@ -43,7 +50,7 @@ def write_tensors(
     with new_file(path) as partial:
         try:
             save_file(
-                {name: np.ascontiguousarray(value) for name, value in tensors.items()}, partial, dict(header or {})
+                {name: np.asarray(value, order="C") for name, value in tensors.items()}, partial, dict(header or {})
             )
         except SafetensorError as error:
             number = _system_error(error)
@@ -90,6 +97,41 @@ def read_types(
         return {name: file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118 (it is no mapping)
 
 
+def read_layouts(
+    path: str | os.PathLike, *, error: type[ZooError] = CheckpointError, advice: str | None = None
+) -> tuple[dict[str, Layout], dict[str, str]]:
+    """{name: layout} of a file's tensors, and its header; no tensor is read. Otherwise as `read_header`."""
+    with _opened(path, error, advice) as file:
+        slices = {name: file.get_slice(name) for name in _few(path, file.keys(), error)}
+        found = {name: Layout(part.get_dtype(), tuple(part.get_shape())) for name, part in slices.items()}
+        return found, file.metadata() or {}
+
+
+def read_rows(
+    path: str | os.PathLike,
+    rows: Mapping[str, slice],
+    *,
+    error: type[ZooError] = CheckpointError,
+    advice: str | None = None,
+) -> dict[str, np.ndarray]:
+    """Some rows of tensors; nothing else of the file is read.
+
+    Args:
+        path: the file.
+        rows: along the first axis, by the tensor's name, without a step; `slice(None)` is the whole tensor, which may
+            have no axis. Not for bfloat16, which numpy does not have.
+        error, advice: as in `read_tensors`.
+
+    Raises:
+        error: as `read_tensors`.
+    """
+    with _opened(path, error, advice) as file:
+        return {
+            name: file.get_tensor(name) if place == slice(None) else file.get_slice(name)[place]
+            for name, place in rows.items()
+        }
+
+
 def read_header(
     path: str | os.PathLike, *, error: type[ZooError] = CheckpointError, advice: str | None = None
 ) -> dict[str, str]:
@@ -121,6 +163,11 @@ def _opened(path: str | os.PathLike, error: type[ZooError], advice: str | None) 
             cause = f"it is cut off: {missing:,} bytes of its tensors are missing" if missing > 0 else more
         advice = _PICKLED if pickled else advice or _DAMAGED
         raise error(f"{path} is not a readable safetensors file: {cause}. {advice}") from failure
+
+
+def _few(path: str | os.PathLike, names: list[str], error: type[ZooError]) -> list[str]:
+    require_at_most(TENSORS, len(names), "tensors", path, error)
+    return names
 
 
 def _pickled(start: bytes) -> bool:
