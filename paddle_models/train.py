@@ -21,8 +21,8 @@ from paddle_models.embedder import Embedder
 from paddle_models.margins import build_margin
 from paddle_models.optimiser import MovingAverage, Optimiser
 from training.classes import drawn_classes, own_classes
-from training.execution import PLAIN, Execution
 from training.command import main
+from training.execution import PLAIN, Execution
 from training.recipes import Recipe
 from training.schedule import Step
 from zoo.command import run

@@ -17,10 +17,9 @@ import torch
 from export.parity.probes import picture
 from parity_tests.random_weights import random_checkpoint
 from parity_tests.small_models import SMALL_SPECS, small
-from training.recipes import Recipe, Stage
+from training.recipes import LearningRates, Recipe, Stage
 from training.schedule import Schedule
 from zoo.checkpoint import Checkpoint
-from zoo.preprocess import normalise
 from zoo.weights import is_buffer
 
 CLASSES, BATCH, SIZE = 6, 6, 48
@@ -59,19 +58,29 @@ class Run:
                     module.eps = float(np.float32(module.eps))
                     module.momentum = 1 - float(np.float32(1 - module.momentum))
 
+    def weights(self) -> dict[str, np.ndarray]:
+        """The current tensors of a checkpoint."""
+        return self._kind("weights")
+
+    def momentum(self) -> dict[str, np.ndarray]:
+        """SGD's velocity."""
+        return self._kind("momentum")
+
+    def _kind(self, kind: str) -> dict[str, np.ndarray]:
+        return {n.removeprefix(f"{kind}/"): v for n, v in self.trainer.tensors().items() if n.startswith(f"{kind}/")}
+
     def step(self, number: int) -> float:
         random = np.random.default_rng(number)
         images = np.stack([picture(random, SIZE, SIZE) for _ in range(BATCH)]).astype(np.uint8)
-        return self.trainer.step(images, random.integers(0, CLASSES, BATCH), STEPS[number])[0]
+        measured = self.trainer.step(images, random.integers(0, CLASSES, BATCH), STEPS[number])
+        return float(self.trainer.read([measured])[0, 0])
 
 
 @contextmanager
-def computing_in(precision: type, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def computing_in(precision: type) -> Iterator[None]:
     """The precision of both frameworks' networks, losses and optimisers."""
     torch.set_default_dtype(getattr(torch, precision.__name__))
     paddle.set_default_dtype(precision.__name__)
-    for framework in ("torch", "paddle"):
-        monkeypatch.setattr(f"{framework}_models.train.normalise", lambda *pixels: normalise(*pixels).astype(precision))
     try:
         yield
     finally:
@@ -92,27 +101,56 @@ def furthest(ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray], floor: 
 def figures(runs: list[Run], floor: float) -> dict[str, tuple[float, str]]:
     """The differences of the two runs after one step and after twenty, and where they are largest."""
     losses = [[run.step(0) for run in runs]]
-    found = {"gradient": furthest(*(run.trainer.momentum() for run in runs), floor)}
-    found["one step"] = furthest(*(run.trainer.weights() for run in runs), floor)
+    found = {"gradient": furthest(*(run.momentum() for run in runs), floor)}
+    found["one step"] = furthest(*(run.weights() for run in runs), floor)
     losses += [[run.step(number) for run in runs] for number in range(1, 20)]
-    found["twenty steps"] = furthest(*(run.trainer.weights() for run in runs), floor)
+    found["twenty steps"] = furthest(*(run.weights() for run in runs), floor)
     apart = np.abs(np.diff(np.array(losses), axis=1))
     return found | {"loss": (float(apart[0]), "the first"), "losses": (float(apart.max()), "any of twenty")}
 
 
 @pytest.mark.parametrize("precision", [np.float64, np.float32], ids=["float64", "float32"])
 @pytest.mark.parametrize("name", SMALL_SPECS)
-def test_twenty_steps(name, precision, monkeypatch):
+def test_twenty_steps(name, precision):
     checkpoint = random_checkpoint(SMALL_SPECS[name], seed=3, classes=CLASSES)
-    with computing_in(precision, monkeypatch):
+    with computing_in(precision):
         runs = [Run(framework, checkpoint, precision) for framework in ("torch", "paddle")]
         found = figures(runs, FLOOR[precision])
-        weights, velocity = runs[0].trainer.weights(), runs[0].trainer.momentum()
+        weights, velocity = runs[0].weights(), runs[0].momentum()
     assert set(velocity) == {n for n in checkpoint.weights if not is_buffer(n)}
     assert furthest(checkpoint.weights, weights, FLOOR[precision])[0] > 0.1, (
         "the loss hardly changed: the comparison is meaningless"
     )
     assert not {what: figure for what, figure in found.items() if not figure[0] <= BOUNDS[precision][what]}
+
+
+FEATURES = {
+    "adamw": {"optimiser": "adamw", "weight_decay": 2**-6},
+    "accumulation": {"accumulation": 3},
+    "smoothing and negatives": {"label_smoothing": 0.125, "negatives": 0.5},
+    "average": {"average": 0.875},
+    "frozen": {"frozen": ("backbone.conv1", "backbone.bn1", "backbone.layer1")},
+    "parts": {"learning_rates": LearningRates(backbone=0.25, head=1.0, classes=2.0)},
+}
+
+
+@pytest.mark.parametrize("feature", FEATURES)
+def test_twenty_steps_with_each_feature_of_a_recipe(feature):
+    checkpoint = random_checkpoint(small("resnet18"), seed=3, classes=CLASSES)
+    recipe = replace(RECIPE, **FEATURES[feature])
+    with computing_in(np.float64):
+        runs = [Run(framework, checkpoint, np.float64, recipe) for framework in ("torch", "paddle")]
+        plain = Run("torch", checkpoint, np.float64)
+        found = figures(runs, FLOOR[np.float64])
+        for number in range(20):
+            plain.step(number)
+        ours, theirs = (run.trainer.tensors() for run in runs)
+    kept = {name for name in checkpoint.weights if name.startswith(recipe.frozen)} if recipe.frozen else set()
+    assert all(np.array_equal(ours[f"weights/{name}"], checkpoint.weights[name]) for name in kept)
+    assert not {what: figure for what, figure in found.items() if not figure[0] <= BOUNDS[np.float64][what]}
+    assert furthest(ours, theirs, FLOOR[np.float64])[0] <= BOUNDS[np.float64]["twenty steps"]
+    changed = furthest(plain.weights(), runs[0].weights(), FLOOR[np.float64])[0]
+    assert (changed > 1e-3) == (feature != "average"), "the feature changes nothing"
 
 
 @pytest.mark.parametrize("planted", ["statistics", "momentum", "decay"])
@@ -122,7 +160,7 @@ def test_a_planted_difference_is_seen(planted, monkeypatch):
     if planted == "statistics":
         monkeypatch.setattr("paddle_models.train._unbias_statistics", lambda model: None)
     change = {"momentum": {"momentum": 0.75}, "decay": {"weight_decay": 0.0}}.get(planted, {})
-    with computing_in(np.float64, monkeypatch):
+    with computing_in(np.float64):
         runs = [Run("torch", checkpoint, np.float64), Run("paddle", checkpoint, np.float64, replace(RECIPE, **change))]
         found = figures(runs, FLOOR[np.float64])
     assert found["twenty steps"][0] > 10 * BOUNDS[np.float64]["twenty steps"]

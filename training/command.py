@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from retrieval.data.sources import open_source
 
 from retrieval.data.fingerprint import fingerprint
 from retrieval.data.gldv2 import Gldv2, TrainSet
 from retrieval.data.images import decode
-from retrieval.data.sources import open_source
 from training.batches import TrainingImages
 from training.execution import Execution, add_options, choose_device
 from training.loop import Group, Plan, Trainer, fit, identity
@@ -75,7 +75,7 @@ def train(
     data: Path,
     out: Path,
     execution: Execution,
-    options: Options = Options(),  # noqa: B008 (frozen)
+    options: Options = Options(),
 ) -> None:
     """Trains a model of a recipe on a data set; every process that a launcher started calls it.
 
@@ -348,7 +348,7 @@ with OMP_NUM_THREADS=1, the weights are bit-identical to those of an uninterrupt
         print(given.out)
 
 
-def execution(device: str, gpus: int, precision: Any, no_channels_last: bool, compile: bool) -> Execution:  # noqa: A002
+def execution(device: str, gpus: int, precision: Any, no_channels_last: bool, compile: bool) -> Execution:
     """The options of a command line for this process."""
     return Execution(choose_device(device, gpus, _local_rank()), precision, not no_channels_last, compile)
 

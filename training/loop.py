@@ -185,9 +185,7 @@ class _Run:
         """All remaining steps, then the results."""
         with contextlib.ExitStack() as held:
             leads = self.group.rank == 0
-            history = (
-                History(self.folder.history, self.done, last=self.images.batches_per_epoch) if leads else None
-            )
+            history = History(self.folder.history, self.done, last=self.images.batches_per_epoch) if leads else None
             if history:
                 held.callback(history.close)
             events = held.enter_context(Events(self.plan.events if leads else None, self.plan.out.stem, self.done))
@@ -294,7 +292,9 @@ class _Run:
                     self._save_checkpoint("best", self._network(self.trainer.tensors(), kind), 0, note)
         if self.group.rank == 0:
             events.score(number, score)
-            log(f"step {number:,}: mAP@100 {score:.4f} on {len(self.validation.ids):,} held-out images, best {self.best:.4f}")
+            log(
+                f"step {number:,}: mAP@100 {score:.4f} on {len(self.validation.ids):,} held-out images, best {self.best:.4f}"
+            )
 
     def _save(self, number: int, history: History | None) -> None:
         """Every process writes its shard, then process 0 makes them the state."""
@@ -326,7 +326,9 @@ class _Run:
             self._save_checkpoint("", _kind(tensors, "weights"), self.plan.classes, note)
             self.folder.remove()
             if damaged := sum(map(len, self.group.collected(self.images.damaged))):
-                log(f"{damaged:,} images could not be read and were replaced; `python -m retrieval.data.check` lists them")
+                log(
+                    f"{damaged:,} images could not be read and were replaced; `python -m retrieval.data.check` lists them"
+                )
         else:
             self.group.collected(self.images.damaged)
         self.group.wait()
