@@ -23,9 +23,10 @@ from onnx import TensorProto, helper, numpy_helper
 from tests.reliability.fuzz import CORPUS
 from tests.reliability.reader import Files, write
 from tests.reliability.readers import manifest, onnx_file, recipe, run_folder, saved_model, tar_shards, training_state
+from tests.reliability.safetensors_files import encode, layout
 from zoo.manifest import PLACE
 
-LARGEST = 6000
+LARGEST = 8000
 """Bytes of a specimen."""
 BOM = b"\xef\xbb\xbf"
 DEEP, DIGITS = 2000, 5000
@@ -371,20 +372,81 @@ def in_file(name: str, specimens: Mapping[str, bytes], valid: Mapping[str, bytes
 
 
 def training_states() -> dict[str, Files]:
-    """Histories that are no history; the state beside them is sound."""
-    valid, history = training_state._VALID, training_state._HISTORY
-    line, second, _ = training_state._LINES
-    state = {name: content for name, content in texts(line.rstrip(b"\n")).items() if not name.startswith("sound")}
-    made = {name: line + content + b"\n" + second for name, content in state.items()}
-    made |= {
-        "steps_missing": line,
-        "step_twice": line + line + line,
-        "no_end_of_line": line.rstrip(b"\n"),
+    """Manifests, shards and histories of which one is not what it should be."""
+    valid, titles = training_state._VALID, training_state._TITLES
+    manifest, unfinished, finished = training_state._MANIFEST, training_state._HISTORY, training_state._FINISHED
+    line, second, third = training_state._LINES
+    lines = {
+        "step_missing": line,
+        "step_twice": line + line + second,
+        "no_end_of_line": line + second[:-1],
+        "empty_line": line + b"\n" + second,
         "loss_of_text": line + second.replace(b"2.5", b'"2.5"'),
         "loss_of_truth": line + second.replace(b"2.5", b"true"),
-        "sound": line + second,
+        "loss_not_a_number": line + second.replace(b"2.5", b"nan"),
+        "loss_beyond_float": line + second.replace(b"2.5", b"1e999"),
+        "digits": line + b"9" * DIGITS + second,
+        "underscore": line + second.replace(b"64", b"6_4"),
+        "carriage_returns": (line + second).replace(b"\n", b"\r\n"),
+        "utf_16": (line + second).decode().encode("utf-16"),
+        "nul": line + second.replace(b",", b"\0", 1),
+        "sound_one_step_more": line + second + third,
+        "sound_skipped": line + second.replace(b"1.0\n", b"inf\n"),
     }
-    return in_file(history, made, valid)
+    histories = {name: titles + content for name, content in lines.items()}
+    histories |= {"no_titles": line + second, "other_titles": titles.replace(b"loss", b"cost") + line + second}
+    made: dict[str, Files] = {"sound": valid}
+    made |= in_file(manifest, texts(valid[manifest]), valid)
+    made |= in_file(unfinished, histories, valid)
+    ahead = {name: content for name, content in histories.items() if name != "step_missing"}  # one is a whole history
+    made |= {f"{name}_finished": files for name, files in in_file(finished, ahead, valid).items()}
+    return made | _shards(valid)
+
+
+def _shards(valid: Mapping[str, bytes]) -> dict[str, Files]:
+    """States whose shards do not fit together; the manifest knows their sizes."""
+    arrays, headers = training_state._ARRAYS, training_state._METADATA
+
+    def state(first: bytes | None = None, second: bytes | None = None) -> Files:
+        whole = training_state._SHARDS
+        return training_state._state((whole[0] if first is None else first, whole[1] if second is None else second))
+
+    def second(cuts: object, **header: str) -> Files:
+        text = cuts if isinstance(cuts, str) else json.dumps(cuts)
+        return state(second=encode(*layout(arrays[1], headers[1] | {"cuts": text} | header)))
+
+    name = "w/classes"
+    ranges = {
+        "gap": [1, 2, 3],
+        "backwards": [3, 2, 3],
+        "beyond": [3, 4, 4],
+        "negative": [-1, 0, 3],
+        "huge": [2**62, 2**62 + 1, 2**62 + 1],
+        "text": ["2", 3, 3],
+        "truth": [True, 2, 3],
+        "two": [2, 3],
+    }
+    rank, missing = training_state._PLACES
+    return {
+        **{f"rows_{kind}": second({name: numbers}) for kind, numbers in ranges.items()},
+        "rows_of_no_tensor": second({"x": [0, 1, 1]}),
+        "rows_nested_deep": second("[" * DEEP),
+        "rows_of_digits": second(f'{{"{name}": [2, 3, {"9" * DIGITS}]}}'),
+        "rows_null": second("null"),
+        "another_step": second({name: [2, 3, 3]}, step="1"),
+        "another_run": second({name: [2, 3, 3]}, run="0" * 64),
+        "same_process_twice": state(second=training_state._SHARDS[0]),
+        "tensor_of_integers": state(encode(*layout(arrays[0] | {"w/conv": np.ones((2, 3, 1, 1), "i8")}, headers[0]))),
+        "two_types": state(second=encode(*layout(arrays[1] | {name: np.ones((1, 2))}, headers[1]))),
+        "own_of_integers": state(encode(*layout(arrays[0] | {"own/bn": np.ones(1, "i8")}, headers[0]))),
+        "shard_missing": {key: content for key, content in valid.items() if key != missing},
+        "shard_empty": state(b""),
+        "shard_cut": {**valid, rank: valid[rank][:-1]},
+        "shard_outside": {
+            **valid,
+            training_state._MANIFEST: valid[training_state._MANIFEST].replace(b'"2-0.', b'"../2-0.'),
+        },
+    }
 
 
 def tars() -> dict[str, Files]:

@@ -146,6 +146,24 @@ def test_any_number_of_processes_reads_what_any_number_wrote(folder, monkeypatch
     assert (own is None) == (wrote != read)
 
 
+def write_one(path: Path, rank: int, processes: int, told: Connection) -> None:
+    rows = cuts(rank, processes)
+    tensors = {name: part(value, rows.get(name)) for name, value in WHOLE.items()}
+    told.send(StateFolder(path, IDENTITY).write(1, rank, tensors, rows, {}))
+
+
+def test_processes_write_at_the_same_time(folder):
+    pipes = [FORK.Pipe(duplex=False) for _ in range(8)]
+    running = [FORK.Process(target=write_one, args=(folder.path, n, 8, told)) for n, (_, told) in enumerate(pipes)]
+    for process in running:
+        process.start()
+    folder.commit(1, [heard.recv() for heard, _ in pipes], {})
+    for process in running:
+        process.join()
+    require_whole(folder, 3)
+    assert len(names(folder)) == 9
+
+
 def test_only_the_first_process_writes_what_is_whole(folder):
     [first, second] = save(folder, 1)
     assert "weights/w" in read_tensors(folder.path / first.name)[0]
@@ -183,7 +201,13 @@ def test_processes_that_do_not_share_a_disk_are_told(folder, tmp_path):
     require_whole(folder, 2)
 
 
-# --- What is damaged ---------------------------------------------------------------------------------------------------
+def test_something_else_in_the_folders_place_is_an_error(folder):
+    folder.path.touch()
+    assert folder.saved() is None
+    folder.clean()
+    with pytest.raises(OutputError, match=r"a\.state.* could not be written"):
+        save(folder, 1)
+    assert folder.path.is_file()
 
 
 def put(folder: StateFolder, rank: int, content: bytes) -> None:
@@ -334,8 +358,6 @@ def test_a_damaged_manifest_is_refused_and_nothing_is_removed(folder, kind):
             method()
     assert names(folder) == {"manifest.json", "3-0.safetensors", "3-1.safetensors"}
 
-
-# --- Kills, full disks, leftovers --------------------------------------------------------------------------------------
 
 LEFT = (
     "12-0.safetensors",

@@ -9,7 +9,8 @@ import pytest
 from safetensors import SafetensorError
 
 from zoo.errors import CheckpointError, DataError, OutputError
-from zoo.tensors import read_header, read_tensors, write_tensors
+from zoo.limits import TENSORS as MOST
+from zoo.tensors import Layout, read_header, read_layouts, read_rows, read_tensors, write_tensors
 
 TENSORS = {"large": np.zeros((1000, 1000), np.float32), "small": np.arange(6).reshape(2, 3).T}
 
@@ -33,6 +34,37 @@ def test_one_tensor_is_read(path):
     assert header == {"format": "mine"}
     with pytest.raises(CheckpointError, match="has no tensor 'medium'; it has large, small"):
         read_tensors(path, ["medium"])
+
+
+def test_layouts_are_read_without_the_tensors(path):
+    layouts, header = read_layouts(path)
+    assert layouts == {"large": Layout("F32", (1000, 1000)), "small": Layout("I64", (3, 2))}
+    assert header == {"format": "mine"}
+
+
+@pytest.mark.parametrize("rows", [slice(None), slice(0, 1), slice(1, 3), slice(2, 3)])
+def test_some_rows_are_read(path, rows):
+    found = read_rows(path, {"small": rows})
+    assert list(found) == ["small"]
+    np.testing.assert_array_equal(found["small"], TENSORS["small"][rows])
+    with pytest.raises(CheckpointError, match="not a readable safetensors file: .* Again."):
+        read_rows(path, {"small": slice(2, 9)}, advice="Again.")
+    with pytest.raises(CheckpointError, match="not a readable safetensors file"):
+        read_rows(path, {"medium": rows})
+
+
+@pytest.mark.parametrize("shape", [(), (0,), (0, 3), (1,)])
+def test_a_shape_comes_back(tmp_path, shape):
+    """`np.ascontiguousarray` would give an array without axes one."""
+    write_tensors(tmp_path / "a.safetensors", {"a": np.ones(shape, np.float32)})
+    assert read_tensors(tmp_path / "a.safetensors")[0]["a"].shape == shape
+    assert read_rows(tmp_path / "a.safetensors", {"a": slice(None)})["a"].shape == shape
+
+
+def test_more_tensors_than_a_network_has_are_refused(tmp_path):
+    write_tensors(tmp_path / "a.safetensors", {str(n): np.empty(0, np.uint8) for n in range(MOST + 1)})
+    with pytest.raises(CheckpointError, match=f"{MOST + 1:,} tensors, more than the limit"):
+        read_layouts(tmp_path / "a.safetensors")
 
 
 def test_the_header_is_read_although_a_tensor_cannot_be(path):
