@@ -180,6 +180,14 @@ def test_a_saved_step_is_not_written_again(folder):
     require_whole(folder, 2)
 
 
+def test_a_process_may_be_ahead(folder):
+    """Process 1 saves the next step while process 0 has not yet removed the last one."""
+    save(folder, 1)
+    early = folder.write(3, 1, {name: part(WHOLE[name], cut(1, 2)) for name in CUT}, cuts(1, 2), {})
+    entries = save(folder, 2)
+    assert names(folder) == {"manifest.json", early.name, *(entry.name for entry in entries)}
+
+
 def test_what_a_caller_does_wrong_is_found(folder):
     for tensors, rows in (({"w": np.ones(3)}, Cut(0, 2, 4)), ({"w": np.ones(2)}, Cut(3, 5, 4))):
         with pytest.raises(ValueError, match="rows"):
