@@ -255,6 +255,11 @@ class Trainer:
                 value.set_value(own[name])
 
 
+def count_gpus() -> int:
+    """GPUs that Paddle sees."""
+    return paddle.device.cuda.device_count()
+
+
 def normalised(pixels: Tensor, spec: PreprocessSpec, kind: paddle.dtype = paddle.float32) -> Tensor:
     """Images uint8 [N, H, W, 3], RGB, as the network's input [N, 3, H, W]; the same numbers as `zoo.preprocess.normalise`."""
     values = pixels.astype("float32")
@@ -304,4 +309,4 @@ def _unbias_statistics(model: nn.Layer) -> None:
 
 
 if __name__ == "__main__":
-    run(lambda: main(Trainer, join, paddle.device.cuda.device_count))
+    run(lambda: main(Trainer, join, count_gpus))

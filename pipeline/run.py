@@ -16,8 +16,8 @@ from retrieval.metrics import read_retrieval_solution
 from retrieval.search import require_relevant_in_index
 from retrieval.viewer.report import Report, write_report
 from retrieval.viewer.rows import query_rows
+from training.history import read_history
 from training.recipes import Recipe, read_recipe
-from training.state import read_history
 from zoo.checkpoint import Checkpoint, save_checkpoint
 from zoo.claims import claimed
 from zoo.command import log

@@ -16,7 +16,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-MINUTES = 30
+_MINUTES = 30
 """After this time without an answer from another process, an exchange fails."""
 
 
@@ -101,7 +101,7 @@ def join(device: str) -> Group:
     if size == 1:
         return ALONE
     backend = "cpu:gloo,cuda:nccl" if device.startswith("cuda") else "gloo"
-    dist.init_process_group(backend, timeout=datetime.timedelta(minutes=MINUTES))
+    dist.init_process_group(backend, timeout=datetime.timedelta(minutes=_MINUTES))
     return Group(dist.get_rank(), size)
 
 

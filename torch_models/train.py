@@ -277,6 +277,11 @@ class Trainer:
                 value.copy_(own[name])
 
 
+def count_gpus() -> int:
+    """GPUs that PyTorch sees."""
+    return torch.cuda.device_count()
+
+
 def normalised(pixels: Tensor, spec: PreprocessSpec, kind: torch.dtype = torch.float32) -> Tensor:
     """Images uint8 [N, H, W, 3], RGB, as the network's input [N, 3, H, W]; the same numbers as `zoo.preprocess.normalise`."""
     if spec.channels == "bgr":
@@ -303,4 +308,4 @@ def _frozen(name: str, recipe: Recipe) -> bool:
 
 
 if __name__ == "__main__":
-    run(lambda: main(Trainer, join, torch.cuda.device_count))
+    run(lambda: main(Trainer, join, count_gpus))

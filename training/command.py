@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from retrieval.data.sources import open_source
 
 from retrieval.data.fingerprint import fingerprint
 from retrieval.data.gldv2 import Gldv2, TrainSet
 from retrieval.data.images import decode
+from retrieval.data.sources import open_source
 from training.batches import TrainingImages
 from training.execution import Execution, add_options, choose_device
 from training.loop import Group, Plan, Trainer, fit, identity
@@ -99,11 +99,11 @@ def train(
         return
     group = join(execution.device)
     partners = [Partner(*found) for found in group.collected(tuple(myself()))]
-    with _one_voice(group, partners):
-        # Process 0 holds the output, and finds what is wrong with the command before the others begin.
-        with _output(recipe_path, data, out, options) if group.rank == 0 else contextlib.nullcontext():
-            group.wait()
-            _train(trainer_class, group, recipe_path, data, out, execution, options)
+    # Process 0 holds the output, and finds what is wrong with the command before the others begin.
+    held = _output(recipe_path, data, out, options) if group.rank == 0 else contextlib.nullcontext()
+    with _one_voice(group, partners), held:
+        group.wait()
+        _train(trainer_class, group, recipe_path, data, out, execution, options)
     group.leave()
 
 

@@ -43,7 +43,7 @@ _USUAL = _line(_USUAL_NUMBER, _USUAL_NUMBER)
 
 
 class Step(Protocol):
-    """What the history records of a step (`training.recipes.Step`)."""
+    """What the history records of a step (`training.schedule.Step`)."""
 
     @property
     def number(self) -> int: ...

@@ -218,7 +218,7 @@ class _Run:
             self._record(waiting, history, events, progress)
             waiting = []
             if measures:
-                self._validate(number, events)
+                self._validate(number, events, progress)
             stops, due = self.group.any(interrupted(), time.monotonic() - self.saved_at > 60 * self.plan.minutes)
             if epoch_ends or stops or due:
                 self._save(number, history)
@@ -270,7 +270,7 @@ class _Run:
         every = self.plan.recipe.validation.steps
         return epoch_ends or bool(every and number % every == 0)
 
-    def _validate(self, number: int, events: Events) -> None:
+    def _validate(self, number: int, events: Events, progress: Progress) -> None:
         """mAP@100 of the weights, or of their moving average if there is one; the best network is kept in a checkpoint."""
         assert self.validation
         averaged = self.plan.recipe.average is not None

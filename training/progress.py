@@ -1,5 +1,6 @@
 """The progress line of a training: images per second, the share of the time spent waiting for data, and the time left."""
 
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -37,6 +38,11 @@ class Progress:
         start = time.perf_counter()
         yield
         self._waited += time.perf_counter() - start
+
+    def say(self, message: str) -> None:
+        """Prints a line above the progress line."""
+        if not self._bar.disable:
+            tqdm.write(message, file=sys.stderr)
 
     def advance(self, steps: int, step: Step, loss: float, accuracy: float) -> float:
         """Shows that steps are done, `step` the last of them. Returns images per second since the last call."""

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Literal
 
 from landmark_zoo import extras
-from landmark_zoo.commands import Flag, Seed
+from landmark_zoo.commands import Count, Flag, Positive, Seed
 from zoo.command import log
 
 
@@ -16,9 +16,20 @@ def train(
     out: Path,
     model: str | None = None,
     seed: Seed | None = None,
+    set: list[str] | None = None,
+    init: Path | None = None,
     overwrite: Flag = False,
+    device: str = "auto",
+    precision: Literal["float32", "bfloat16", "float16"] = "float32",
+    no_channels_last: Flag = False,
+    compile: Flag = False,
+    workers: Count | None = None,
+    state_minutes: Positive = 10.0,
+    tensorboard: Path | None = None,
 ) -> None:
-    """Train an ArcMargin model. If interrupted, the same command resumes.
+    """Train an ArcMargin model in this process. If interrupted, the same command resumes.
+
+    For several processes, start the module with the framework's launcher: `torchrun -m torch_models.train`.
 
     Args:
         framework: what trains it.
@@ -27,15 +38,26 @@ def train(
         out: the checkpoint to write (.safetensors).
         model: variant; default: the recipe's, if it names only one.
         seed: instead of the recipe's; members with different seeds ensemble better.
+        set: values that replace the recipe's, for example stages.0.margin=0.3.
+        init: a checkpoint to start from; its classes may be others.
         overwrite: train again if the checkpoint exists.
+        device: auto (a GPU if there is one), cpu, cuda or cuda:N.
+        precision: of the activations; float16 scales the loss.
+        no_channels_last: PyTorch: keep the features as N, C, H, W.
+        compile: compile the network (torch.compile, paddle.jit.to_static).
+        workers: threads that decode images.
+        state_minutes: save the state at least this often.
+        tensorboard: folder for TensorBoard's files.
     """
     import importlib
 
-    from training import loop
+    from training import command
 
     with extras.explained():
-        trainer = importlib.import_module(f"{framework}_models.train").Trainer
-    loop.train(trainer, recipe, data, out, model=model, seed=seed, overwrite=overwrite)
+        module = importlib.import_module(f"{framework}_models.train")
+    how = command.execution(device, module.count_gpus(), precision, no_channels_last, compile)
+    options = command.Options(model, seed, set or (), init, overwrite, workers, state_minutes, tensorboard)
+    command.train(module.Trainer, module.join, recipe, data, out, how, options)
     print(out)
 
 

@@ -55,7 +55,7 @@ def test_a_second_writer_is_refused_before_anything_is_read(module, tmp_path, mo
     if pipeline:  # it renders its own data
         words = words[: words.index("--data")] + words[words.index("--data") + 2 :]
     monkeypatch.setattr(sys, "argv", [module, *words])
-    monkeypatch.setattr("training.loop.WAIT_SECONDS", 0.1)
+    monkeypatch.setattr("training.command.WAIT_SECONDS", 0.1)
     held = out / "run.json" if pipeline else out
     with written_elsewhere(held), pytest.raises(SystemExit) as ended:
         runpy.run_module(module, run_name="__main__", alter_sys=True)

@@ -25,9 +25,9 @@ class Option:
 
 
 def _train() -> None:
-    from training.loop import main
+    from training.command import main
 
-    main(type("Trainer", (), {"framework": "torch"}))
+    main(type("Trainer", (), {"framework": "torch"}), lambda device: None, lambda: 0)
 
 
 MODULES = {

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from training.history import COLUMNS, History, finish_history, history_path, read_history
-from training.recipes import Step
+from training.schedule import Step
 from training.state import StateFolder, state_folder
 from zoo.errors import CheckpointError, OutputError
 from zoo.processes import module_environment
