@@ -76,6 +76,9 @@ COMMANDS = {
         "Turn one folder of photographs per class into a data set.",
         "data from-folder PHOTOS --out DATA",
     ),
+    "data shrink": Command(
+        "data:shrink", "Copy a data set with smaller images.", "data shrink --data DATA --out SMALL --side 256"
+    ),
     "data render": Command("data:render", "Draw the demo's data set.", "data render --out DATA"),
 }
 

@@ -1,8 +1,8 @@
-"""`landmark-zoo data check`, `data from-folder` and `data render`."""
+"""`landmark-zoo data check`, `data from-folder`, `data shrink` and `data render`."""
 
 from pathlib import Path
 
-from landmark_zoo.commands import Count, Flag, Fraction, Seed
+from landmark_zoo.commands import Count, Flag, Fraction, Pixels, Seed
 from zoo.command import log
 
 
@@ -54,6 +54,27 @@ def from_folder(
     counts = folders.from_folder(source, out, shares=shares, seed=seed, copy=copy, overwrite=overwrite)
     log(", ".join(f"{count:,} {name}" for name, count in counts.items()))
     log(f"train with `--data {out}`")
+    print(out)
+
+
+def shrink(*, data: Path, out: Path, side: Pixels = 256, workers: Count | None = None, overwrite: Flag = False) -> None:
+    """Copy a data set with smaller images, which training decodes several times faster. If interrupted, it continues.
+
+    Args:
+        data: root of the data set, with its images as files or in tars.
+        out: the data set to make.
+        side: shorter side in pixels, at most; smaller images are copied as they are.
+        workers: decoding threads; default: one per core.
+        overwrite: replace the folder if it holds something.
+    """
+    import os
+    import time
+
+    from retrieval.data import shrink as copies
+
+    began = time.monotonic()
+    counts = copies.shrink(data, out, side=side, workers=workers or os.cpu_count() or 1, overwrite=overwrite)
+    log(copies.summary(counts, time.monotonic() - began))
     print(out)
 
 

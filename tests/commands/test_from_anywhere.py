@@ -66,6 +66,11 @@ COMMANDS: dict[str, tuple[str, Sequence[str], str]] = {
     ),
     "data check": ("retrieval.data.check", ["--data", "data"], "data/unreadable.csv"),
     "data from-folder": ("retrieval.data.from_folder", ["my photos", "--out", "new/own"], "new/own/index.csv"),
+    "data shrink": (
+        "retrieval.data.shrink",
+        ["--data", "data", "--side", "32", "--out", "new/small"],
+        "new/small/index.csv",
+    ),
     "demo": ("retrieval.demo", ["--out", "new/demo"], "new/demo/index.csv"),
 }
 AFTER_EXPORT: dict[str, tuple[str, Sequence[str], str]] = {

@@ -25,6 +25,7 @@ COMMANDS: dict[str, Callable[[Path], list[object]]] = {
     "retrieval.whitening": lambda odd: ["--embeddings", odd, "--dimensions", 4],
     "retrieval.data.check": lambda odd: ["--data", odd],
     "retrieval.data.from_folder": lambda odd: [odd],
+    "retrieval.data.shrink": lambda odd: ["--data", odd],
     "submission.pack": lambda odd: ["--saved-model", odd, "--owner", "me"],
     "pipeline.__main__": lambda odd: ["--recipe", odd],
     "torch_models.train": lambda odd: ["--recipe", odd, "--data", odd],

@@ -50,10 +50,11 @@ COMMANDS: dict[str, tuple[list[str], str]] = {
         "a.pth",
     ),
     "from_folder": (["retrieval.data.from_folder", "DIR/photographs", "--out", "OUT"], "made"),
+    "shrink": (["retrieval.data.shrink", "--data", "DIR/data", "--side", "32", "--out", "OUT"], "made"),
     "export check": (["export.check", "DIR/saved_model", "--no-contest"], ""),
     "to_onnx": (["export.to_onnx", "--ckpt", "DIR/model.safetensors", "--out", "OUT"], "m.onnx"),
 }
-QUICK = ("import", "search", "whitening", "data check", "from_folder")
+QUICK = ("import", "search", "whitening", "data check", "from_folder", "shrink")
 FILES = ("import", "search", "whitening")
 """Quick ones that write a file."""
 READ_ONLY = 'mount --bind "$PLACE" "$PLACE" && mount -o remount,ro,bind "$PLACE" &&'

@@ -42,13 +42,20 @@ MODULES = {
     "pack": "submission.pack",
     "data check": "retrieval.data.check",
     "data from-folder": "retrieval.data.from_folder",
+    "data shrink": "retrieval.data.shrink",
     "data render": "retrieval.demo.__main__",
 }
 ONLY_HERE = {"train": {"--framework"}}
 """The module commands of training are one per framework."""
 ONLY_THERE = {"embed": {"--saved-model"}}
 """Another name of the positional argument, kept for older scripts."""
-OTHER_DEFAULTS = {("demo", "--recipe"), ("pack", "--out"), ("data check", "--workers"), ("ensemble", "--scales")}
+OTHER_DEFAULTS = {
+    ("demo", "--recipe"),
+    ("pack", "--out"),
+    ("data check", "--workers"),
+    ("data shrink", "--workers"),
+    ("ensemble", "--scales"),
+}
 """Computed when the command runs, so that --help does not import the room."""
 
 

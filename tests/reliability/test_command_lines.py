@@ -25,6 +25,7 @@ MODULES = (
     *(
         "retrieval.data.check",
         "retrieval.data.from_folder",
+        "retrieval.data.shrink",
         "retrieval.demo.__main__",
         "submission.pack",
         "pipeline.__main__",
@@ -125,6 +126,7 @@ def test_every_number_of_the_command_refuses_what_is_out_of_range(command, optio
         "embed": ["x", "--data", "d", "--out", "o"],
         "data check": ["--data", "d"],
         "data from-folder": ["x", "--out", "o"],
+        "data shrink": ["--data", "d", "--out", "o"],
         "data render": ["--out", "o"],
     }[command]
     for value in values:
