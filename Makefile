@@ -49,7 +49,7 @@ test: install tf22 oracles
 	$(PY) -m pytest
 
 test-fast: install
-	$(PY) -m pytest -m "not tf22 and not slow and not parity and not heavy" tests
+	$(PY) -m pytest -m "not tf22 and not slow and not parity and not heavy and not several" tests
 
 coverage: install tf22 oracles
 	$(PY) -m pytest --cov --cov-report=term

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import numpy as np
 import paddle
 import paddle.distributed as dist
 from paddle import Tensor, nn
@@ -245,9 +246,10 @@ def _synchronised(layer: nn.BatchNorm1D | nn.BatchNorm2D, group: Group, features
     if not layer.training:
         return type(layer).forward(layer, features)
     wide = features.astype(layer.weight.dtype)
-    output, mean, variance, count = _SharedStatistics.apply(wide, layer.weight, layer.bias, layer._epsilon, group)
+    # Paddle's own kernel has both of these in float32, and one process must compute what several do.
+    epsilon, kept = float(np.float32(layer._epsilon)), float(np.float32(layer._momentum))
+    output, mean, variance, count = _SharedStatistics.apply(wide, layer.weight, layer.bias, epsilon, group)
     with paddle.no_grad():
-        kept = layer._momentum
         unbiased = variance * (count / (count - 1).clip(min=1))
         layer._mean.set_value(layer._mean * kept + mean * (1 - kept))
         layer._variance.set_value(layer._variance * kept + unbiased * (1 - kept))

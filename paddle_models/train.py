@@ -89,15 +89,14 @@ class Trainer:
             float [3] on the device, to be given to `read`: the loss and the accuracy (0 to 1) of the whole batch before the
             step, both with the margin applied, and the Euclidean norm of all gradients before clipping.
         """
+        # Every so manieth image, so that a part of the whole batch is the same with any number of processes.
         parts = self.recipe.accumulation
         measured = []
-        for number, (pixels, targets) in enumerate(
-            zip(np.array_split(images, parts), np.array_split(labels, parts), strict=True)
-        ):
+        for number in range(parts):
             last = number == parts - 1
             wrapped = isinstance(self.network, paddle.DataParallel) and not last
             with self.network.no_sync() if wrapped else contextlib.nullcontext():
-                loss, accuracy = self._losses(pixels, targets, step)
+                loss, accuracy = self._losses(images[number::parts], labels[number::parts], step)
                 (loss * (self.scale[0].astype(loss.dtype) / parts)).backward()
             measured.append(paddle.stack([loss.detach(), accuracy]))
         norm, skip = self._clip()
@@ -299,7 +298,10 @@ def _unbias_statistics(model: nn.Layer) -> None:
 
     def correct(layer: nn.Layer, inputs: tuple[Tensor], output: Tensor) -> None:
         if layer.training:
-            count, kept = output.size // output.shape[1], before[layer] * layer._momentum
+            count, kept = (
+                output.size // output.shape[1],
+                before[layer] * float(np.float32(layer._momentum)),
+            )  # as the kernel
             layer._variance.set_value(kept + (layer._variance - kept) * (count / max(count - 1, 1)))
 
     for layer in model.sublayers():

@@ -35,11 +35,12 @@ RECIPE = Recipe(
 STEPS = Schedule(RECIPE, batches_per_epoch=4)
 BOUNDS = {
     np.float64: {"loss": 1e-12, "gradient": 1e-7, "one step": 1e-7, "twenty steps": 1e-6, "losses": 1e-6},
-    np.float32: {"loss": 1e-5, "gradient": 0.1, "one step": 1e-5, "twenty steps": 0.03, "losses": 0.3},
+    np.float32: {"loss": 3e-5, "gradient": 0.1, "one step": 1e-5, "twenty steps": 0.03, "losses": 0.3},
 }
 """Absolute for losses, relative to the largest value for tensors; three to ten times what was measured. In float64: 2e-14, 3e-8,
 5e-9, 1e-7, 1e-8. These are due to Paddle, which keeps BatchNorm's momentum and the 1 / 9 of an average pooling's gradient in
-float32. In float32: 4e-6, 3e-2, 4e-6, 9e-3, 1e-1, because a ReLU whose input is near 0 may be active in only one framework."""
+float32. In float32: 1.1e-5 (of a loss of 14, in which PyTorch's channels-last convolutions of 101 layers are 7e-7 off), 3e-2, 4e-6,
+9e-3, 1e-1, because a ReLU whose input is near 0 may be active in only one framework."""
 FLOOR = {np.float64: 1e-6, np.float32: 1e-3}
 """A bias before BatchNorm has a gradient of only rounding: no tensor's scale counts as less than this share of the largest."""
 

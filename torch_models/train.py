@@ -1,6 +1,7 @@
 """Training in PyTorch: one step on the margin loss, on any number of processes; `training.loop` does the rest."""
 
 import contextlib
+import warnings
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -93,15 +94,14 @@ class Trainer:
             float32 [3] on the device, to be given to `read`: the loss and the accuracy (0 to 1) of the whole batch before the
             step, both with the margin applied, and the Euclidean norm of all gradients before clipping.
         """
+        # Every so manieth image, so that a part of the whole batch is the same with any number of processes.
         parts = self.recipe.accumulation
         measured = []
-        for number, (pixels, targets) in enumerate(
-            zip(np.array_split(images, parts), np.array_split(labels, parts), strict=True)
-        ):
+        for number in range(parts):
             last = number == parts - 1
             wrapped = isinstance(self.network, DistributedDataParallel) and not last
             with self.network.no_sync() if wrapped else contextlib.nullcontext():
-                loss, accuracy = self._losses(pixels, targets, step)
+                loss, accuracy = self._losses(images[number::parts], labels[number::parts], step)
                 (loss * (self.scale[0] / parts)).backward()
             measured.append(torch.stack([loss.detach(), accuracy]))
         norm, skip = self._clip()
@@ -234,7 +234,9 @@ class Trainer:
         if self.group.size == 1 or not any(value.requires_grad for value in self.model.parameters()):
             return
         devices = [self.device.index] if self.execution.on_gpu else None
-        self.network = DistributedDataParallel(self.model, device_ids=devices, broadcast_buffers=False)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # the new name is not known to older versions
+            self.network = DistributedDataParallel(self.model, device_ids=devices, broadcast_buffers=False)
         self.model.eval()
         for _ in range(2):
             noise = torch.randn(2, 3, 64, 64, device=self.device, dtype=self.margin.weight.dtype)

@@ -5,7 +5,9 @@ import contextlib
 import dataclasses
 import math
 import os
+import signal
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,8 +22,8 @@ from retrieval.data.images import decode
 from retrieval.data.sources import open_source
 from training.batches import TrainingImages
 from training.execution import Execution, add_options, choose_device
-from training.loop import Group, Plan, Trainer, fit, identity
-from training.partners import Partner, myself, obituary
+from training.loop import Group, Plan, Stopped, Trainer, fit, identity
+from training.partners import Partner, ended, myself, obituary
 from training.recipes import Recipe, read_recipe
 from training.split import split_by_class
 from training.state import WAIT_SECONDS, state_folder
@@ -29,7 +31,7 @@ from training.validation import ValidationSet
 from zoo.arguments import given_path, ranged
 from zoo.checkpoint import Checkpoint, load_checkpoint, weight_bytes
 from zoo.checkpoint import fingerprint as weights_fingerprint
-from zoo.command import FAILED, log
+from zoo.command import ENDING, FAILED, log
 from zoo.disk import require_room
 from zoo.errors import CheckpointError, DataError, OutputError, RecipeError, ZooError
 from zoo.files import output_file
@@ -41,6 +43,11 @@ Join = Callable[[str], Group]
 """Makes the group of the processes that a launcher started; the argument is the device."""
 _LOCAL_RANKS = ("LOCAL_RANK", "PADDLE_LOCAL_RANK", "PADDLE_RANK_IN_NODE")
 """Where the launchers say which process of its machine this is."""
+
+
+_COMMON_SECONDS = 5.0
+"""How long a process waits before it reports an error that process 0 may have found, too."""
+_LINGER_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
@@ -120,27 +127,40 @@ def _output(recipe_path: Path, data: Path, out: Path, options: Options) -> Itera
 
 @contextmanager
 def _one_voice(group: Group, partners: Sequence[Partner]) -> Iterator[None]:
-    """One message about what ends a training of several processes.
-
-    Raises:
-        ZooError: another process has ended, and this one speaks for those that are left.
-    """
+    """One message about what ends a training of several processes, and an exit."""
     try:
         yield
     except ZooError as error:
         if group.rank == 0:
             raise
-        raise type(error)(f"process {group.rank} of {group.size}: {error}") from error
-    except KeyboardInterrupt:
+        # If process 0 has found the same, its launcher ends this one in the meantime.
+        with contextlib.suppress(KeyboardInterrupt):
+            time.sleep(_COMMON_SECONDS)
+            raise type(error)(f"process {group.rank} of {group.size}: {error}") from error
+        sys.exit(FAILED)
+    except Stopped:
         if group.rank == 0:
             raise
         sys.exit(FAILED)
-    except (RuntimeError, OSError, ValueError) as error:
-        if not _is_lost_connection(error):
+    except (KeyboardInterrupt, RuntimeError, OSError, ValueError) as error:
+        if not isinstance(error, KeyboardInterrupt) and not _is_lost_connection(error):
+            raise
+        # The launcher, which noticed it as well, would end this process before it has spoken.
+        _ignore_signals()
+        by_signal = isinstance(error, KeyboardInterrupt)
+        if by_signal and not ended(partners, group.rank):
             raise
         if message := obituary(partners, group.rank):
-            raise ZooError(message) from error
+            print(f"error: {message}", file=sys.stderr, flush=True)
+            time.sleep(_LINGER_SECONDS)  # the others see that this process was there to speak
         sys.exit(FAILED)
+
+
+def _ignore_signals() -> None:
+    """From now on nothing but SIGKILL ends this process early; one that arrives in the meantime counts no more."""
+    for number in ENDING:
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.signal(number, signal.SIG_IGN)
 
 
 def _is_lost_connection(error: Exception) -> bool:

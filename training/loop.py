@@ -42,6 +42,10 @@ _CUT = {f"{LOSS_PREFIX}weight", f"{LOSS_PREFIX}class_margin"}
 _BEST = "best mAP@100"
 
 
+class Stopped(KeyboardInterrupt):
+    """All processes have stopped after the same step, whose state is saved."""
+
+
 class Group(Protocol):
     """The processes of a training (`torch_models.distributed.Group`)."""
 
@@ -142,7 +146,7 @@ def fit(
     Raises:
         CheckpointError: the state on disk belongs to another run, or the training diverged.
         OutputError: the disk is full or the folder cannot be written.
-        KeyboardInterrupt: Ctrl-C; the state has been saved.
+        Stopped: Ctrl-C or another signal; the state has been saved.
     """
     _Run(trainer_class, plan, weights, images, execution, group, validation).train()
 
@@ -225,7 +229,7 @@ class _Run:
             if stops:
                 if self.group.rank == 0:
                     log(f"stopped after step {number:,} of {len(self.steps):,}; saved {self.folder.path}")
-                raise KeyboardInterrupt
+                raise Stopped
 
     def _record(
         self, waiting: list[tuple[Step, Any]], history: History | None, events: Events, progress: Progress

@@ -30,17 +30,22 @@ def obituary(partners: Sequence[Partner], rank: int) -> str | None:
         rank: of this process. The first that is alive on its host speaks.
     """
     time.sleep(_SETTLE_SECONDS)
-    here = partners[rank].host
-    ended = [number for number, partner in enumerate(partners) if partner.host == here and not _alive(partner.pid)]
-    alive = [number for number, partner in enumerate(partners) if partner.host == here and number not in ended]
-    if alive and alive[0] != rank:
+    gone, here = ended(partners, rank), partners[rank].host
+    alive = [number for number, partner in enumerate(partners) if partner.host == here and number not in gone]
+    if alive[0] != rank:
         return None
-    which = ", ".join(f"{number} (pid {partners[number].pid})" for number in ended)
-    what = f"process {which} of {len(partners)} has ended" if ended else "another process cannot be reached"
+    which = ", ".join(f"{number} (pid {partners[number].pid})" for number in gone)
+    what = f"process {which} of {len(partners)} has ended" if gone else "another process cannot be reached"
     return (
         f"{what}, so the training stops; what it printed last, or the system's log (dmesg: out of memory?), says why. "
         "Run the same command again to continue from the last saved state."
     )
+
+
+def ended(partners: Sequence[Partner], rank: int) -> list[int]:
+    """The ranks of the processes on this one's host that have ended."""
+    here = partners[rank].host
+    return [number for number, partner in enumerate(partners) if partner.host == here and not _alive(partner.pid)]
 
 
 def _alive(pid: int) -> bool:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from tests.default_signals import default_signals
+from tests.training.tiny_data import write_tiny_data
 from training.history import history_path, read_history
 from zoo.checkpoint import load_checkpoint
 
@@ -33,19 +33,7 @@ STEPS = 120
 @pytest.fixture(scope="module")
 def data(tmp_path_factory) -> Path:
     """Sixteen small photographs of four landmarks."""
-    root, random = tmp_path_factory.mktemp("data"), np.random.default_rng(0)
-    rows = ["landmark_id,images"]
-    for landmark in range(4):
-        ids = [f"{landmark:x}{number:015x}" for number in range(4)]
-        rows.append(f"{landmark * 10},{' '.join(ids)}")
-        for image_id in ids:
-            path = root.joinpath("train", *image_id[:3], f"{image_id}.jpg")
-            path.parent.mkdir(parents=True, exist_ok=True)
-            pixels = random.integers(0, 256, (6, 8, 3), dtype=np.uint8)
-            Image.fromarray(pixels).resize((48, 40)).save(path)
-    (root / "train_clean.csv").write_text("\n".join(rows) + "\n")
-    (root / "recipe.yaml").write_text(RECIPE)
-    return root
+    return write_tiny_data(tmp_path_factory.mktemp("data"), RECIPE)
 
 
 def start(framework: str, data: Path, out: Path, *more: str) -> subprocess.Popen:
