@@ -2,7 +2,6 @@
 
 import os
 import stat
-from pathlib import Path
 from typing import Protocol
 
 from retrieval.data.gldv2 import Gldv2
@@ -71,12 +70,14 @@ class FileImages:
         """As `ImageSource.read`."""
         path = self.place(image_id)
         try:
-            found = os.stat(path)  # noqa: PTH116
-            if not stat.S_ISREG(found.st_mode):  # opening a pipe would wait for its writer
-                raise UnreadableImageError(path, "not a file")
-            if found.st_size > IMAGE_BYTES:
-                raise UnreadableImageError(path, f"{found.st_size:,} bytes, more than the limit of {IMAGE_BYTES:,}")
-            return Path(path).read_bytes()
+            handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # opening a pipe would wait for its writer
+            with open(handle, "rb", buffering=0) as file:
+                found = os.fstat(handle)
+                if not stat.S_ISREG(found.st_mode):
+                    raise UnreadableImageError(path, "not a file")
+                if found.st_size > IMAGE_BYTES:
+                    raise UnreadableImageError(path, f"{found.st_size:,} bytes, more than the limit of {IMAGE_BYTES:,}")
+                return file.readall()
         except FileNotFoundError:
             raise UnreadableImageError(path, "no such file") from None
         except OSError as error:
