@@ -25,6 +25,11 @@ CODE: dict[str, tuple[str, ...]] = {
         *(f"paddle_models/{name}.py" for name in ("embedder", "layers", "resnet")),
         "benchmarks/paddle_onednn.py",
     ),
+    "data": (
+        *(f"training/{name}.py" for name in ("batches", "augment", "images")),
+        *(f"retrieval/data/{name}.py" for name in ("images", "sources", "shrink")),
+        "benchmarks/data.py",
+    ),
     "demo": (*EXPORTED, *TRAINED, "retrieval/demo/*.py"),
     "photographs": (*EXPORTED, *TRAINED),
     "kills": (
