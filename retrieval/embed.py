@@ -9,15 +9,17 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from tqdm import tqdm
 
 from retrieval.data.fingerprint import fingerprint
 from retrieval.data.gldv2 import SPLITS, Gldv2
-from retrieval.data.images import read_image
+from retrieval.data.images import decode, read_image
+from retrieval.data.sources import ImageSource, open_source
 from retrieval.embeddings import Embeddings, require_descriptors
 from retrieval.parts import Parts
 from zoo import checkpoint as checkpoints
@@ -36,8 +38,8 @@ MOST_AT_ONCE = 4096
 BATCHES_AHEAD = 2
 """Batches that are decoded before they are needed: they hide decoding, and cost the memory of their pixels."""
 
-Image = str | os.PathLike | np.ndarray
-"""The path of an image file, or its pixels uint8 [H, W, 3], RGB."""
+Image = str | os.PathLike | np.ndarray | Callable[[], np.ndarray]
+"""The path of an image file, or its pixels uint8 [H, W, 3], RGB, or what reads them."""
 
 
 class Resized(NamedTuple):
@@ -162,10 +164,9 @@ def embed_split(
     with Parts(out, ids, made_from) as parts:
         if parts.done:
             log(f"continuing after {parts.done:,} of {len(ids):,} images")
-        # A Path takes four times the memory of its text.
-        paths = [str(data.image_path(split, image_id)) for image_id in ids[parts.done :]]
+        images = _StoredImages(open_source(data, split), ids[parts.done :])
         with tqdm(total=len(ids), initial=parts.done, desc=f"embed {split}", unit="image") as bar:
-            for batch in batches(paths, describer.inputs, batch_size, os.cpu_count() or 1):
+            for batch in batches(images, describer.inputs, batch_size, os.cpu_count() or 1):
                 parts.add(describer(batch))
                 bar.update(parts.done - bar.n)
         embeddings = Embeddings(ids, parts.rows, source)
@@ -253,8 +254,29 @@ def _read_batches(path: Path) -> Iterator[tuple[str, np.ndarray]]:
             yield name, batch
 
 
+class _StoredImages(Sequence[Callable[[], np.ndarray]]):
+    """What reads the images of a data set, made when it is asked for: millions of ids take less memory than millions of paths."""
+
+    def __init__(self, source: ImageSource, ids: Sequence[str]) -> None:
+        self._source, self._ids = source, ids
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def __getitem__(self, chosen: Any) -> Any:
+        if isinstance(chosen, int):
+            return partial(self._read, self._ids[chosen])
+        return [partial(self._read, image_id) for image_id in self._ids[chosen]]
+
+    def _read(self, image_id: str) -> np.ndarray:
+        return decode(self._source.read(image_id), self._source.place(image_id))
+
+
 def _resized(image: Image, inputs: Sequence[Resized]) -> list[np.ndarray]:
-    pixels = _checked(image) if isinstance(image, np.ndarray) else read_image(Path(image))
+    if callable(image):
+        pixels = image()
+    else:
+        pixels = _checked(image) if isinstance(image, np.ndarray) else read_image(Path(image))
     return [resize(pixels, *wanted) for wanted in inputs]
 
 

@@ -5,7 +5,6 @@ import threading
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -244,25 +243,3 @@ def _finished(batch: Batch, parts: list[Future[None]]) -> Batch:
     for part in parts:
         part.result()
     return batch
-
-
-def training_batches(
-    root: Path,
-    train_set: TrainSet,
-    *,
-    batch_size: int,
-    size: int,
-    seed: int,
-    epoch: int,
-    crop_area: tuple[float, float],
-    flip: bool,
-    jitter: float,
-    start: int = 0,
-    workers: int = 2,
-) -> Iterator[Batch]:
-    """`TrainingImages.batches` for one process, which opens the data set for each epoch."""
-    augmentation = Augmentation(crop_area=crop_area, flip=flip, jitter=jitter)
-    images = TrainingImages(
-        Gldv2(root), train_set, batch_size=batch_size, seed=seed, augmentation=augmentation, workers=workers
-    )
-    return images.batches(epoch, size, start)

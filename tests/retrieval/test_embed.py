@@ -1,6 +1,7 @@
 """The embedding loop: order, batches, several resolutions, decoding ahead, and errors in threads."""
 
 import os
+import tarfile
 import threading
 import time
 from pathlib import Path
@@ -151,6 +152,21 @@ def test_a_killed_embedding_continues_at_its_last_part(dataset, tmp_path, monkey
     assert last.sizes == [2, 1]
     embed_split(Means(SMALL), dataset, "index", tmp_path / "unbroken", batch_size=2)
     assert_equal(tmp_path / "out", tmp_path / "unbroken")
+
+
+def test_images_in_tars_are_embedded_in_place(dataset, tmp_path):
+    expected = embed_split(Means(SMALL), dataset, "index", tmp_path / "of the files", batch_size=2)
+    tars = tmp_path / "tars"
+    (tars / "index").mkdir(parents=True)
+    (tars / "index.csv").write_bytes((tmp_path / "index.csv").read_bytes())
+    with tarfile.open(tars / "index" / "images_000.tar", "w") as tar:
+        tar.add(tmp_path / "index", "index")
+    found = embed_split(Means(SMALL), Gldv2(tars), "index", tmp_path / "of the tars", batch_size=2)
+    assert (found.ids, found.source) == (expected.ids, expected.source)
+    np.testing.assert_array_equal(found.descriptors, expected.descriptors)
+    (tars / "index.csv").write_text("id\nffffffffffffffff\n", encoding="utf-8")
+    with pytest.raises(UnreadableImageError, match=r"\*\.tar:ffffffffffffffff\.jpg: no such member"):
+        embed_split(Means(SMALL), Gldv2(tars), "index", tmp_path / "missing", batch_size=2)
 
 
 @pytest.mark.parametrize(
