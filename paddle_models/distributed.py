@@ -50,7 +50,7 @@ class Group:
         """Whether each flag is set in any process."""
         if self.size == 1:
             return list(flags)
-        return [bool(flag) for flag in self.largest(paddle.to_tensor([float(flag) for flag in flags])).tolist()]
+        return (self.largest(paddle.to_tensor([float(flag) for flag in flags])).numpy() > 0).tolist()
 
     def wait(self) -> None:
         """Returns when every process has called it."""
@@ -97,7 +97,7 @@ def join(device: str) -> Group:
     """
     if int(os.environ.get("PADDLE_TRAINERS_NUM", "1")) == 1:
         return ALONE
-    paddle.set_device(device.replace("cuda", "gpu"))
+    paddle.device.set_device(device.replace("cuda", "gpu"))
     dist.init_parallel_env()
     return Group(dist.get_rank(), dist.get_world_size())
 
@@ -244,7 +244,8 @@ class _SharedStatistics(PyLayer):
 def _synchronised(layer: nn.BatchNorm1D | nn.BatchNorm2D, group: Group, features: Tensor) -> Tensor:
     """What the layer's `forward` does, with the statistics of all processes' batches in training."""
     if not layer.training:
-        return type(layer).forward(layer, features)
+        return type(layer).forward(layer, features)  # pyright: ignore[reportArgumentType] (its own type)
+    assert layer.weight is not None
     wide = features.astype(layer.weight.dtype)
     # Paddle's own kernel has both of these in float32, and one process must compute what several do.
     epsilon, kept = float(np.float32(layer._epsilon)), float(np.float32(layer._momentum))
@@ -260,7 +261,7 @@ def synchronise_batch_norm(model: nn.Layer, group: Group) -> None:
     """Makes every BatchNorm of a model use the statistics of all processes' batches. Names and tensors stay the same."""
     for layer in model.sublayers(include_self=True):
         if isinstance(layer, nn.BatchNorm1D | nn.BatchNorm2D):
-            layer.forward = functools.partial(_synchronised, layer, group)
+            setattr(layer, "forward", functools.partial(_synchronised, layer, group))  # noqa: B010 (typed as a method)
 
 
 def sums_of_squares(tensors: Sequence[Tensor]) -> Tensor:

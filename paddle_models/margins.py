@@ -7,6 +7,7 @@ from paddle import Tensor, nn
 
 from paddle_models.arc_margin import ArcMargin, add_angle, picked, with_target
 from paddle_models.distributed import ALONE, Group, MarginLogits
+from training.classes import own_classes
 from zoo.constants import MOVING_AVERAGE, first_adaptive_scale
 from zoo.specs import LossSpec
 
@@ -75,23 +76,21 @@ class AdaCos(ArcMargin):
         return (wrong.mean().log() / median.cos()).reshape([1])
 
 
-def build_margin(
-    loss: LossSpec, classes: range, embedding_size: int, scale: float, every_class: int, group: Group = ALONE
-) -> nn.Layer:
+def build_margin(loss: LossSpec, classes: int, embedding_size: int, scale: float, group: Group = ALONE) -> nn.Layer:
     """The layer that computes the logits of a loss; `cross_entropy` turns them into the loss.
 
     Args:
         loss: the spec.
-        classes: those of this process (`training.classes.own_classes`).
+        classes: number of classes of all processes; this one has those of `training.classes.own_classes`.
         embedding_size: length of the descriptors.
         scale: factor that turns cosines into logits.
-        every_class: number of classes of all processes.
         group: the processes.
     """
+    own = own_classes(classes, group.rank, group.size)
     if loss.kind == "ada_cos":
-        return AdaCos(classes, embedding_size, every_class, group)
+        return AdaCos(own, embedding_size, classes, group)
     if loss.kind in ("cos_face", "curricular_face"):
         kinds = {"cos_face": CosFace, "curricular_face": CurricularFace}
-        return kinds[loss.kind](classes, embedding_size, scale, group=group)
+        return kinds[loss.kind](own, embedding_size, scale, group=group)
     dynamic = loss.kind == "dynamic_arc_face"
-    return ArcMargin(classes, embedding_size, scale, loss.sub_centers, dynamic, group)
+    return ArcMargin(own, embedding_size, scale, loss.sub_centers, dynamic, group)

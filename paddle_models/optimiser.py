@@ -1,6 +1,7 @@
 """The optimiser of a training with its state by canonical name, and the moving average of the weights."""
 
 from collections.abc import Iterable, Mapping
+from typing import Any, cast
 
 import numpy as np
 import paddle
@@ -33,7 +34,7 @@ class Optimiser:
         groups: dict[tuple[bool, float], list[Tensor]] = {}
         for name, value in parameters.items():
             groups.setdefault((value.ndim > 1, part_factor(name, recipe)), []).append(value)
-        made = [
+        made: Any = [
             {"params": values, "weight_decay": recipe.weight_decay if decayed else 0.0, "learning_rate": factor}
             for (decayed, factor), values in groups.items()
         ]
@@ -44,10 +45,9 @@ class Optimiser:
         else:
             self._framework = paddle.optimizer.Momentum(1.0, recipe.momentum, made, use_nesterov=True)
         # Made here: Paddle would make them in the first step, and a state is restored before that.
-        for group in self._framework._param_groups:
-            self._framework._create_accumulators(
-                paddle.base.framework.default_main_program().global_block(), group["params"]
-            )
+        block, own_groups = paddle.base.framework.default_main_program().global_block(), self._framework._param_groups
+        for group in cast(list[dict], own_groups):
+            self._framework._create_accumulators(block, group["params"])
 
     def step(self, learning_rate: float, skip: Tensor | None = None) -> None:
         """One update from the parameters' gradients, which are cleared.

@@ -20,7 +20,7 @@ from paddle_models.distributed import (
 from paddle_models.embedder import Embedder
 from paddle_models.margins import build_margin
 from paddle_models.optimiser import MovingAverage, Optimiser
-from training.classes import drawn_classes, own_classes
+from training.classes import drawn_classes
 from training.command import main
 from training.execution import PLAIN, Execution
 from training.recipes import Recipe
@@ -58,11 +58,10 @@ class Trainer:
         group: Group = ALONE,
     ) -> None:
         self.spec, self.recipe, self.execution, self.group = spec, recipe, execution, group
-        paddle.set_device(execution.device.replace("cuda", "gpu"))
-        self.own = own_classes(classes, group.rank, group.size)
+        paddle.device.set_device(execution.device.replace("cuda", "gpu"))
         size, loss = spec.head.embedding_size, spec.loss
         self.model = Embedder(spec)
-        self.margin = build_margin(loss, self.own, size, recipe.scale, classes, group)
+        self.margin = build_margin(loss, classes, size, recipe.scale, group)
         _copy(self._weights(), weights)
         if recipe.batch_norm == "synchronised" and group.size > 1:
             synchronise_batch_norm(self.model, group)
@@ -170,7 +169,9 @@ class Trainer:
         every = self.group.gathered(paddle.to_tensor(np.ascontiguousarray(labels)))
         drawn = None
         if self.recipe.negatives is not None:
-            chosen = drawn_classes(self.own, every.numpy(), self.recipe.negatives, self.recipe.seed, step.number)
+            chosen = drawn_classes(
+                self.margin.classes, every.numpy(), self.recipe.negatives, self.recipe.seed, step.number
+            )
             drawn = paddle.to_tensor(chosen)
         inputs = self._inputs(paddle.to_tensor(np.ascontiguousarray(images)))
         precision = self.execution.precision

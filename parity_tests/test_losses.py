@@ -47,7 +47,7 @@ class Loss:
         self.torch = framework == "torch"
         self.mean = importlib.import_module(f"{framework}_models.distributed").cross_entropy
         build = importlib.import_module(f"{framework}_models.margins").build_margin
-        self.module = build(spec, range(CLASSES), SIZE, SCALE, CLASSES)
+        self.module = build(spec, CLASSES, SIZE, SCALE)
         self.module = self.module.double() if self.torch else self.module.to(dtype="float64")
         load = importlib.import_module(f"{framework}_models.checkpoint").load_weights
         load(self.module, {"weight": weights, **first_state(spec)})

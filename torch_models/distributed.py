@@ -242,9 +242,12 @@ class _SharedStatistics(torch.autograd.Function):
 def _synchronised(layer: nn.BatchNorm1d | nn.BatchNorm2d, group: Group, features: Tensor) -> Tensor:
     """What the layer's `forward` does, with the statistics of all processes' batches in training."""
     if not layer.training:
-        return type(layer).forward(layer, features)
+        return type(layer).forward(layer, features)  # pyright: ignore[reportArgumentType] (its own type)
     wide = features.to(layer.weight.dtype)
     output, mean, variance, count = _SharedStatistics.apply(wide, layer.weight, layer.bias, layer.eps, group)
+    assert layer.running_mean is not None
+    assert layer.running_var is not None
+    assert layer.momentum is not None
     with torch.no_grad():
         layer.running_mean.lerp_(mean, layer.momentum)
         layer.running_var.lerp_(variance * (count / (count - 1).clamp(min=1)), layer.momentum)
@@ -255,11 +258,11 @@ def synchronise_batch_norm(model: nn.Module, group: Group) -> None:
     """Makes every BatchNorm of a model use the statistics of all processes' batches. Names and tensors stay the same."""
     for layer in model.modules():
         if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d):
-            layer.forward = functools.partial(_synchronised, layer, group)
+            setattr(layer, "forward", functools.partial(_synchronised, layer, group))  # noqa: B010 (typed as a method)
 
 
 def sums_of_squares(tensors: Sequence[Tensor]) -> Tensor:
     """The sum of the squares of all values, as float64 [1]."""
-    norms = torch._foreach_norm(list(tensors)) if tensors else [torch.zeros(())]
+    norms = torch._foreach_norm(list(tensors)) if tensors else [torch.zeros(())]  # pyright: ignore[reportPrivateImportUsage]
     stacked = torch.stack(list(norms)).double()
     return (stacked * stacked).sum().reshape(1)

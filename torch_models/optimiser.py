@@ -56,7 +56,7 @@ class Optimiser:
         for group in self._framework.param_groups:
             group["lr"] = learning_rate * group["factor"]
         if skip is not None:
-            self._framework.found_inf = skip  # the fused kernels read it, as for PyTorch's GradScaler
+            setattr(self._framework, "found_inf", skip)  # noqa: B010 (the fused kernels read it, as for GradScaler)
         self._framework.step()
         self._framework.zero_grad()
         self.updates += 1
@@ -105,4 +105,5 @@ class MovingAverage:
     def update(self, tensors: Iterable[Tensor], updates: int) -> None:
         """Moves the average towards `tensors`, which are in the order of the names, after a number of updates from 1."""
         decay = min(self.decay, (1 + updates) / (10 + updates))
-        torch._foreach_lerp_(list(self.tensors.values()), [tensor.detach() for tensor in tensors], 1 - decay)
+        averages, current = list(self.tensors.values()), [tensor.detach() for tensor in tensors]
+        torch._foreach_lerp_(averages, current, 1 - decay)  # pyright: ignore[reportPrivateImportUsage]

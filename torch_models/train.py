@@ -22,7 +22,7 @@ from torch_models.distributed import (
 from torch_models.embedder import Embedder
 from torch_models.margins import build_margin
 from torch_models.optimiser import MovingAverage, Optimiser
-from training.classes import drawn_classes, own_classes
+from training.classes import drawn_classes
 from training.command import main
 from training.execution import PLAIN, Execution
 from training.recipes import Recipe
@@ -62,10 +62,9 @@ class Trainer:
     ) -> None:
         self.spec, self.recipe, self.execution, self.group = spec, recipe, execution, group
         self.device = torch.device(execution.device)
-        self.own = own_classes(classes, group.rank, group.size)
         size, loss = spec.head.embedding_size, spec.loss
         self.model = Embedder(spec)
-        self.margin = build_margin(loss, self.own, size, recipe.scale, classes, group)
+        self.margin = build_margin(loss, classes, size, recipe.scale, group)
         load_weights(nn.ModuleDict({"model": self.model, "arc_margin": self.margin}), _nested(weights))
         layout = torch.channels_last if execution.channels_last else torch.contiguous_format
         self.model.to(self.device, memory_format=layout)
@@ -178,7 +177,9 @@ class Trainer:
         every = self.group.gathered(torch.from_numpy(np.ascontiguousarray(labels)))
         drawn = None
         if self.recipe.negatives is not None:
-            chosen = drawn_classes(self.own, every.numpy(), self.recipe.negatives, self.recipe.seed, step.number)
+            chosen = drawn_classes(
+                self.margin.classes, every.numpy(), self.recipe.negatives, self.recipe.seed, step.number
+            )
             drawn = self._moved(torch.from_numpy(chosen))
         inputs = self._inputs(self._moved(torch.from_numpy(np.ascontiguousarray(images))))
         kind = _TYPES[self.execution.precision]

@@ -17,6 +17,7 @@ import hashlib
 import json
 import math
 import re
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -234,7 +235,10 @@ class StateFolder:
             return
         with claimed(self.history, wait=WAIT_SECONDS), output_errors(self.path):
             for path in [path for path in self.path.iterdir() if chosen(path.name)]:
-                path.unlink(missing_ok=True)
+                if path.is_dir() and not path.is_symlink():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink(missing_ok=True)
 
     def _unlike(self, entry: Entry) -> str | None:
         """Why a file is not the one that an entry names, or None."""

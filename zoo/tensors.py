@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from zoo.errors import CheckpointError, DataError, ZooError
-from zoo.files import new_file
+from zoo.files import new_file, work_folder
 from zoo.inputs import require_file
 from zoo.limits import TENSORS, TEXT_BYTES, require_at_most
 from zoo.text import parse_json
@@ -47,11 +47,12 @@ def write_tensors(
     Raises:
         OutputError: the disk is full or the folder cannot be written.
     """
-    with new_file(path) as partial:
+    # safetensors writes to a temporary file of its own and renames it: in a folder that is removed with what a killed process left.
+    with new_file(path) as partial, work_folder(path) as folder:
         try:
-            save_file(
-                {name: np.asarray(value, order="C") for name, value in tensors.items()}, partial, dict(header or {})
-            )
+            made = folder / "tensors"
+            save_file({name: np.asarray(value, order="C") for name, value in tensors.items()}, made, dict(header or {}))
+            made.replace(partial)
         except SafetensorError as error:
             number = _system_error(error)
             if number is None:
