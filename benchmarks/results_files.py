@@ -32,6 +32,10 @@ CODE: dict[str, tuple[str, ...]] = {
     ),
     "demo": (*EXPORTED, *TRAINED, "retrieval/demo/*.py"),
     "photographs": (*EXPORTED, *TRAINED),
+    "gpu": (
+        *(f"torch_models/{name}.py" for name in ("train", "distributed", "optimiser", "arc_margin", "layers")),
+        "benchmarks/gpu.py",
+    ),
     "kills": (
         *(f"zoo/{name}.py" for name in ("files", "claims", "disk", "exchange", "processes", "command")),
         "tests/reliability/kills.py",

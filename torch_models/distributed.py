@@ -95,12 +95,17 @@ def join(device: str) -> Group:
     """The group that a launcher (`torchrun`) made, or `ALONE`.
 
     Args:
-        device: of the tensors that are exchanged; processes on GPUs use NCCL, those on CPUs gloo.
+        device: of the tensors that are exchanged. Processes that each have a GPU use NCCL; those on CPUs, and those that share a
+            GPU, use gloo.
     """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
         return ALONE
-    backend = "cpu:gloo,cuda:nccl" if device.startswith("cuda") else "gloo"
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", size))
+    each = device != "cpu" and torch.cuda.device_count() >= here
+    backend = "cpu:gloo,cuda:nccl" if each else "gloo"
+    if device != "cpu":
+        torch.cuda.set_device(device)
     dist.init_process_group(backend, timeout=datetime.timedelta(minutes=_MINUTES))
     return Group(dist.get_rank(), size)
 

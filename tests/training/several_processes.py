@@ -49,19 +49,19 @@ def rows(name: str, value: np.ndarray, own: range, recipe: Recipe) -> np.ndarray
     return value[own.start * each : own.stop * each] if name.startswith("arc_margin.") and len(value) > 1 else value
 
 
-def main(framework: str, folder: Path, steps: int, every: bool) -> None:
+def main(framework: str, folder: Path, steps: int, every: bool, device: str = "cpu") -> None:
     """Writes `<setting>-<rank>.npz`: the losses, and the process's tensors after the last step."""
     library = importlib.import_module(framework)
     module = importlib.import_module(f"{framework}_models.train")
     library.set_default_dtype("float64" if framework == "paddle" else library.float64)
-    group = module.join("cpu")
+    group = module.join(device)
     for name, change in SETTINGS.items():
         recipe = replace(RECIPE, **change)
         spec = recipe.spec(recipe.models[0])
         own = own_classes(CLASSES, group.rank, group.size)
         weights = initial_weights(spec, [9, 3, 5, 8, 4, 4, 7], seed=1)
         mine = {key: rows(key, value, own, recipe).astype(np.float64) for key, value in weights.items()}
-        trainer = module.Trainer(spec, CLASSES, recipe, mine, module.Execution(), group)
+        trainer = module.Trainer(spec, CLASSES, recipe, mine, module.Execution(device), group)
         schedule, measured = Schedule(recipe, 10), []
         share = slice(group.rank * BATCH // group.size, (group.rank + 1) * BATCH // group.size)
         for number in range(steps if every or name in LONG else steps // 3):
@@ -74,4 +74,4 @@ def main(framework: str, folder: Path, steps: int, every: bool) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), json.loads(sys.argv[4]))
+    main(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), json.loads(sys.argv[4]), *sys.argv[5:])
