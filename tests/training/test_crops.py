@@ -62,12 +62,14 @@ FORMS = {
 }
 
 
+@pytest.mark.parametrize("large", [0, 1 << 17])
 @pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
 @pytest.mark.parametrize("form", FORMS)
-def test_at_full_size_the_pixels_are_pillows(form, mode, monkeypatch):
+def test_at_full_size_the_pixels_are_pillows(form, mode, large, monkeypatch):
     kind = FORMS[form].get("form", "JPEG")
     if (mode == "CMYK" and kind != "JPEG") or (mode != "RGB" and "keep_rgb" in FORMS[form]):
         pytest.skip("there is no such file")
+    monkeypatch.setattr(images, "LARGE", large)
     fast = []
     decode = images.simplejpeg.decode_jpeg
     monkeypatch.setattr(images.simplejpeg, "decode_jpeg", lambda *a, **k: fast.append(decode(*a, **k)) or fast[-1])
