@@ -1,11 +1,22 @@
-"""benchmarks/results/<name>.json: what a benchmark measured, with the commit and the code that made it."""
+"""benchmarks/results/<name>.json: what a benchmark measured, with the commit and the code that made it.
 
+Example:
+    python -m benchmarks.results_files schedule runs/schedule.json
+
+stores what another machine measured, such as one with a GPU that has no git checkout.
+"""
+
+import argparse
 import json
 from pathlib import Path
 from typing import Any
 
 from parity_tests.provenance import EXPORTED, made_by
+from zoo.arguments import given_path
+from zoo.command import run
+from zoo.errors import DataError
 from zoo.files import write_json
+from zoo.text import read_json
 
 FOLDER = Path(__file__).resolve().with_name("results")
 TRAINED = (
@@ -35,6 +46,11 @@ CODE: dict[str, tuple[str, ...]] = {
     "gpu": (
         *(f"torch_models/{name}.py" for name in ("train", "distributed", "optimiser", "arc_margin", "layers")),
         "benchmarks/gpu.py",
+    ),
+    "schedule": (
+        *(f"training/{name}.py" for name in ("recipes", "schedule", "loop", "batches", "augment", "images", "classes")),
+        *("torch_models/[!_]*.py", "zoo/weights.py", "zoo/preprocess.py", "zoo/variants.py"),
+        *("retrieval/embed.py", "retrieval/metrics.py", "benchmarks/schedule*.py"),
     ),
     "kills": (
         *(f"zoo/{name}.py" for name in ("files", "claims", "disk", "exchange", "processes", "command")),
@@ -72,3 +88,34 @@ def write_results(name: str, results: Any, path: Path | None = None) -> Path:
 def read_results(name: str) -> Any:
     """What `write_results` stored, without its provenance."""
     return json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))["results"]
+
+
+def adopt(name: str, path: Path, folder: Path = FOLDER) -> Path:
+    """Stores a file that `write_results` made on another machine, with this checkout's commit. Returns where it is.
+
+    Raises:
+        DataError: other code measured it than this checkout has.
+    """
+    found = read_json(path, advice=f"It is written by `python -m benchmarks.{name}`.")
+    here = made_by(CODE[name])
+    if found["made_by"]["code"] != here["code"]:
+        raise DataError(
+            f"{path} was measured with the code {found['made_by']['code']}, and this checkout has {here['code']}. Check out the commit "
+            "that was copied to the other machine, or measure again."
+        )
+    stored = folder / f"{name}.json"
+    write_json(stored, {"made_by": here, "results": found["results"]})
+    return stored
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("name", choices=sorted(CODE), help="which results they are")
+    parser.add_argument("file", type=given_path, help="the JSON file from the other machine")
+    given = parser.parse_args()
+    print(adopt(given.name, given.file))
+
+
+if __name__ == "__main__":
+    run(main)
