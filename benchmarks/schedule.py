@@ -206,7 +206,9 @@ class Results:
         arms: the stages of each arm.
     """
 
-    def __init__(self, trainings: Trainings, models: Sequence[str], setting: Setting, arms: dict[str, list[dict]]):
+    def __init__(
+        self, trainings: Trainings, models: Sequence[str], setting: Setting, arms: dict[str, list[dict]]
+    ) -> None:
         from benchmarks.schedule_descriptors import RetrievalImages, device_name
 
         self._trainings, self._models, self._arms = trainings, models, arms
@@ -268,7 +270,6 @@ def measure(options: Options, setting: Setting, models: Sequence[str], seeds: in
     results = Results(trainings, models, setting, arms)
     # All arms of a model and seed, one after another, so that those that were run are complete.
     members = [(model, arm, seed) for seed in range(seeds) for model in models for arm in arms]
-    path = write_results("schedule", results.figures(), out)
 
     def done(found: list[Member]) -> None:
         for member in found:
@@ -280,7 +281,7 @@ def measure(options: Options, setting: Setting, models: Sequence[str], seeds: in
     trainings.run(members, done)
     figures = results.figures()
     print(report(figures))
-    path = write_results("schedule", figures, path)
+    path = write_results("schedule", figures, out)
     if trainings.failed:
         raise ZooError(
             f"{len(trainings.failed)} trainings failed, and {path} is without them; their errors are in {options.work}"

@@ -27,8 +27,8 @@ def _setting(results: dict[str, Any]) -> str:
     setting, trainings = results["setting"], results["trainings"]
     seeds = sorted({row["seeds"] for row in results["scores"]})
     note = f"{len(trainings)} trainings on {setting['device']} ({setting['precision']}, PyTorch {setting['torch']})"
-    complete = f"{' or '.join(map(str, seeds))} seeds are complete in all arms" if seeds else "no seed is complete yet"
-    failed = f"; **{len(results['failed'])} trainings failed**" if results["failed"] else ""
+    complete = f"complete in all arms: {' or '.join(map(str, seeds)) if seeds else 'no'} seeds"
+    failed = f"; **failed: {len(results['failed'])}**" if results["failed"] else ""
     return (
         f"{note}; {complete}{failed}. {setting['images']:,} training images, {setting['index']:,} in the index, "
         f"{setting['queries']:,} queries at {setting['test_resolution']} px; batches of {setting['batch_size']}."

@@ -147,7 +147,7 @@ def test_the_report_shows_every_arm_and_is_a_table():
     made = json.loads(json.dumps(figures(found)))  # as it is stored
     text = schedule_tables.report(made)
     assert "| (c) resolution rises | 0.3 | 32 → 64 | 8 + 2 | 330 | 1.000 | 9 |" in text
-    assert "5 seeds are complete" in text and "failed" not in text
+    assert "complete in all arms: 5 seeds." in text and "failed" not in text
     for table in text.split("\n\n")[1:]:
         head, rule, *rows = table.splitlines()
         assert {line.count("|") for line in (head, rule, *rows)} == {head.count("|")}
@@ -156,7 +156,7 @@ def test_the_report_shows_every_arm_and_is_a_table():
 
 def test_a_report_without_a_complete_seed_says_so():
     text = schedule_tables.report(figures({("one", "fixed", 0): np.full(QUERIES, 0.5)}) | {"failed": ["one-both-0"]})
-    assert "no seed is complete yet; **1 trainings failed**" in text
+    assert "complete in all arms: no seeds; **failed: 1**" in text
     assert "difference" not in text
 
 
