@@ -62,7 +62,7 @@ FORMS = {
 }
 
 
-@pytest.mark.parametrize("large", [0, 1 << 17])
+@pytest.mark.parametrize("large", [0, 1 << 17], ids=["four bytes per pixel", "three"])
 @pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
 @pytest.mark.parametrize("form", FORMS)
 def test_at_full_size_the_pixels_are_pillows(form, mode, large, monkeypatch):
