@@ -152,15 +152,15 @@ class _CrossEntropy(PyLayer):
         group: Group,
         smoothing: float,
     ) -> tuple[Tensor, Tensor]:
-        rows = (columns >= 0).nonzero()[:, 0]
-        places = rows, columns[rows]
+        # Without a mask of rows, whose length the processor would have to wait for.
+        here, places = columns >= 0, (paddle.arange(len(columns)), columns.clip(min=0))
         logits = values.clone()  # becomes the exponentials, and in the backward pass the gradient
-        if len(rows):
-            logits.index_put_(places, target[rows])
+        found = paddle.gather_nd(logits, paddle.stack(places, axis=1))
+        logits.index_put_(places, paddle.where(here, target, found))
         top = group.largest(logits.max(axis=1))
         logits.subtract_(top[:, None])
         spread = logits.sum(axis=1) if smoothing else paddle.zeros_like(top)
-        own = paddle.where(columns >= 0, target - top, paddle.zeros_like(top))
+        own = paddle.where(here, target - top, paddle.zeros_like(top))
         width = paddle.full_like(top, logits.shape[1])
         total, own, spread, classes = group.total(
             paddle.stack([logits.exp_().sum(axis=1), own, spread, width])
@@ -180,11 +180,9 @@ class _CrossEntropy(PyLayer):
         result = exponentials.multiply_((share / total)[:, None])
         if ctx.smoothing:
             result.subtract_((share * each)[:, None])
-        rows = (columns >= 0).nonzero()[:, 0]
-        if len(rows):
-            places = rows, columns[rows]
-            found = paddle.gather_nd(result, paddle.stack(places, axis=1))
-            result.index_put_(places, (found - share * (1 - ctx.smoothing)) * slope[rows])
+        here, places = columns >= 0, (paddle.arange(len(columns)), columns.clip(min=0))
+        found = paddle.gather_nd(result, paddle.stack(places, axis=1))
+        result.index_put_(places, paddle.where(here, (found - share * (1 - ctx.smoothing)) * slope, found))
         return result, None, None, None
 
 

@@ -160,14 +160,14 @@ class _CrossEntropy(torch.autograd.Function):
         group: Group,
         smoothing: float,
     ) -> tuple[Tensor, Tensor]:
-        rows = (columns >= 0).nonzero()[:, 0]
-        places = rows, columns[rows]
+        # Without a mask of rows, whose length the processor would have to wait for.
+        here, places = columns >= 0, (torch.arange(len(columns), device=columns.device), columns.clamp(min=0))
         logits = values.clone()  # becomes the exponentials, and in the backward pass the gradient
-        logits[places] = target[rows]
+        logits[places] = torch.where(here, target, logits[places])
         top = group.largest(logits.amax(dim=1))
         logits.sub_(top[:, None])
         spread = logits.sum(dim=1) if smoothing else torch.zeros_like(top)
-        own = torch.where(columns >= 0, target - top, 0.0)
+        own = torch.where(here, target - top, 0.0)
         width = torch.full_like(top, logits.shape[1])
         total, own, spread, classes = group.total(torch.stack([logits.exp_().sum(dim=1), own, spread, width]))
         each = smoothing / classes
@@ -185,9 +185,9 @@ class _CrossEntropy(torch.autograd.Function):
         result = exponentials.mul_((share / total)[:, None])
         if ctx.smoothing:
             result.sub_((share * each)[:, None])
-        rows = (columns >= 0).nonzero()[:, 0]
-        places = rows, columns[rows]
-        result[places] = (result[places] - share * (1 - ctx.smoothing)) * slope[rows]
+        here, places = columns >= 0, (torch.arange(len(columns), device=columns.device), columns.clamp(min=0))
+        found = result[places]
+        result[places] = torch.where(here, (found - share * (1 - ctx.smoothing)) * slope, found)
         return result, None, None, None, None, None
 
 

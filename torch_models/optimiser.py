@@ -44,7 +44,7 @@ class Optimiser:
             state = self._framework.state[value]
             state.update({name: torch.zeros_like(value) for name in _NAMES[self.kind]})
             if self.kind == "adamw":
-                state["step"] = torch.zeros((), device=value.device)
+                state["step"] = torch.zeros((), dtype=torch.float32, device=value.device)
 
     def step(self, learning_rate: float, skip: Tensor | None = None) -> None:
         """One update from the parameters' gradients, which are cleared.
