@@ -48,7 +48,6 @@ from zoo.strict import Count, Positive
 from zoo.text import read_json
 
 RECIPE = ROOT / "recipes" / "photographs.yaml"
-MODELS, QUICK_MODELS = ("resnet18", "resnest14_narrow"), ("resnet10_narrow",)
 SEEDS, QUICK_SEEDS = 5, 2
 
 
@@ -294,7 +293,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True, type=given_path, help="a data set in the Google Landmarks v2 layout")
     parser.add_argument("--work", required=True, type=given_path, help="folder of the checkpoints, to continue from")
-    parser.add_argument("--models", nargs="+", help=f"variants of the zoo. Default: {' '.join(MODELS)}")
+    parser.add_argument("--models", nargs="+", help=f"variants of the zoo. Default: those of {RECIPE.name}")
     parser.add_argument("--seeds", type=ranged(Count), help=f"how many. Default: {SEEDS}")
     parser.add_argument("--epochs", type=ranged(Count), help="per stage, at the last resolution. Default: 8")
     parser.add_argument("--quick", action="store_true", help="a small setting, for trying it on CPUs")
@@ -311,7 +310,9 @@ def main() -> None:
     setting = QUICK if given.quick else Setting()
     if given.epochs:
         setting = dataclasses.replace(setting, epochs=given.epochs)
-    models, seeds = (QUICK_MODELS, QUICK_SEEDS) if given.quick else (MODELS, SEEDS)
+    models, seeds = read_recipe(RECIPE).models, SEEDS
+    if given.quick:
+        models, seeds = models[:1], QUICK_SEEDS
     device = _device(given.device)
     options = Options(given.data, given.work, device, given.precision, given.at_once, given.minutes)
     print(measure(options, setting, given.models or models, given.seeds or seeds, given.out))

@@ -146,7 +146,7 @@ def test_the_report_shows_every_arm_and_is_a_table():
     found = made_up({"margin": 0.01})
     made = json.loads(json.dumps(figures(found)))  # as it is stored
     text = schedule_tables.report(made)
-    assert "| (c) resolution rises | 0.3 | 32 → 64 | 8 + 2 | 330 | 1.000 | 9 |" in text
+    assert "| (c) resolution rises | 0.2 | 32 → 64 | 8 + 2 | 330 | 1.000 | 9 |" in text
     assert "complete in all arms: 5 seeds." in text and "failed" not in text
     for table in text.split("\n\n")[1:]:
         head, rule, *rows = table.splitlines()
