@@ -15,7 +15,12 @@ ROOT = Path(__file__).resolve().parent
 PARITY_TESTS = ROOT / "parity_tests"
 HEAVY = (
     *("tests/packaging", "tests/commands", "tests/landmark_zoo", "tests/benchmarks", "tests/pipeline/test_run.py"),
-    *("tests/export/test_check.py", "tests/export/test_no_verify.py", "tests/training/test_resume.py"),
+    *(
+        "tests/export/test_check.py",
+        "tests/export/test_no_verify.py",
+        "tests/training/test_resume.py",
+        "tests/training/test_command.py",
+    ),
     *("tests/architecture/test_docs.py", "tests/submission/test_pack.py", "tests/export/test_quiet_tensorflow.py"),
 )
 """Files and folders of tests that start commands with a framework, build a wheel or the site, or resolve packages."""

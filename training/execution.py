@@ -49,7 +49,7 @@ def choose_device(wanted: str, gpus: int, process: int) -> str:
     if wanted == "cpu" or (wanted == "auto" and not gpus):
         return "cpu"
     name, _, number = wanted.partition(":")
-    if name not in ("auto", "cuda") or (":" in wanted and not (number.isascii() and number.isdecimal())):
+    if (name != "cuda" and wanted != "auto") or (":" in wanted and not (number.isascii() and number.isdecimal())):
         raise SpecError(f"--device {wanted}: expected auto, cpu, cuda or cuda:N, for example cuda:1")
     chosen = int(number) if number else process
     if chosen >= gpus:

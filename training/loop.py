@@ -29,7 +29,7 @@ from training.schedule import Schedule, Step
 from training.shards import Cut
 from training.state import StateFolder, state_folder
 from training.validation import ValidationSet
-from zoo.checkpoint import Checkpoint, save_checkpoint
+from zoo.checkpoint import Checkpoint, save_checkpoint, unusable
 from zoo.command import ENDING, log
 from zoo.errors import CheckpointError
 from zoo.specs import ModelSpec
@@ -260,12 +260,22 @@ class _Run:
         files = self.images.files(step.epoch, step.batch)
         more = f" and {len(files) - 8} more" if len(files) > 8 else ""
         what = f"the loss is {loss:g} and the norm of its gradient {norm:g}"
-        kept = f"The state of step {self.committed:,} is kept. " if self.committed > 0 else ""
         raise CheckpointError(
             f"{self.plan.out}: {what} at step {step.number:,} (learning rate {step.learning_rate:g}, margin {step.margin:g}, "
-            f"{step.resolution} px), so the training diverged. {kept}Lower the recipe's learning_rate or gradient_clip, remove "
-            f"{self.folder.path}, and train again. The batch: {', '.join(files[:8])}{more}"
+            f"{step.resolution} px), so the training diverged. {self._what_to_do()} The batch: {', '.join(files[:8])}{more}"
         )
+
+    def _require_usable(self, tensors: dict[str, np.ndarray], number: int) -> None:
+        """Raises `CheckpointError` if no checkpoint could be made of the weights: a normalised network may diverge with a finite loss."""
+        for name, value in _kind(tensors, "weights").items():
+            if reason := unusable(name, value):
+                raise CheckpointError(
+                    f"{self.plan.out}: after step {number:,}, {name} {reason}, so the training diverged. {self._what_to_do()}"
+                )
+
+    def _what_to_do(self) -> str:
+        kept = f"The state of step {self.committed:,} is kept. " if self.committed > 0 else ""
+        return f"{kept}Lower the recipe's learning_rate or gradient_clip, remove {self.folder.path} if it exists, and train again."
 
     def _measures(self, number: int, epoch_ends: bool) -> bool:
         """Whether the validation set is measured after so many steps."""
@@ -308,6 +318,7 @@ class _Run:
             history.sync()
         with self.trainer.shared_statistics() as own:
             tensors = self.trainer.tensors()
+        self._require_usable(tensors, number)
         entry = self.folder.write(number, self.group.rank, tensors, self.cuts, own)
         entries = self.group.collected(entry)
         if self.group.rank == 0:

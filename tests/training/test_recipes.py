@@ -178,3 +178,69 @@ def test_numbers_are_decimal(tmp_path, text, value):
     path = tmp_path / "recipe.yaml"
     path.write_bytes(b"\xef\xbb\xbf" + (MINIMAL + f"seed: {text}\n").replace("\n", "\r\n").encode())
     assert read_recipe(path).seed == value
+
+
+def write_minimal(folder: Path) -> Path:
+    path = folder / "recipe.yaml"
+    path.write_text(MINIMAL, encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("change", "read", "value"),
+    [
+        ("stages.0.margin=0.35", lambda recipe: recipe.stages[0].margin, 0.35),
+        ("augmentation.flip=false", lambda recipe: recipe.augmentation.flip, False),
+        ("gradient_clip=null", lambda recipe: recipe.gradient_clip, None),
+        ("models=[resnet34]", lambda recipe: recipe.models, ["resnet34"]),
+        ("loss={kind: cos_face}", lambda recipe: recipe.loss.kind, "cos_face"),
+        ("frozen=[backbone.layer1]", lambda recipe: recipe.frozen, ("backbone.layer1",)),
+        ("validation.classes=0.1", lambda recipe: recipe.validation.classes, 0.1),
+    ],
+)
+def test_a_value_is_replaced_for_one_run(tmp_path, change, read, value):
+    assert read(read_recipe(write_minimal(tmp_path), [change])) == value
+    assert read_recipe(write_minimal(tmp_path), [change]).digest != read_recipe(write_minimal(tmp_path)).digest
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("margin", "--set margin: expected KEY=VALUE"),
+        ("=3", "expected KEY=VALUE"),
+        ("stages.7.margin=1", "'7' leads nowhere"),
+        ("stages.x=1", "'x' leads nowhere"),
+        ("stages.0.margin.deep=1", "'margin' leads nowhere|'deep' leads nowhere"),
+        ("stages.0.margn=0.3", "unknown key 'margn' .did you mean 'margin'"),
+        ("stages.0.margin=9", r"stages\[0\]\.margin"),
+        ("seed=[1", "--set seed=.1"),
+        ("seed=*a", "--set seed"),
+        ("frozen=[backbone.layer9]", "no tensor's name starts with 'backbone.layer9'"),
+        ("accumulation=3", "cannot be computed in 3 equal parts"),
+        ("stages.0.start=average", "there is no average"),
+        ("stages.0.decay=step", "needs epochs to drop after"),
+    ],
+)
+def test_a_change_that_means_nothing_is_refused(tmp_path, change, message):
+    with pytest.raises(RecipeError, match=message):
+        read_recipe(write_minimal(tmp_path), [change])
+
+
+@pytest.mark.parametrize(
+    ("stage", "expected"),
+    [
+        ({"decay": "cosine"}, [0.1, 0.075, 0.025]),
+        ({"decay": "polynomial"}, [0.1, 0.1 * 2 / 3, 0.1 / 3]),
+        ({"decay": "polynomial", "power": 2.0}, [0.1, 0.1 * 4 / 9, 0.1 / 9]),
+        ({"decay": "step", "drops": (1.0, 2.0), "drop": 0.5}, [0.1, 0.05, 0.025]),
+        ({"decay": "step", "drops": (1.0,), "warmup_epochs": 1.0}, [0.1, 0.01, 0.01]),
+    ],
+)
+def test_each_decay_of_the_learning_rate(stage, expected):
+    recipe = Recipe(["resnet10_narrow"], [Stage(3, 32, 0.1, 0.1, **stage)], batch_size=2)
+    assert [step.learning_rate for step in Schedule(recipe, 1)] == pytest.approx(expected)
+
+
+def test_the_first_step_of_each_stage_is_marked():
+    recipe = Recipe(["resnet10_narrow"], [Stage(2, 32, 0.1, 0.1), Stage(1, 48, 0.2, 0.1)], batch_size=2)
+    assert [step.first for step in Schedule(recipe, 2)] == [True, False, False, False, True, False]
