@@ -26,6 +26,7 @@ from training.execution import PLAIN, Execution
 from training.recipes import Recipe
 from training.schedule import Step
 from zoo.command import run
+from zoo.errors import SpecError
 from zoo.specs import ModelSpec, PreprocessSpec
 from zoo.weights import LOSS_PREFIX
 
@@ -43,6 +44,9 @@ class Trainer:
         weights: float arrays by canonical name; of the class weights, only this process's rows.
         execution: device and precision.
         group: the processes.
+
+    Raises:
+        SpecError: the execution asks for a compiled network.
     """
 
     framework = "paddle"
@@ -57,6 +61,10 @@ class Trainer:
         execution: Execution = PLAIN,
         group: Group = ALONE,
     ) -> None:
+        if execution.compile:
+            raise SpecError(
+                "--compile: only PyTorch trains compiled; the gradients of Paddle 3.3's to_static are refused. Leave the option out."
+            )
         self.spec, self.recipe, self.execution, self.group = spec, recipe, execution, group
         paddle.device.set_device(execution.device.replace("cuda", "gpu"))
         size, loss = spec.head.embedding_size, spec.loss
@@ -77,8 +85,6 @@ class Trainer:
         self.scale = paddle.to_tensor([_FIRST_SCALE if execution.precision == "float16" else 1.0, 0.0], "float32")
         self._to_train()
         self.network: nn.Layer = self.model
-        if execution.compile:
-            self.network = paddle.jit.to_static(self.network, full_graph=True)
         self._distribute()
 
     def step(self, images: np.ndarray, labels: np.ndarray, step: Step) -> Tensor:

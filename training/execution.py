@@ -17,7 +17,7 @@ class Execution:
         device: `cpu`, `cuda` or `cuda:N`. With several processes, each takes the GPU of its number on its machine.
         precision: of the network's activations. The weights, the loss and the class weights stay in float32.
         channels_last: the layout of images and features in memory, for PyTorch.
-        compile: compile the network before training (`torch.compile`, `paddle.jit.to_static`).
+        compile: compile the network before training (`torch.compile`); PyTorch only.
     """
 
     device: str = "cpu"
@@ -68,6 +68,4 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="of the activations; float16 scales the loss. Default: float32",
     )
     parser.add_argument("--no-channels-last", action="store_true", help="PyTorch: keep the features as N, C, H, W")
-    parser.add_argument(
-        "--compile", action="store_true", help="compile the network (torch.compile, paddle.jit.to_static)"
-    )
+    parser.add_argument("--compile", action="store_true", help="PyTorch: compile the network (torch.compile)")

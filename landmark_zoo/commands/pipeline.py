@@ -44,7 +44,7 @@ def train(
         device: auto (a GPU if there is one), cpu, cuda or cuda:N.
         precision: of the activations; float16 scales the loss.
         no_channels_last: PyTorch: keep the features as N, C, H, W.
-        compile: compile the network (torch.compile, paddle.jit.to_static).
+        compile: PyTorch: compile the network (torch.compile).
         workers: threads that decode images.
         state_minutes: save the state at least this often.
         tensorboard: folder for TensorBoard's files.

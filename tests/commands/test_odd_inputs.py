@@ -107,7 +107,7 @@ def test_an_odd_input_is_named_and_nothing_is_written(command, odd, kind, tmp_pa
 
 def run_command(module, command: str) -> None:
     if command.endswith(".train"):
-        module.main(module.Trainer)
+        module.main(module.Trainer, module.join, module.count_gpus)
     elif command.endswith("_models.embed"):
         module.checkpoint_command("torch", module.Describer)
     elif command.endswith(".write_weights"):

@@ -56,7 +56,7 @@ def parser_of(module: str, monkeypatch: pytest.MonkeyPatch) -> argparse.Argument
         if hasattr(loaded, "parse_arguments"):
             loaded.parse_arguments()
         elif module.endswith(".train"):
-            loaded.main(loaded.Trainer)
+            loaded.main(loaded.Trainer, loaded.join, loaded.count_gpus)
         elif module.endswith("_models.embed"):
             loaded.checkpoint_command(module.partition("_")[0], None)
         elif module.endswith(".write_weights"):

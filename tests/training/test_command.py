@@ -107,6 +107,13 @@ def test_what_is_refused_leaves_nothing(data, tmp_path, case):
     assert not list(out.parent.iterdir())
 
 
+def test_paddle_does_not_train_compiled(data, tmp_path):
+    pytest.importorskip("paddle")
+    done = train(data, tmp_path / "a.safetensors", "--compile", framework="paddle")
+    assert done.returncode == 2
+    assert "only PyTorch trains compiled" in done.stderr
+
+
 def test_a_training_that_diverges_says_where_and_keeps_its_state(data, tmp_path):
     pytest.importorskip("torch")
     out = tmp_path / "a.safetensors"
