@@ -93,7 +93,7 @@ class Trainer:
             float32 [3] on the device, to be given to `read`: the loss and the accuracy (0 to 1) of the whole batch before the
             step, both with the margin applied, and the Euclidean norm of all gradients before clipping.
         """
-        # Every so manieth image, so that a part of the whole batch is the same with any number of processes.
+        # Strided, so that a part of the whole batch is the same with any number of processes.
         parts = self.recipe.accumulation
         measured = []
         for number in range(parts):
