@@ -10,9 +10,9 @@ import pytest
 from tests.training.launchers import launched
 from tests.training.several_processes import SETTINGS
 
-BOUND = 1e-10
-"""Largest difference of a loss, a gradient's norm or an entry of a tensor, in float64 after 20 steps. Measured with SGD:
-4.5e-13 in PyTorch, 2.0e-13 in Paddle; with AdamW, which divides small gradients by their own size: 1.4e-11."""
+BOUND, ADAMW = 1e-11, 1e-9
+"""Largest difference of a loss, a gradient's norm or an entry of a tensor, in float64 after 20 steps. Measured with SGD: 4.5e-13 in PyTorch,
+2.8e-13 in Paddle. AdamW divides a gradient by its own size, and with it the rounding of one that nearly cancels: 1.4e-11 and 1.3e-10."""
 STEPS = 20
 WORKER = Path(__file__).with_name("several_processes.py")
 
@@ -56,6 +56,7 @@ def test_several_processes_compute_what_one_does(framework, alone, processes, tm
         worst[name] = max(float(np.abs(ours[key] - value).max()) for key, value in expected.items())
         assert np.abs(expected["measured"][:, 0]).max() > 0.1
     print(framework, processes, worst)
+    assert worst.pop("adamw") <= ADAMW
     assert max(worst.values()) <= BOUND, worst
 
 
