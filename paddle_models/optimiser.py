@@ -59,7 +59,7 @@ class Optimiser:
         if skip is None or not float(skip):
             self._framework.set_lr(learning_rate)
             self._framework.step()
-        self._framework.clear_grad()
+        self._framework.clear_grad(set_to_zero=False)  # zeros would be written now, and added to in the next step
         self.updates += 1
 
     def tensors(self) -> dict[str, Tensor]:

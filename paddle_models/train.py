@@ -209,9 +209,14 @@ class Trainer:
             factor = paddle.where(overflown, paddle.zeros_like(norm), factor / self.scale[0].astype("float64"))
             skip = overflown.astype("float32").reshape([])
             self._move_scale(overflown)
-        if limit is not None or skip is not None:
+        if limit is None and skip is None:
+            return norm, skip
+        if self.execution.on_gpu:
             for gradient in every:
                 gradient.multiply_(factor.astype(gradient.dtype))
+        elif float(factor) != 1:  # a CPU need not be waited for, and multiplies faster by a number than by a tensor
+            for gradient in every:
+                gradient.scale_(float(factor))
         return norm, skip
 
     def _move_scale(self, overflown: Tensor) -> None:

@@ -21,6 +21,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from parity_tests.torchvision_operators import without_operators
+
 ORACLES = Path(__file__).resolve().parents[1] / ".oracles"
 
 
@@ -61,22 +63,16 @@ def published(source: str) -> Published:
     return LIBRARIES[library](name)
 
 
-def _without_operators() -> None:
-    """torchvision registers shapes for operators of its compiled part, which from the usual wheel does not load beside a CPU
-    build of torch. Residual networks use none of them, so the registration may be empty."""
-    sys.modules.setdefault("torchvision._meta_registrations", ModuleType("torchvision._meta_registrations"))
-
-
 def import_metric_learning() -> ModuleType:
     """pytorch-metric-learning's losses."""
-    _without_operators()
+    without_operators()
     from pytorch_metric_learning import losses
 
     return losses
 
 
 def _timm(name: str) -> Published:
-    _without_operators()
+    without_operators()
     import timm
 
     plain, _, options = name.removesuffix(")").partition("(")
@@ -86,7 +82,7 @@ def _timm(name: str) -> Published:
 
 
 def _torchvision(name: str) -> Published:
-    _without_operators()
+    without_operators()
     from torchvision import models
 
     model = models.get_model(name)

@@ -26,8 +26,9 @@ class Optimiser:
 
     def __init__(self, parameters: Mapping[str, nn.Parameter], recipe: Recipe) -> None:
         self.kind, self.parameters, self.updates = recipe.optimiser, dict(parameters), 0
-        groups: dict[tuple[bool, float], list[nn.Parameter]] = {}
-        for name, value in parameters.items():
+        self._views = {name: _in_memory_order(value.detach(), value) for name, value in parameters.items()}
+        groups: dict[tuple[bool, float], list[Tensor]] = {}
+        for name, value in self._views.items():
             groups.setdefault((value.ndim > 1, part_factor(name, recipe)), []).append(value)
         made = [
             {"params": values, "weight_decay": recipe.weight_decay if decayed else 0.0, "factor": factor}
@@ -40,7 +41,7 @@ class Optimiser:
         else:
             self._framework = torch.optim.SGD(made, lr=1.0, momentum=recipe.momentum, nesterov=True, fused=True)
         # Made here, because a first step that is skipped would leave PyTorch's own uninitialised.
-        for value in self.parameters.values():
+        for value in self._views.values():
             state = self._framework.state[value]
             state.update({name: torch.zeros_like(value) for name in _NAMES[self.kind]})
             if self.kind == "adamw":
@@ -57,6 +58,9 @@ class Optimiser:
             group["lr"] = learning_rate * group["factor"]
         if skip is not None:
             setattr(self._framework, "found_inf", skip)  # noqa: B010 (the fused kernels read it, as for GradScaler)
+        for value, view in zip(self.parameters.values(), self._views.values(), strict=True):
+            view.grad = None if value.grad is None else _in_memory_order(value.grad, value).contiguous()
+            value.grad = None
         self._framework.step()
         self._framework.zero_grad()
         self.updates += 1
@@ -65,13 +69,17 @@ class Optimiser:
         """The state (not copies) as `<slot>/<canonical name>`."""
         pairs = list(zip(SLOTS[self.kind], _NAMES[self.kind], strict=True))
         state = self._framework.state
-        return {f"{slot}/{name}": state[value][key] for slot, key in pairs for name, value in self.parameters.items()}
+        return {
+            f"{slot}/{name}": _in_usual_order(state[self._views[name]][key], value)
+            for slot, key in pairs
+            for name, value in self.parameters.items()
+        }
 
     def restore(self, updates: int) -> None:
         """Sets the number of updates, on which AdamW's bias correction depends; the tensors are copied into `tensors`."""
         self.updates = updates
         if self.kind == "adamw":
-            for value in self.parameters.values():
+            for value in self._views.values():
                 self._framework.state[value]["step"].fill_(updates)
 
     def reset(self) -> None:
@@ -79,6 +87,21 @@ class Optimiser:
         for tensor in self.tensors().values():
             tensor.zero_()
         self.restore(0)
+
+
+def _in_memory_order(values: Tensor, parameter: Tensor) -> Tensor:
+    """A view of a tensor of a parameter's shape whose axes are in the order in which the parameter lies in memory.
+
+    PyTorch's fused optimisers walk through memory on CPUs and take no notice of layouts: of a gradient whose layout differs from
+    its parameter's they would silently make a wrong update, and of every channels-last gradient they make a copy that they
+    then do not use (aten/src/ATen/native/cpu/FusedSGDKernel.cpp in PyTorch 2.14). With contiguous views neither happens.
+    """
+    return values if parameter.is_contiguous() else values.permute(0, 2, 3, 1)
+
+
+def _in_usual_order(values: Tensor, parameter: Tensor) -> Tensor:
+    """The inverse of `_in_memory_order`."""
+    return values if parameter.is_contiguous() else values.permute(0, 3, 1, 2)
 
 
 def part_factor(name: str, recipe: Recipe) -> float:

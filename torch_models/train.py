@@ -1,6 +1,7 @@
 """Training in PyTorch: one step on the margin loss, on any number of processes; `training.loop` does the rest."""
 
 import contextlib
+import ctypes
 import warnings
 from collections.abc import Iterator, Sequence
 
@@ -33,6 +34,8 @@ from zoo.weights import LOSS_PREFIX
 
 _FIRST_SCALE, _STEPS_TO_GROW = 2.0**16, 2000
 """Of the loss in float16, as in PyTorch's GradScaler: halved after an overflow, doubled after so many steps without one."""
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+"""Options of glibc's `mallopt`, from malloc.h."""
 _TYPES = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -69,6 +72,8 @@ class Trainer:
         layout = torch.channels_last if execution.channels_last else torch.contiguous_format
         self.model.to(self.device, memory_format=layout)
         self.margin.to(self.device)
+        _overwrite_before_relu(self.model)
+        _keep_freed_memory()
         if execution.precision != "float32":
             torch.set_float32_matmul_precision("high")
         if recipe.batch_norm == "synchronised" and group.size > 1:
@@ -216,7 +221,8 @@ class Trainer:
             factor = torch.where(overflown, 0.0, factor / self.scale[0])
             skip = overflown.float().reshape(())
             self._move_scale(overflown)
-        if limit is not None or skip is not None:
+        # Multiplying by 1 changes nothing; but on a GPU one would have to wait to know the factor.
+        if skip is not None or (limit is not None and (self.execution.on_gpu or float(factor) != 1)):
             torch._foreach_mul_(every, factor.to(every[0].dtype).reshape(()))
         return norm, skip
 
@@ -291,6 +297,23 @@ def normalised(pixels: Tensor, spec: PreprocessSpec, kind: torch.dtype = torch.f
         pixels = pixels.flip(3)
     mean, std = (torch.tensor(values, dtype=torch.float32, device=pixels.device) for values in (spec.mean, spec.std))
     return ((pixels.float() / 255 - mean) / std).to(kind).permute(0, 3, 1, 2)
+
+
+def _overwrite_before_relu(model: nn.Module) -> None:
+    """Makes every ReLU write over its input, which nothing else reads: the same numbers from less memory, and faster."""
+    for module in model.modules():
+        if isinstance(module, nn.ReLU):
+            module.inplace = True
+
+
+def _keep_freed_memory() -> None:
+    """Has glibc keep what a step frees for the next step. It would otherwise return it to the system, which has to clear every
+    page before the next step gets it: 5 % of the processor's time. Other C libraries are left as they are.
+    """
+    set_option = getattr(ctypes.CDLL(None), "mallopt", None)
+    if set_option:
+        set_option(_M_MMAP_THRESHOLD, 2**25)  # the largest that glibc accepts; a smaller tensor comes from the heap
+        set_option(_M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def _nested(weights: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
