@@ -14,6 +14,7 @@ from typing import Any
 from parity_tests.provenance import EXPORTED, made_by
 from zoo.arguments import given_path
 from zoo.command import run
+from zoo.constants import FRAMEWORKS
 from zoo.errors import DataError
 from zoo.files import write_json
 from zoo.text import read_json
@@ -40,6 +41,20 @@ CODE: dict[str, tuple[str, ...]] = {
         *(f"training/{name}.py" for name in ("batches", "augment", "images")),
         *(f"retrieval/data/{name}.py" for name in ("images", "sources", "shrink")),
         "benchmarks/data.py",
+    ),
+    "training": (
+        *(
+            f"{side}_models/{name}.py"
+            for side in FRAMEWORKS
+            for name in ("train", "optimiser", "distributed", "arc_margin", "embedder", "layers", "resnest", "resnet")
+        ),
+        "zoo/processors.py",
+        *(f"benchmarks/{name}.py" for name in ("training", "training_side", "plain_torch", "plain_paddle")),
+    ),
+    "head": (
+        *(f"{side}_models/{name}.py" for side in FRAMEWORKS for name in ("optimiser", "distributed", "arc_margin")),
+        "training/classes.py",
+        *("benchmarks/head.py", "benchmarks/head_process.py"),
     ),
     "demo": (*EXPORTED, *TRAINED, "retrieval/demo/*.py"),
     "photographs": (*EXPORTED, *TRAINED),

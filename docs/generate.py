@@ -19,7 +19,17 @@ from pathlib import Path
 if not __package__:  # run as a file: the packages lie in the repository's root, not in this folder
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from benchmarks import converters, data, export_cost, gpu_table, paddle_onednn, schedule_tables, serving_tables
+from benchmarks import (
+    converters,
+    data,
+    export_cost,
+    gpu_table,
+    head,
+    paddle_onednn,
+    schedule_tables,
+    serving_tables,
+    training,
+)
 from benchmarks.results_files import CODE, read_results, write_results
 from benchmarks.results_files import FOLDER as RESULTS
 from export.normal_form.grouped import block_count
@@ -297,6 +307,8 @@ def tables() -> dict[str, str]:
         "converters": converters.table(read_results("converters")),
         "training data": data.table(read_results("data")),
         "gpu": gpu_table.table(read_results("gpu")),
+        "training": training.table(read_results("training")),
+        "head": head.table(read_results("head")["rows"]),
         "paddle onednn": paddle_onednn.table(read_results("paddle_onednn")["rows"]),
         "schedule": schedule_tables.report(read_results("schedule")),
         "recipe keys": reference().strip(),
