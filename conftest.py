@@ -8,6 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+# Many tests use Paddle and PyTorch in turns in one process: the waiting threads of one would keep the other's from the processors.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 from export.tf22.runner import find_python
 from tests.measured_models import TINY_SAVED_MODELS, write_tiny_saved_models
 

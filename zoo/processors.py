@@ -12,15 +12,13 @@ def paddle_settings(cpuinfo: str | None = None) -> dict[str, str]:
 
     - `OMP_NUM_THREADS`: Paddle sets it to 1 for itself and its children unless it is set; here, the processors that this process
       may use.
-    - `OMP_WAIT_POLICY`: threads that wait leave the processor to others. Paddle's and PyTorch's would otherwise keep each other from
-      working wherever they share one: 4 times slower in a test.
     - `MKL_DEBUG_CPU_TYPE`: the MKL of 2019 in Paddle's wheels takes its slowest instructions on processors that are not Intel's.
       7 stands for AVX-512, 5 for AVX2. An empty value leaves MKL as it is.
 
     Args:
         cpuinfo: the text of /proc/cpuinfo; by default this machine's.
     """
-    settings = {"OMP_NUM_THREADS": str(len(os.sched_getaffinity(0))), "OMP_WAIT_POLICY": "PASSIVE"}
+    settings = {"OMP_NUM_THREADS": str(len(os.sched_getaffinity(0)))}
     kind = _mkl_type(_read_cpuinfo() if cpuinfo is None else cpuinfo)
     return settings | ({"MKL_DEBUG_CPU_TYPE": kind} if kind else {})
 
