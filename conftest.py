@@ -22,7 +22,7 @@ HEAVY = (
         "tests/export/test_check.py",
         "tests/export/test_no_verify.py",
         "tests/training/test_resume.py",
-        "tests/training/test_command.py",
+        "tests/training/test_training_command.py",
     ),
     *("tests/architecture/test_docs.py", "tests/submission/test_pack.py", "tests/export/test_quiet_tensorflow.py"),
 )
