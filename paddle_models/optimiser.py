@@ -8,7 +8,6 @@ import paddle
 from paddle import Tensor
 
 from training.recipes import Recipe
-from zoo.weights import LOSS_PREFIX
 
 SLOTS = {"sgd": ("momentum",), "adamw": ("momentum", "second")}
 """What each optimiser keeps per parameter: SGD's velocity; AdamW's first and second moment."""
@@ -33,7 +32,7 @@ class Optimiser:
         self._betas = (recipe.momentum, recipe.beta2)
         groups: dict[tuple[bool, float], list[Tensor]] = {}
         for name, value in parameters.items():
-            groups.setdefault((value.ndim > 1, part_factor(name, recipe)), []).append(value)
+            groups.setdefault((value.ndim > 1, recipe.rate_factor(name)), []).append(value)
         made: Any = [
             {"params": values, "weight_decay": recipe.weight_decay if decayed else 0.0, "learning_rate": factor}
             for (decayed, factor), values in groups.items()
@@ -89,14 +88,6 @@ class Optimiser:
         for tensor in self.tensors().values():
             tensor.zero_()
         self.restore(0)
-
-
-def part_factor(name: str, recipe: Recipe) -> float:
-    """The factor of the learning rate for a tensor."""
-    rates = recipe.learning_rates
-    if name.startswith(LOSS_PREFIX):
-        return rates.classes
-    return rates.backbone if name.startswith("backbone.") else rates.head
 
 
 class MovingAverage:

@@ -78,7 +78,7 @@ class Trainer:
         # BatchNorm's running statistics are parameters in Paddle, without a gradient.
         named = {name: value for name, value in self._weights().items() if not value.stop_gradient}
         for name, value in named.items():
-            value.stop_gradient = _frozen(name, recipe)
+            value.stop_gradient = recipe.freezes(name)
         self.parameters = {name: value for name, value in named.items() if not value.stop_gradient}
         self.optimiser = Optimiser(self.parameters, recipe)
         self.average = MovingAverage(self._weights(), recipe.average) if recipe.average else None
@@ -236,7 +236,7 @@ class Trainer:
         self.model.train()
         self.margin.train()
         for name, layer in self.model.named_sublayers():
-            if _frozen(name, self.recipe):
+            if self.recipe.freezes(name):
                 layer.eval()
 
     def _weights(self) -> dict[str, Tensor]:
@@ -294,10 +294,6 @@ def _copy(tensors: dict[str, Tensor], values: dict[str, np.ndarray]) -> None:
 
 def _prefixed(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {f"{LOSS_PREFIX}{name}": value for name, value in tensors.items()}
-
-
-def _frozen(name: str, recipe: Recipe) -> bool:
-    return any(name == prefix or name.startswith(f"{prefix}.") for prefix in recipe.frozen)
 
 
 def _unbias_statistics(model: nn.Layer) -> None:

@@ -6,7 +6,6 @@ import torch
 from torch import Tensor, nn
 
 from training.recipes import Recipe
-from zoo.weights import LOSS_PREFIX
 
 SLOTS = {"sgd": ("momentum",), "adamw": ("momentum", "second")}
 """What each optimiser keeps per parameter: SGD's velocity; AdamW's first and second moment."""
@@ -29,7 +28,7 @@ class Optimiser:
         self._views = {name: _in_memory_order(value.detach(), value) for name, value in parameters.items()}
         groups: dict[tuple[bool, float], list[Tensor]] = {}
         for name, value in self._views.items():
-            groups.setdefault((value.ndim > 1, part_factor(name, recipe)), []).append(value)
+            groups.setdefault((value.ndim > 1, recipe.rate_factor(name)), []).append(value)
         made = [
             {"params": values, "weight_decay": recipe.weight_decay if decayed else 0.0, "factor": factor}
             for (decayed, factor), values in groups.items()
@@ -102,14 +101,6 @@ def _in_memory_order(values: Tensor, parameter: Tensor) -> Tensor:
 def _in_usual_order(values: Tensor, parameter: Tensor) -> Tensor:
     """The inverse of `_in_memory_order`."""
     return values if parameter.is_contiguous() else values.permute(0, 3, 1, 2)
-
-
-def part_factor(name: str, recipe: Recipe) -> float:
-    """The factor of the learning rate for a tensor."""
-    rates = recipe.learning_rates
-    if name.startswith(LOSS_PREFIX):
-        return rates.classes
-    return rates.backbone if name.startswith("backbone.") else rates.head
 
 
 class MovingAverage:

@@ -79,7 +79,7 @@ class Trainer:
         if recipe.batch_norm == "synchronised" and group.size > 1:
             synchronise_batch_norm(self.model, group)
         for name, value in self.model.named_parameters():
-            value.requires_grad_(not _frozen(name, recipe))
+            value.requires_grad_(not recipe.freezes(name))
         named = {**dict(self.model.named_parameters()), **_prefixed(dict(self.margin.named_parameters()))}
         self.parameters = {name: value for name, value in named.items() if value.requires_grad}
         self.optimiser = Optimiser(self.parameters, recipe)
@@ -256,7 +256,7 @@ class Trainer:
         self.model.train()
         self.margin.train()
         for name, module in self.model.named_modules():
-            if _frozen(name, self.recipe):
+            if self.recipe.freezes(name):
                 module.eval()
 
     def _weights(self) -> dict[str, Tensor]:
@@ -327,10 +327,6 @@ def _prefixed(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 def _saved(module: nn.Module) -> dict[str, Tensor]:
     """A module's tensors, without BatchNorm's count of batches, which a fixed momentum does not use."""
     return {n: v for n, v in module.state_dict().items() if not n.endswith("num_batches_tracked")}
-
-
-def _frozen(name: str, recipe: Recipe) -> bool:
-    return any(name == prefix or name.startswith(f"{prefix}.") for prefix in recipe.frozen)
 
 
 if __name__ == "__main__":

@@ -43,8 +43,6 @@ Join = Callable[[str], Group]
 """Makes the group of the processes that a launcher started; the argument is the device."""
 _LOCAL_RANKS = ("LOCAL_RANK", "PADDLE_LOCAL_RANK", "PADDLE_RANK_IN_NODE")
 """Where the launchers say which process of its machine this is."""
-
-
 _COMMON_SECONDS = 5.0
 """How long a process waits before it reports an error that process 0 may have found, too."""
 _LINGER_SECONDS = 2.0
@@ -99,16 +97,12 @@ def train(
         RecipeError: the recipe is wrong, or has several models and none was chosen.
         DataError, CheckpointError, OutputError: see `training.loop.fit`; `init` is not a checkpoint of the model's backbone.
     """
-    if int(os.environ.get("WORLD_SIZE", os.environ.get("PADDLE_TRAINERS_NUM", "1"))) == 1:
-        group = join(execution.device)
-        with _output(recipe_path, data, out, options):
-            _train(trainer_class, group, recipe_path, data, out, execution, options)
-        return
     group = join(execution.device)
     partners = [Partner(*found) for found in group.collected(tuple(myself()))]
     # Process 0 holds the output, and finds what is wrong with the command before the others begin.
     held = _output(recipe_path, data, out, options) if group.rank == 0 else contextlib.nullcontext()
-    with _one_voice(group, partners), held:
+    voice = _one_voice(group, partners) if group.size > 1 else contextlib.nullcontext()
+    with voice, held:
         group.wait()
         _train(trainer_class, group, recipe_path, data, out, execution, options)
     group.leave()

@@ -137,7 +137,7 @@ def fit(
     Args:
         trainer_class: the framework's `Trainer`.
         plan: what is trained.
-        weights: makes the weights to start from, by canonical name; called only if nothing is resumed.
+        weights: makes the weights to start from, by canonical name; a state that is resumed replaces them.
         images: this process's part of the batches.
         execution: device and precision.
         group: the processes.
@@ -306,9 +306,8 @@ class _Run:
                     self._save_checkpoint("best", self._network(self.trainer.tensors(), kind), 0, note)
         if self.group.rank == 0:
             events.score(number, score)
-            log(
-                f"step {number:,}: mAP@100 {score:.4f} on {len(self.validation.ids):,} held-out images, best {self.best:.4f}"
-            )
+            count = len(self.validation.ids)
+            progress.say(f"step {number:,}: mAP@100 {score:.4f} on {count:,} held-out images, best {self.best:.4f}")
 
     def _save(self, number: int, history: History | None) -> None:
         """Every process writes its shard, then process 0 makes them the state."""
@@ -328,6 +327,7 @@ class _Run:
 
     def _finish(self, losses: list[float]) -> None:
         """Process 0 makes the checkpoints out of the last state, which holds the class weights of all processes."""
+        damaged = sum(map(len, self.group.collected(self.images.damaged)))
         if self.group.rank == 0:
             saved = self.folder.saved()
             assert saved
@@ -340,12 +340,10 @@ class _Run:
                 self._save_checkpoint("average", _kind(tensors, "average"), self.plan.classes, note)
             self._save_checkpoint("", _kind(tensors, "weights"), self.plan.classes, note)
             self.folder.remove()
-            if damaged := sum(map(len, self.group.collected(self.images.damaged))):
+            if damaged:
                 log(
                     f"{damaged:,} images could not be read and were replaced; `python -m retrieval.data.check` lists them"
                 )
-        else:
-            self.group.collected(self.images.damaged)
         self.group.wait()
 
     def _saved(self) -> Any:

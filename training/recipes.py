@@ -21,7 +21,7 @@ from zoo.limits import BATCH_PIXELS
 from zoo.lookup import find_spec
 from zoo.specs import HeadSpec, LossSpec, ModelSpec
 from zoo.strict import Count, NonNegative, Pixels, Positive, Seed, Share, read_fields
-from zoo.weights import parameter_shapes
+from zoo.weights import LOSS_PREFIX, parameter_shapes
 from zoo.yaml_files import line_of, parse_yaml, read_yaml
 
 
@@ -195,7 +195,7 @@ class Recipe:
             )
         for prefix in self.frozen:
             names = [name for model in self.models for name in parameter_shapes(self.spec(model))]
-            if not any(name == prefix or name.startswith(f"{prefix}.") for name in names):
+            if not any(_within(name, prefix) for name in names):
                 raise RecipeError(f"frozen: no tensor's name starts with {prefix!r}, for example backbone.layer1")
         low, high = self.augmentation.crop_area
         if low > high:
@@ -216,10 +216,24 @@ class Recipe:
         preprocess = dataclasses.replace(variant.preprocess.in_order(self.channels), size=self.serving_resolution)
         return dataclasses.replace(variant, head=self.head, loss=self.loss, preprocess=preprocess)
 
+    def freezes(self, name: str) -> bool:
+        """Whether a tensor or a module, by its canonical name, is in a frozen part."""
+        return any(_within(name, prefix) for prefix in self.frozen)
+
+    def rate_factor(self, name: str) -> float:
+        """The factor of the learning rate for a tensor."""
+        if name.startswith(LOSS_PREFIX):
+            return self.learning_rates.classes
+        return self.learning_rates.backbone if name.startswith("backbone.") else self.learning_rates.head
+
     @property
     def digest(self) -> str:
         """sha256 of all values; a run is resumed only with the same digest."""
         return hashlib.sha256(json.dumps(dataclasses.asdict(self), sort_keys=True).encode()).hexdigest()
+
+
+def _within(name: str, prefix: str) -> bool:
+    return name == prefix or name.startswith(f"{prefix}.")
 
 
 def read_recipe(path: str | os.PathLike, changes: Sequence[str] = ()) -> Recipe:
