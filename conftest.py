@@ -14,6 +14,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 from export.tf22.runner import find_python
 from tests.measured_models import TINY_SAVED_MODELS, write_tiny_saved_models
 
+pytest_plugins = ["tests.browser"]
 ROOT = Path(__file__).resolve().parent
 PARITY_TESTS = ROOT / "parity_tests"
 HEAVY = (

@@ -1,0 +1,52 @@
+"""A real Chromium without a window, for the tests of pages."""
+
+import os
+import shutil
+from collections.abc import Iterator
+
+import pytest
+from selenium import webdriver
+from selenium.webdriver.chrome.service import Service
+
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+
+
+def open_browser(width: int = 1280, height: int = 900, *, dark: bool = False) -> webdriver.Chrome:
+    """A browser whose pages are `width` × `height` CSS pixels; the caller quits it.
+
+    In CI it must be there; elsewhere the test is skipped without it.
+    """
+    browser = next(filter(None, map(shutil.which, NAMES)), None)
+    driver = shutil.which("chromedriver")
+    if browser is None or driver is None:
+        reason = "needs Chromium and its driver: apt-get install chromium chromium-driver"
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(reason)
+    options = webdriver.ChromeOptions()
+    options.binary_location = browser
+    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--hide-scrollbars"):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    chrome = webdriver.Chrome(options=options, service=Service(driver))
+    set_size(chrome, width, height, dark=dark)
+    return chrome
+
+
+def set_size(chrome: webdriver.Chrome, width: int, height: int, *, dark: bool = False) -> None:
+    """Gives the page this size, as a phone or a screen of it has, and the colour scheme that it asks for."""
+    metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
+    chrome.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+    chrome.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
+
+
+def complaints(chrome: webdriver.Chrome) -> list[str]:
+    """What the page's console says since the last call: errors of scripts, refused requests, violated policies."""
+    return [entry["message"] for entry in chrome.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")]
+
+
+@pytest.fixture
+def chromium() -> Iterator[webdriver.Chrome]:
+    """A browser for one test."""
+    chrome = open_browser()
+    yield chrome
+    chrome.quit()
