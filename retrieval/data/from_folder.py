@@ -21,7 +21,7 @@ import numpy as np
 from tqdm import tqdm
 
 from retrieval.data.csv_tables import write_rows
-from retrieval.data.gldv2 import Gldv2
+from retrieval.data.gldv2 import LANDMARK_TABLES, Gldv2
 from retrieval.data.images import UnreadableImageError, read_image
 from zoo.arguments import given_path, ranged
 from zoo.command import log, run
@@ -30,8 +30,8 @@ from zoo.files import new_folder, output_folder
 from zoo.inputs import real_path, require_folder
 from zoo.strict import Fraction, Seed
 
-NAMES = "train_label_to_category.csv"
-"""Landmark id → class name: the table has the name of GLDv2's."""
+INDEX_LABELS, NAMES = LANDMARK_TABLES[1]
+"""Index image → landmark id, and landmark id → class name."""
 SHOWN = 10
 
 
@@ -194,7 +194,7 @@ def _write_tables(folder: Path, split: Split, names: Sequence[str]) -> None:
     clean = [(landmark, " ".join(ids)) for landmark, ids in sorted(of_landmark.items())]
     write_rows(folder / "train_clean.csv", [("landmark_id", "images"), *clean])
     write_rows(folder / "index.csv", [("id",), *((i,) for i in index)])
-    write_rows(folder / "index_label.csv", [("id", "landmark_id"), *((i, split.landmarks[i]) for i in index)])
+    write_rows(folder / INDEX_LABELS, [("id", "landmark_id"), *((i, split.landmarks[i]) for i in index)])
     write_rows(folder / "test.csv", [("id",), *((i,) for i in test)])
     # GLDv2 scores a third of its queries publicly.
     truth = [

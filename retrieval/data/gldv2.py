@@ -24,6 +24,11 @@ from zoo.limits import LANDMARK_DIGITS
 
 SPLITS = ("train", "index", "test")
 UNREADABLE = "unreadable.csv"
+LANDMARK_TABLES = (
+    ("index_image_to_landmark.csv", "index_label_to_category.csv"),
+    ("index_label.csv", "train_label_to_category.csv"),
+)
+"""Optional tables of the landmarks of index images and of their names, as `retrieval.data.landmarks` reads them."""
 
 _IMAGE_ID = re.compile(r"[0-9a-f]{16}")
 
@@ -108,7 +113,8 @@ class Gldv2:
 
     def files(self) -> list[Path]:
         """What commands read and must not write: the tables, and the folders of the images with the first level in them."""
-        names = ("train_clean.csv", *(f"{split}.csv" for split in SPLITS), UNREADABLE, self.solution_path.name)
+        names = ["train_clean.csv", *(f"{split}.csv" for split in SPLITS), UNREADABLE, self.solution_path.name]
+        names += [name for pair in LANDMARK_TABLES for name in pair]
         folders = [self.root / split for split in SPLITS if (self.root / split).is_dir()]
         within = (path for folder in folders for path in sorted(folder.iterdir()))
         return [*(path for name in names if (path := self.root / name).exists()), *folders, *within]

@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from retrieval.data.csv_tables import write_rows
 from retrieval.data.gldv2 import Gldv2
-from retrieval.demo.landmarks import Landmark, build_landmark
+from retrieval.demo.landmarks import KINDS, Landmark, build_landmark
 from retrieval.demo.photos import photograph
 
 LICENCE = "https://creativecommons.org/publicdomain/zero/1.0/"
@@ -78,6 +78,12 @@ def demo_landmark(seed: int, number: int) -> Landmark:
     return build_landmark(number, _generator(seed, 0, number))
 
 
+def _name(number: int) -> str:
+    """What landmark `number` is called: its kind, and a number if there are several of it."""
+    kind = KINDS[number % len(KINDS)].__name__.strip("_").replace("_", " ").capitalize()
+    return f"{kind} {number // len(KINDS) + 1}"
+
+
 def _plan(seed: int, size: DemoSize) -> _Tables:
     tables = _Tables()
     for name, columns in (
@@ -86,6 +92,7 @@ def _plan(seed: int, size: DemoSize) -> _Tables:
         ("train_clean.csv", ("landmark_id", "images")),
         ("index.csv", ("id",)),
         ("index_image_to_landmark.csv", ("id", "landmark_id")),
+        ("index_label_to_category.csv", ("landmark_id", "category")),
         ("test.csv", ("id",)),
         ("retrieval_solution_v2.1.csv", ("id", "images", "Usage")),
     ):
@@ -112,6 +119,7 @@ def _plan(seed: int, size: DemoSize) -> _Tables:
         queried = number < size.queried_seen or number in unseen
         ids = new_images("index", size.index_images if queried else size.other_images, number)
         index += [(image_id, INDEX_LANDMARK_IDS + number) for image_id in ids]
+        tables.add("index_label_to_category.csv", INDEX_LANDMARK_IDS + number, _name(number))
         for k, query in enumerate(new_images("test", size.queries, number) if queried else ()):
             test.append((query, " ".join(ids), "Private" if k % 3 else "Public"))
     index += [(image_id, None) for image_id in new_images("index", size.distractors, None)]

@@ -53,6 +53,7 @@ def test_the_columns_are_those_of_the_real_data_set(root):
         "train_clean.csv": "landmark_id,images",
         "index.csv": "id",
         "index_image_to_landmark.csv": "id,landmark_id",
+        "index_label_to_category.csv": "landmark_id,category",
         "test.csv": "id",
         "retrieval_solution_v2.1.csv": "id,images,Usage",
     }
