@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from export.parity import Row
     from retrieval.embed import Image
     from retrieval.embeddings import Embeddings
-    from retrieval.search import Ranking
+    from retrieval.ranking import Ranking
     from zoo.specs import ModelSpec
 
     Vectors = Embeddings | str | os.PathLike | np.ndarray

@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from typing import Self
 
@@ -43,6 +44,16 @@ class Embeddings:
 
     def __post_init__(self) -> None:
         _validate(self.ids, self.descriptors)
+
+    @property
+    def rows(self) -> np.ndarray:
+        """The descriptors, as in a `retrieval.store.Store`."""
+        return self.descriptors
+
+    @cached_property
+    def squared_norms(self) -> np.ndarray:
+        """‖x‖² of each row, float64 [n]."""
+        return squared_norms(self.descriptors)
 
     def save(self, path: str | os.PathLike) -> None:
         """Writes the file atomically.
@@ -111,6 +122,15 @@ def concatenate(members: Sequence[Embeddings]) -> Embeddings:
         np.concatenate([member.descriptors for member in members], axis=1),
         {"members": [member.source for member in members]},
     )
+
+
+def squared_norms(rows: np.ndarray) -> np.ndarray:
+    """‖x‖² of each row [N, D], computed in float64 in blocks: float64 [N]."""
+    norms = np.empty(len(rows))
+    for start in range(0, len(rows), _BLOCK):
+        block = rows[start : start + _BLOCK].astype(np.float64)
+        norms[start : start + _BLOCK] = np.einsum("nd,nd->n", block, block)
+    return norms
 
 
 def require_descriptors(rows: np.ndarray, names: Sequence[object]) -> None:

@@ -6,7 +6,8 @@ import numpy as np
 
 from retrieval.embeddings import Embeddings
 from retrieval.metrics import average_precision, bootstrap_interval, mean_average_precision
-from retrieval.search import Ranking, search
+from retrieval.ranking import Ranking
+from retrieval.search import search
 
 
 def evaluate(

@@ -1,12 +1,10 @@
 """Exact nearest neighbours by Euclidean distance, as the contest's scorer ranks, and the metrics of the ranking."""
 
 import argparse
-import csv
 import json
 import os
 import sys
 from collections.abc import Collection
-from dataclasses import dataclass
 from pathlib import Path
 
 import faiss
@@ -26,11 +24,12 @@ from retrieval.metrics import (
     require_known,
 )
 from retrieval.provenance import require_same_model
+from retrieval.ranking import Ranking, write_predictions
 from zoo.arguments import given_path
 from zoo.command import log, run
 from zoo.disk import require_room
 from zoo.errors import DataError
-from zoo.files import new_file, output_file
+from zoo.files import output_file
 
 CONTEST_K = 100
 HELP = """\
@@ -40,21 +39,6 @@ Ranks the 100 nearest index images for each query, writes them as a contest pred
 mAP@100, P@1, P@10 and the median position of the first right image. DIR holds retrieval_solution_v2.1.csv; without --data
 only the predictions are written.
 """
-
-
-@dataclass(frozen=True, eq=False)
-class Ranking:
-    """The nearest index images of each query, nearest first.
-
-    Attributes:
-        query_ids: q ids.
-        hits: q times the ids of k index images.
-        distances: float32 [q, k], Euclidean, ascending along a row, in the unit of the descriptors.
-    """
-
-    query_ids: tuple[str, ...]
-    hits: tuple[tuple[str, ...], ...]
-    distances: np.ndarray
 
 
 def search(index: Embeddings, queries: Embeddings, k: int = CONTEST_K) -> Ranking:
@@ -85,16 +69,15 @@ def search(index: Embeddings, queries: Embeddings, k: int = CONTEST_K) -> Rankin
     descriptors = np.ascontiguousarray(queries.descriptors)
     squared, candidates = flat.search(descriptors, min(2 * k, n))
 
-    hits, distances = [], np.empty((len(descriptors), k), np.float32)
+    rows, distances = np.empty((len(descriptors), k), np.int32), np.empty((len(descriptors), k), np.float32)
     for row, query in enumerate(descriptors):
         chosen = candidates[row]
         within = squared[row, k - 1] + slack[row]
         if len(chosen) < n and squared[row, -1] <= within:
             # Images beyond the candidates could be as near as the k-th: take all that could be.
             chosen = flat.range_search(query[None], float(np.nextafter(within, np.float32(np.inf))))[2]
-        order, distances[row] = _nearest(index.descriptors, query, chosen, k)
-        hits.append(tuple(index.ids[place] for place in order))
-    return Ranking(queries.ids, tuple(hits), distances)
+        rows[row], distances[row] = _nearest(index.descriptors, query, chosen, k)
+    return Ranking(queries.ids, index.ids, rows, distances)
 
 
 def _rounding_error(index: np.ndarray, queries: np.ndarray) -> np.ndarray:
@@ -111,18 +94,6 @@ def _nearest(index: np.ndarray, query: np.ndarray, candidates: np.ndarray, k: in
     distances = np.linalg.norm(index[candidates].astype(np.float64) - query, axis=1)
     order = np.lexsort((candidates, distances))[:k]
     return candidates[order], distances[order]
-
-
-def write_predictions(path: str | os.PathLike, ranking: Ranking) -> None:
-    """Writes the contest's predictions file: `id,images`, the images separated by spaces, nearest first.
-
-    Raises:
-        OutputError: the disk is full or the folder cannot be written.
-    """
-    with new_file(path) as partial, open(partial, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(("id", "images"))
-        writer.writerows((query, " ".join(hits)) for query, hits in zip(ranking.query_ids, ranking.hits, strict=True))
 
 
 def require_relevant_in_index(data: Gldv2, solution: RetrievalSolution, index: Collection[str]) -> None:

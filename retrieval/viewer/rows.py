@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from retrieval.data.gldv2 import Gldv2
 from retrieval.metrics import average_precision
-from retrieval.search import Ranking
+from retrieval.ranking import Ranking
 from retrieval.viewer.report import Hit, QueryRow
 
 

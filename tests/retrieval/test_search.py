@@ -10,7 +10,8 @@ import pytest
 
 from retrieval.embeddings import Embeddings
 from retrieval.metrics import read_retrieval_predictions, read_retrieval_solution
-from retrieval.search import score, search, write_predictions
+from retrieval.ranking import write_predictions
+from retrieval.search import score, search
 from zoo.errors import DataError
 
 
