@@ -22,7 +22,8 @@ from zoo.text import read_json
 FOLDER = Path(__file__).resolve().with_name("results")
 TRAINED = (
     *(f"training/{name}.py" for name in ("loop", "recipes", "batches", "augment", "images")),
-    *("torch_models/train.py", "paddle_models/train.py", "retrieval/search.py", "retrieval/metrics.py"),
+    *("torch_models/train.py", "paddle_models/train.py", "retrieval/search.py"),
+    *(f"retrieval/{name}.py" for name in ("metrics", "right_hits")),
 )
 CODE: dict[str, tuple[str, ...]] = {
     "serving": (*EXPORTED, "benchmarks/serving*.py"),
@@ -65,7 +66,8 @@ CODE: dict[str, tuple[str, ...]] = {
     "schedule": (
         *(f"training/{name}.py" for name in ("recipes", "schedule", "loop", "batches", "augment", "images", "classes")),
         *("torch_models/[!_]*.py", "zoo/weights.py", "zoo/preprocess.py", "zoo/variants.py"),
-        *("retrieval/embed.py", "retrieval/metrics.py", "benchmarks/schedule*.py"),
+        *(f"retrieval/{name}.py" for name in ("embed", "metrics", "right_hits", "comparison")),
+        "benchmarks/schedule*.py",
     ),
     "kills": (
         *(f"zoo/{name}.py" for name in ("files", "claims", "disk", "exchange", "processes", "command")),
@@ -84,7 +86,7 @@ CODE: dict[str, tuple[str, ...]] = {
             "pipeline/run_folder.py",
         ),
         *(f"retrieval/data/{name}.py" for name in ("csv_tables", "gldv2", "images", "sources", "tar_shards")),
-        *(f"retrieval/{name}.py" for name in ("embeddings", "whitening", "metrics")),
+        *(f"retrieval/{name}.py" for name in ("embeddings", "whitening", "solution")),
         *(f"export/{name}.py" for name in ("onnx_file", "zips", "bounded_graph", "saved_model_file")),
         *("export/checker/[!mr]*.py", "export/checker/model_rules.py", "export/checker/registry.py"),
         *("tests/reliability/[!tksn]*.py", "tests/reliability/s[!l]*.py", "tests/reliability/readers/*.py"),

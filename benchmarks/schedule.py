@@ -35,7 +35,7 @@ from benchmarks.schedule_arms import QUICK, Setting, equal_arms
 from benchmarks.schedule_scores import Member, ranked_precisions, summary
 from benchmarks.schedule_tables import report
 from retrieval.data.gldv2 import Gldv2
-from retrieval.metrics import read_retrieval_solution
+from retrieval.solution import read_retrieval_solution
 from training.execution import Precision, choose_device
 from training.recipes import Recipe, read_recipe
 from zoo.arguments import given_path, ranged

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks.schedule_arms import ARMS
-from retrieval.metrics import average_precision, bootstrap_interval
+from retrieval.comparison import bootstrap_interval
+from retrieval.metrics import average_precision
 
 Member = tuple[str, str, int]
 """Model, arm and seed of a training."""

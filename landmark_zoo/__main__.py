@@ -64,6 +64,11 @@ COMMANDS = {
     "evaluate": Command(
         "retrieval:evaluate", "Score a predictions file.", "evaluate predictions.csv --data DATA --json"
     ),
+    "compare": Command(
+        "retrieval:compare",
+        "Is one predictions file better than another?",
+        "compare ours.csv theirs.csv --data DATA",
+    ),
     "demo": Command("pipeline:demo", "Run the full pipeline on rendered landmarks.", "demo --out runs/demo"),
     "pack": Command(
         "pipeline:pack",

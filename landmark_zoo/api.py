@@ -377,17 +377,20 @@ def evaluate(
         >>> evaluate(search(index, queries), {"0": ["17", "4"]})["map"]  # doctest: +SKIP
         1.0
     """
-    from retrieval import metrics
+    import numpy as np
+
+    from retrieval.metrics import find_right_hits
+    from retrieval.solution import read_retrieval_solution
     from zoo.strict import Count, require
 
     require(Count, k, "k")
     if isinstance(truth, str | os.PathLike):
-        truth = metrics.read_retrieval_solution(truth).everything
-    found = {query: hits for query, hits in zip(ranking.query_ids, ranking.hits, strict=True) if query in truth}
+        truth = read_retrieval_solution(truth).everything
+    right = find_right_hits(ranking, truth, k)
     return {
-        "map": metrics.mean_average_precision(found, truth, k),
-        "precision_1": float(metrics.mean_precisions(found, truth, k)[0]),
-        "median_position": metrics.mean_median_position(found, truth, k)[1],
+        "map": float(right.average_precisions().mean()),
+        "precision_1": float(right.mean_precisions()[0]),
+        "median_position": float(np.median(right.positions())),
     }
 
 

@@ -18,7 +18,8 @@ from parity_tests.small_models import FAMILIES, SMALL_SPECS
 from retrieval.demo.dataset import DemoSize, write_demo_data
 from retrieval.embeddings import Embeddings
 from retrieval.evaluate import evaluate
-from retrieval.metrics import mean_average_precision, read_retrieval_solution
+from retrieval.metrics import mean_average_precision
+from retrieval.solution import read_retrieval_solution
 from zoo.checkpoint import save_checkpoint
 from zoo.preprocess import resize
 from zoo.signature import BATCH_SIGNATURE, DESCRIPTOR, batch_input

@@ -12,8 +12,7 @@ from pipeline.steps import Steps
 from retrieval.data.gldv2 import Gldv2
 from retrieval.embeddings import Embeddings, concatenate
 from retrieval.evaluate import evaluate
-from retrieval.metrics import read_retrieval_solution
-from retrieval.search import require_relevant_in_index
+from retrieval.solution import read_retrieval_solution, require_relevant_in_index
 from retrieval.viewer.report import Report, write_report
 from retrieval.viewer.rows import query_rows
 from training.history import read_history

@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from retrieval.comparison import bootstrap_interval
 from retrieval.embeddings import Embeddings
-from retrieval.metrics import average_precision, bootstrap_interval, mean_average_precision
+from retrieval.metrics import average_precision, mean_average_precision
 from retrieval.ranking import Ranking
 from retrieval.search import search
 

@@ -4,7 +4,6 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Collection
 from pathlib import Path
 
 import faiss
@@ -12,26 +11,16 @@ import numpy as np
 
 from retrieval.data.gldv2 import Gldv2
 from retrieval.embeddings import Embeddings
-from retrieval.metrics import (
-    NO_SOLUTION,
-    RetrievalPredictions,
-    RetrievalSolution,
-    mean_average_precision,
-    mean_median_position,
-    mean_precisions,
-    read_retrieval_predictions,
-    read_retrieval_solution,
-    require_known,
-)
+from retrieval.metrics import CONTEST_K, score
 from retrieval.provenance import require_same_model
 from retrieval.ranking import Ranking, write_predictions
+from retrieval.solution import NO_SOLUTION, read_retrieval_solution, require_known, require_relevant_in_index
 from zoo.arguments import given_path
 from zoo.command import log, run
 from zoo.disk import require_room
 from zoo.errors import DataError
 from zoo.files import output_file
 
-CONTEST_K = 100
 HELP = """\
 python -m retrieval.search --index index.safetensors --queries test.safetensors --data DIR --out predictions.csv
 
@@ -96,44 +85,6 @@ def _nearest(index: np.ndarray, query: np.ndarray, candidates: np.ndarray, k: in
     return candidates[order], distances[order]
 
 
-def require_relevant_in_index(data: Gldv2, solution: RetrievalSolution, index: Collection[str]) -> None:
-    """Raises `DataError` if the solution names images that were not searched, unless they are known to be unreadable.
-
-    Args:
-        data: whose `unreadable.csv` is read; what stands there can only lower a score.
-        solution: the ground truth.
-        index: ids that were searched.
-    """
-    relevant = {image_id for hits in solution.everything.values() for image_id in hits}
-    missing = relevant - set(index)
-    if unknown := sorted(missing - data.unreadable("index")):
-        raise DataError(
-            f"{len(unknown):,} of {len(relevant):,} relevant images of {data.solution_path} are not in the index, first "
-            f"{unknown[0]!r}; no score would be right. Embed the whole index split of the data set that the solution belongs to."
-        )
-    if missing:
-        log(f"{len(missing):,} relevant images are unreadable, so they were not searched and count as not found")
-
-
-def score(predictions: RetrievalPredictions, solution: RetrievalSolution) -> dict[str, float | None]:
-    """The contest's metrics by name; those of a part without queries are None.
-
-    Raises:
-        DataError: the solution scores no query at all.
-    """
-    figures: dict[str, float | None] = {}
-    for part in ("public", "private", "everything"):
-        truth = getattr(solution, part)
-        name = f"map{CONTEST_K}_{'all' if part == 'everything' else part}"
-        figures[name] = mean_average_precision(getattr(predictions, part), truth, CONTEST_K) if truth else None
-    precisions = mean_precisions(predictions.everything, solution.everything, CONTEST_K)
-    return figures | {
-        "precision_1": float(precisions[0]),
-        "precision_10": float(precisions[9]),
-        "median_position": mean_median_position(predictions.everything, solution.everything, CONTEST_K)[1],
-    }
-
-
 def search_files(
     index: str | os.PathLike, queries: str | os.PathLike, out: str | os.PathLike, data: str | os.PathLike | None = None
 ) -> dict[str, float | None]:
@@ -161,8 +112,9 @@ def search_files(
             require_known(sides[1].ids, solution)
         log(f"searching {len(sides[0].ids)} index images for {len(sides[1].ids)} queries")
         _require_room(out, *sides)
-        write_predictions(out, search(*sides))
-        return score(read_retrieval_predictions(out, solution), solution) if solution else {}
+        ranking = search(*sides)
+        write_predictions(out, ranking)
+        return score(ranking, solution) if solution else {}
 
 
 def _require_room(out: str | os.PathLike, index: Embeddings, queries: Embeddings) -> None:

@@ -1,13 +1,16 @@
-"""`landmark-zoo embed`, `search` and `evaluate`."""
+"""`landmark-zoo embed`, `search`, `evaluate` and `compare`."""
 
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from landmark_zoo import extras
 from landmark_zoo.commands import Count, Json
 from zoo.command import log
+
+if TYPE_CHECKING:
+    from retrieval.solution import RetrievalSolution
 
 
 def embed(
@@ -67,16 +70,52 @@ def evaluate(predictions: Path, /, *, data: Path, as_json: Json = False) -> None
         data: folder with retrieval_solution_v2.1.csv.
         as_json: print the metrics and the path as one JSON object on stdout.
     """
-    with extras.explained():
-        from retrieval.data.gldv2 import Gldv2
-        from retrieval.metrics import read_retrieval_predictions, read_retrieval_solution
-        from retrieval.search import require_relevant_in_index, score
+    from retrieval.metrics import score
+    from retrieval.solution import read_retrieval_predictions
+
+    solution = _solution(data)
+    _print_figures(score(read_retrieval_predictions(predictions, solution), solution), predictions, as_json)
+
+
+def compare(first: Path, second: Path, /, *, data: Path, as_json: Json = False) -> None:
+    """Say whether one predictions file is better than another: the difference of mAP@100, its interval and a paired test.
+
+    Args:
+        first: a predictions file.
+        second: the one that it is compared with.
+        data: folder with retrieval_solution_v2.1.csv.
+        as_json: print the figures as one JSON object on stdout.
+    """
+    from retrieval.comparison import compare as compared
+    from retrieval.metrics import average_precisions
+    from retrieval.solution import read_retrieval_predictions
+
+    solution = _solution(data)
+    sides = [
+        average_precisions(read_retrieval_predictions(path, solution).everything, solution.everything)
+        for path in (first, second)
+    ]
+    found = compared(*sides)
+    scores = {str(path): float(side.mean()) for path, side in zip((first, second), sides, strict=True)}
+    if as_json:
+        print(json.dumps({"map100": list(scores.values())} | found.as_json() | {"shown": found.shown}, indent=2))
+        return
+    for path, score in scores.items():
+        log(f"{score:.4f}  mAP@100 of {path}")
+    log(f"better for {found.better:,} queries, worse for {found.worse:,}, equal for the others")
+    print(found)
+
+
+def _solution(data: Path) -> "RetrievalSolution":
+    """The solution of a data set, whose relevant images are in its index if that has a table."""
+    from retrieval.data.gldv2 import Gldv2
+    from retrieval.solution import read_retrieval_solution, require_relevant_in_index
 
     dataset = Gldv2(data)
     solution = read_retrieval_solution(dataset.solution_path)
     if dataset.table_path("index").exists():
         require_relevant_in_index(dataset, solution, dataset.named_ids("index"))
-    _print_figures(score(read_retrieval_predictions(predictions, solution), solution), predictions, as_json)
+    return solution
 
 
 def _print_figures(figures: Mapping[str, float | None], predictions: Path, as_json: bool) -> None:

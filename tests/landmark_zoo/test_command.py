@@ -77,7 +77,7 @@ def test_a_mistake_is_one_line_with_a_hint(tokens, hint, tmp_path):
         ("tensorflow", ["export", "--ckpt", "a.safetensors"], "export"),
         ("paddle", ["export", "--ckpt", "a.safetensors"], "paddle,cpu"),
         ("tensorflow", ["ensemble", "--members", "a", "--out", "b"], "export"),
-        ("faiss", ["evaluate", "p.csv", "--data", "d"], "retrieval,cpu"),
+        ("faiss", ["search", "--index", "i", "--queries", "q", "--out", "o"], "retrieval,cpu"),
         ("jinja2", ["demo", "--out", "o"], "retrieval"),
     ],
 )

@@ -6,15 +6,12 @@ import statistics
 import numpy as np
 import pytest
 
-from retrieval.metrics import (
+from retrieval.comparison import bootstrap_interval
+from retrieval.metrics import average_precision, mean_average_precision, mean_median_position, mean_precisions
+from retrieval.recognition import global_average_precision
+from retrieval.solution import (
     Recognition,
     RetrievalSolution,
-    average_precision,
-    bootstrap_interval,
-    global_average_precision,
-    mean_average_precision,
-    mean_median_position,
-    mean_precisions,
     read_recognition_predictions,
     read_recognition_solution,
     read_retrieval_predictions,

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from retrieval.embeddings import Embeddings
-from retrieval.metrics import read_retrieval_predictions, read_retrieval_solution
+from retrieval.metrics import score
 from retrieval.ranking import write_predictions
-from retrieval.search import score, search
+from retrieval.search import search
+from retrieval.solution import read_retrieval_predictions, read_retrieval_solution
 from zoo.errors import DataError
 
 

@@ -1,10 +1,12 @@
-"""Solutions and predictions of both of the contest's tracks (`retrieval.metrics`)."""
+"""Solutions and predictions of both of the contest's tracks (`retrieval.solution`)."""
 
 from pathlib import Path
 
 from hypothesis import strategies as st
 
-from retrieval import metrics
+from retrieval import solution
+from retrieval.metrics import mean_average_precision
+from retrieval.recognition import global_average_precision
 from tests.reliability.mutations import damaged_folder
 from tests.reliability.reader import Reader
 
@@ -28,12 +30,12 @@ def _rows(drawn: tuple[str, str]) -> dict[str, bytes]:
 
 
 def _read(folder: Path) -> None:
-    truth = metrics.read_retrieval_solution(folder / "retrieval.csv")
-    found = metrics.read_retrieval_predictions(folder / "retrieval predictions.csv", truth)
-    assert 0 <= metrics.mean_average_precision(found.everything, truth.everything) <= 1
-    landmarks = metrics.read_recognition_solution(folder / "recognition.csv")
-    guesses = metrics.read_recognition_predictions(folder / "recognition predictions.csv", landmarks)
-    assert 0 <= metrics.global_average_precision(guesses.everything, landmarks.everything) <= 1
+    truth = solution.read_retrieval_solution(folder / "retrieval.csv")
+    found = solution.read_retrieval_predictions(folder / "retrieval predictions.csv", truth)
+    assert 0 <= mean_average_precision(found.everything, truth.everything) <= 1
+    landmarks = solution.read_recognition_solution(folder / "recognition.csv")
+    guesses = solution.read_recognition_predictions(folder / "recognition predictions.csv", landmarks)
+    assert 0 <= global_average_precision(guesses.everything, landmarks.everything) <= 1
 
 
 READER = Reader(

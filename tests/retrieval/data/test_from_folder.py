@@ -12,7 +12,7 @@ from PIL import Image
 from retrieval.data.from_folder import NAMES, Shares, from_folder
 from retrieval.data.gldv2 import Gldv2
 from retrieval.data.images import read_image
-from retrieval.metrics import read_retrieval_solution
+from retrieval.solution import read_retrieval_solution
 from zoo.errors import DataError, OutputError
 
 CLASSES = {"Eiffel Tower": 8, "Brücke über die Isar": 6, "東京タワー": 5, "two": 2}
