@@ -9,6 +9,7 @@ import psutil
 
 from pipeline.run_folder import CHECKPOINTS, RUN, claim, identify, read_parity, require_own_images
 from pipeline.steps import Steps
+from retrieval.comparison import sentence
 from retrieval.data.gldv2 import Gldv2
 from retrieval.embeddings import Embeddings, concatenate
 from retrieval.evaluate import evaluate
@@ -204,6 +205,8 @@ def _summarise(figures: dict) -> None:
     log(
         f"         members' mean {mean:.4f}\n         ensemble {scores['ensemble']:.4f} {_shown(intervals['ensemble'])}"
     )
+    for key in ("comparison", "comparison_with_mean"):
+        log(f"         ensemble minus {scores[key]['against']} {sentence(scores[key])}")
     log("         with 95 % intervals over the queries; scores also vary between machines, whose rounding differs")
     worst = max(figures["parity"], key=lambda row: row["max_abs"] / row["tolerance"])
     arrow = f"{worst['max_abs']:.1e}: {worst['arrow']} of {worst['model']}"

@@ -4,8 +4,9 @@ A mAP over a few dozen queries moves by several hundredths when other queries ar
 without them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -42,12 +43,7 @@ class Comparison:
         return self.p < SIGNIFICANCE
 
     def __str__(self) -> str:
-        low, high = self.interval
-        verdict = "shown" if self.shown else "not shown"
-        return (
-            f"{self.difference:+.4f} (95 % interval {low:+.4f} to {high:+.4f}), {p_text(self.p)}: {verdict} on "
-            f"{self.queries:,} {'query' if self.queries == 1 else 'queries'}"
-        )
+        return sentence(self.as_json())
 
     def as_json(self) -> dict[str, float | int | list[float]]:
         """Its figures by name."""
@@ -137,10 +133,25 @@ def bootstrap_interval(
     return float(low), float(high)
 
 
+def sentence(figures: Mapping[str, Any]) -> str:
+    """What the figures of a comparison (`Comparison.as_json`) say, for example
+    "+0.0235 (95 % interval -0.0130 to +0.0600), p = .22: not shown on 72 queries".
+    """
+    low, high = figures["interval"]
+    verdict = "shown" if figures["p"] < SIGNIFICANCE else "not shown"
+    queries = figures["queries"]
+    return (
+        f"{figures['difference']:+.4f} (95 % interval {low:+.4f} to {high:+.4f}), {p_text(figures['p'])}: {verdict} on "
+        f"{queries:,} {'query' if queries == 1 else 'queries'}"
+    )
+
+
 def p_text(p: float) -> str:
-    """A p-value as people write it: "p = .22", "p < .001"."""
+    """A p-value as people write it: "p = .22", "p = .031", "p < .001"."""
     if p < 0.001:
         return "p < .001"
+    if p > 0.995:
+        return "p = 1"
     return f"p = {p:.{2 if p >= 0.1 else 3}f}".replace("0.", ".")
 
 

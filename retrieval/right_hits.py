@@ -26,7 +26,7 @@ class RightHits:
     """The right ones among the first K hits of each query.
 
     Attributes:
-        queries: int64 [m], the number of each right hit's query, 0 to q - 1, ascending.
+        queries: int64 [m], the number of each right hit's query, 0 to q - 1; those of a query are beside each other.
         ranks: int64 [m], its rank, 1 to K, ascending within a query.
         relevant: int64 [q], how many relevant ids each query has, repeated ones included.
         k: ranks that count.
@@ -101,7 +101,6 @@ class TruthRows:
         """int64 [q], how many relevant ids each query has, repeated ones included."""
         number = {query: place for place, query in enumerate(truth)}
         searched = [(number[query], place) for place, query in enumerate(query_ids) if query in number]
-        searched.sort()
         self._numbers, self._places = np.array(searched, np.int64).reshape(-1, 2).T
         self._rows_of_index = len(index_ids)
         row = dict(zip(index_ids, range(len(index_ids)), strict=True))
@@ -117,15 +116,16 @@ class TruthRows:
             rows: int [number of query ids, any], rows of the index, nearest first; a negative one is no hit.
             k: ranks that count.
         """
-        blocks = [
-            (start, min(start + _QUERIES, len(self._numbers))) for start in range(0, len(self._numbers), _QUERIES)
-        ]
+        count = len(self._numbers)
+        blocks = [(start, min(start + _QUERIES, count)) for start in range(0, count, _QUERIES)]
         if len(blocks) > 1:
             with ThreadPool(min(len(blocks), os.cpu_count() or 1)) as pool:
                 found = pool.starmap(lambda start, end: self._block(rows, k, start, end), blocks, chunksize=1)
         else:
             found = [self._block(rows, k, start, end) for start, end in blocks]
-        places, ranks = (np.concatenate([np.empty(0, np.int64), *side]) for side in zip(*found, strict=True))
+        none = np.empty(0, np.int64)
+        places = np.concatenate([none, *(queries for queries, _ in found)])
+        ranks = np.concatenate([none, *(own for _, own in found)])
         return RightHits(self._numbers[places], ranks, self.relevant, k)
 
     def _block(self, rows: np.ndarray, k: int, start: int, end: int) -> tuple[np.ndarray, np.ndarray]:

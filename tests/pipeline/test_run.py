@@ -75,6 +75,9 @@ def test_a_tiny_run_from_a_foreign_directory_is_resumed(tmp_path):
         *((scores["members"][name], scores["intervals"]["members"][name]) for name in scores["members"]),
     ]:
         assert 0 <= low <= score <= high <= 1
+    assert scores["comparison"]["against"] in scores["members"]
+    assert 0 < scores["comparison"]["p"] <= 1
+    assert "ensemble minus" in first.stderr
     assert figures["parity"]
     assert all(row["max_abs"] <= row["tolerance"] for row in figures["parity"])
     assert figures["data"] == {"train": 16, "classes": 4, "index": 10, "queries": 7}

@@ -1,12 +1,7 @@
-"""The metrics compared with DELF's published values and with slow code that follows the formulas literally; edge cases."""
+"""The metrics compared with DELF's published values, edge cases, and the reading of the contest's files."""
 
-import random
-import statistics
-
-import numpy as np
 import pytest
 
-from retrieval.comparison import bootstrap_interval
 from retrieval.metrics import average_precision, mean_average_precision, mean_median_position, mean_precisions
 from retrieval.recognition import global_average_precision
 from retrieval.solution import (
@@ -85,49 +80,6 @@ def test_gap_errors():
         global_average_precision({"x": (1, 1.0)}, {"q": [1]})
     with pytest.raises(DataError, match="NaN"):
         global_average_precision({"q": (1, float("nan"))}, {"q": [1]})
-
-
-def oracle(predictions, solution, k):
-    """AP, P@1 … P@K and first positions by definition, with sets and slices instead of running sums."""
-    ap, precision, position = [], [], []
-    for query, truth in solution.items():
-        hits = predictions.get(query, [])[:k]
-        fresh = [hit in truth and hit not in hits[:rank] for rank, hit in enumerate(hits)]
-        ap.append(sum(sum(fresh[: r + 1]) / (r + 1) for r in range(len(hits)) if fresh[r]) / min(len(truth), k))
-        precision.append([sum(fresh[: r + 1]) / (r + 1) for r in range(k)])
-        position.append(next((r + 1 for r, hit in enumerate(hits) if hit in truth), k + 1))
-    return (
-        statistics.mean(ap),
-        [statistics.mean(column) for column in zip(*precision, strict=True)],
-        (statistics.mean(position), statistics.median(position)),
-    )
-
-
-@pytest.mark.parametrize("seed", range(25))
-def test_against_the_oracle(seed):
-    chance = random.Random(seed)
-    images = [f"i{number}" for number in range(15)]
-    solution = {f"q{number}": chance.sample(images, chance.randint(1, 8)) for number in range(chance.randint(1, 12))}
-    predictions = {
-        query: chance.choices(images, k=chance.randint(0, 20)) for query in solution if chance.random() < 0.8
-    }
-    k = chance.choice([1, 3, 10, 100])
-    expected_map, expected_precisions, expected_positions = oracle(predictions, solution, k)
-    assert mean_average_precision(predictions, solution, k) == pytest.approx(expected_map, abs=1e-12)
-    assert mean_precisions(predictions, solution, k) == pytest.approx(expected_precisions, abs=1e-12)
-    assert mean_median_position(predictions, solution, k) == pytest.approx(expected_positions)
-
-
-@pytest.mark.parametrize("seed", range(10))
-def test_gap_against_the_oracle(seed):
-    chance = random.Random(seed)
-    solution = {f"q{number}": chance.sample(range(4), chance.randint(0, 3)) for number in range(20)} | {"q": [1]}
-    predictions = {query: (chance.randrange(4), chance.randrange(5)) for query in solution if chance.random() < 0.8}
-    ordered = sorted(predictions, key=lambda query: (-predictions[query][1], query))
-    right = [predictions[query][0] in solution[query] for query in ordered]
-    expected = sum(sum(right[: r + 1]) / (r + 1) for r in range(len(right)) if right[r])
-    expected /= sum(1 for truth in solution.values() if truth)
-    assert global_average_precision(predictions, solution) == pytest.approx(expected, abs=1e-12)
 
 
 @pytest.fixture
@@ -217,20 +169,6 @@ def test_refuses_bad_recognition_predictions(table, cell):
 def test_refuses_a_landmark_that_is_no_number(table):
     with pytest.raises(DataError, match=r":2: query 'q1'"):
         read_recognition_solution(table("id,landmarks,Usage\nq1,tower,Public\n"))
-
-
-def test_a_bootstrap_interval_covers_the_mean_and_narrows_with_more_queries():
-    values = np.random.default_rng(0).uniform(size=400)
-    low, high = bootstrap_interval(values)
-    assert low < values.mean() < high
-    assert bootstrap_interval(values) == (low, high)
-    # The normal approximation: 1.96 standard errors on either side.
-    assert (high - low) / 2 == pytest.approx(1.96 * values.std() / 20, rel=0.1)
-    few_low, few_high = bootstrap_interval(values[:25])
-    assert few_high - few_low > 2 * (high - low)
-    assert bootstrap_interval([0.5] * 9) == (0.5, 0.5)
-    with pytest.raises(DataError, match="no scored queries"):
-        bootstrap_interval([])
 
 
 @pytest.mark.parametrize("metric", [mean_average_precision, mean_precisions, mean_median_position])
