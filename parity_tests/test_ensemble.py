@@ -24,7 +24,7 @@ from export.writer.convert import save_normal_form
 from export.writer.member import FUNCTION, member_from_saved_model
 from export.writer.save import write_saved_model
 from parity_tests.small_models import FAMILIES, SMALL_SPECS, in_normal_form
-from retrieval import whitening as whitenings
+from retrieval.embeddings import Embeddings
 from retrieval.whitening import fit, write_whitening
 from zoo.errors import ExportError
 from zoo.manifest import Manifest, require_manifest, write_manifest
@@ -121,10 +121,8 @@ def test_scales_mirror_images_norm_whitening_and_variables_together(members, tf2
     random = np.random.default_rng(5)
     mixed = random.normal(size=(400, 2 * LENGTH)) @ random.normal(size=(2 * LENGTH, 2 * LENGTH)) / 16
     descriptors = unit(mixed + 0.1).astype(np.float32)
-    mean, matrix = fit(descriptors, 24)
-    whitened = (descriptors.astype(np.float64) - mean) @ matrix
-    np.testing.assert_allclose(whitened.T @ whitened / len(whitened), np.eye(24), rtol=0, atol=2e-3)
-    write_whitening(tmp_path / "whitening.safetensors", whitenings.Whitening(mean, matrix, {}))
+    fitted = fit(Embeddings(tuple(map(str, range(400))), descriptors, {}), 24, shrinkage=0.5)
+    write_whitening(tmp_path / "whitening.safetensors", fitted)
 
     weights = 1, 0.5
     options = ("--scales", 0.75, 1.25, "--flip", "--norm", "l2", "--weights", *weights)
@@ -135,7 +133,8 @@ def test_scales_mirror_images_norm_whitening_and_variables_together(members, tf2
     member = unit(sum(alone(members)))
     # It was fitted to unit-norm descriptors, which this ensemble has without it.
     whole = unit(np.concatenate([weight * member for weight in weights], axis=1)).astype(np.float64)
-    np.testing.assert_allclose(found, unit((whole - mean) @ matrix), rtol=0, atol=2e-6)
+    np.testing.assert_allclose(found, unit((whole - fitted.mean) @ fitted.matrix), rtol=0, atol=2e-6)
+    np.testing.assert_allclose(found, fitted.apply(whole), rtol=0, atol=2e-6)
     # No weight of either network is in the graph.
     library = read_saved_model(saved_model).meta_graphs[0].graph_def.library.function
     networks = [function for function in library if FUNCTION in function.signature.name]

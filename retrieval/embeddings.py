@@ -50,9 +50,13 @@ class Embeddings:
         """The descriptors, as in a `retrieval.store.Store`."""
         return self.descriptors
 
-    @cached_property
+    @property
     def squared_norms(self) -> np.ndarray:
         """‖x‖² of each row, float64 [n]."""
+        return self._squared_norms
+
+    @cached_property
+    def _squared_norms(self) -> np.ndarray:
         return squared_norms(self.descriptors)
 
     def save(self, path: str | os.PathLike) -> None:

@@ -37,8 +37,8 @@ def _read(path: Path) -> None:
     "".join(found.ids).encode()
     distances = search(found, found, 2).distances
     assert np.isfinite(distances).all() and (distances >= 0).all()
-    mean, matrix = fit(found.descriptors, 1)
-    assert np.isfinite(mean).all() and np.isfinite(matrix).all() and matrix.any()
+    whitening = fit(found, 1)
+    assert np.isfinite(whitening.mean).all() and np.isfinite(whitening.matrix).all() and whitening.matrix.any()
 
 
 _HOSTILE_IDS = (

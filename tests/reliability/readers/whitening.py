@@ -15,7 +15,8 @@ _ARRAYS = {
     "mean": _RANDOM.normal(size=4).astype(np.float32),
     "matrix": _RANDOM.normal(size=(4, 3)).astype(np.float32),
 }
-_METADATA = {"format": FORMAT, "source": '{"model": "m", "size": 224}'}
+_METADATA = {"format": FORMAT, "source": '{"model": "m", "size": 224}', "shrinkage": "1.0"}
+_SHRINKAGES = ("-1", "NaN", "Infinity", "1e999", '"1"', "[]", "{}", "true", "", "9" * 5000)
 
 
 def _shaped(drawn: tuple[tuple[int, ...], tuple[int, ...]]) -> bytes:
@@ -24,10 +25,11 @@ def _shaped(drawn: tuple[tuple[int, ...], tuple[int, ...]]) -> bytes:
 
 
 def _read(path: Path) -> None:
-    mean, matrix, source = read_whitening(path)
+    mean, matrix, source, shrinkage = read_whitening(path)
     assert np.isfinite(mean).all() and np.isfinite(matrix).all() and matrix.any(axis=0).all()
     assert len(mean) == len(matrix) >= matrix.shape[1] >= 1
     assert isinstance(source, dict)
+    assert shrinkage is None or 0 <= shrinkage < np.inf
 
 
 _SHAPE = st.lists(st.integers(0, 5), max_size=3).map(tuple)
@@ -38,6 +40,7 @@ READER = Reader(
         lying(_ARRAYS, _METADATA),
         spoilt(_ARRAYS, _METADATA),
         st.tuples(_SHAPE, _SHAPE).map(_shaped),
+        st.sampled_from(_SHRINKAGES).map(lambda text: encode(*layout(_ARRAYS, _METADATA | {"shrinkage": text}))),
     ),
     _read,
 )
