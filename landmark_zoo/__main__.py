@@ -85,7 +85,28 @@ COMMANDS = {
         "data:shrink", "Copy a data set with smaller images.", "data shrink --data DATA --out SMALL --side 256"
     ),
     "data render": Command("data:render", "Draw the demo's data set.", "data render --out DATA"),
+    "revisited data": Command(
+        "revisited:data",
+        "Turn the photographs into a data set.",
+        "revisited data gnd_roxford5k.pkl --images PHOTOS --out DATA",
+    ),
+    "revisited score": Command(
+        "revisited:score",
+        "Score descriptors by the easy, medium and hard protocol.",
+        "revisited score gnd_roxford5k.pkl --index INDEX --queries QUERIES",
+    ),
+    "revisited convert": Command(
+        "revisited:convert",
+        "Write the published ground truth as JSON.",
+        "revisited convert gnd_roxford5k.pkl --out roxford5k.json",
+    ),
 }
+GROUPS = {
+    "data": "Prepare a data set.\n\nExample: landmark-zoo data render --out DATA",
+    "revisited": "Score by Revisited Oxford or Paris.\n\nExample: landmark-zoo revisited score gnd_roxford5k.pkl --index INDEX "
+    "--queries QUERIES",
+}
+"""The help of each group of sub-commands."""
 
 
 def build_app(tokens: Sequence[str] = ()) -> App:
@@ -108,11 +129,12 @@ def build_app(tokens: Sequence[str] = ()) -> App:
         version=_version,
         **options,
     )
-    data = App(name="data", help="Prepare a data set.\n\nExample: landmark-zoo data render --out DATA")
-    app.command(data)
+    groups = {name: App(name=name, help=text) for name, text in GROUPS.items()}
+    for group in groups.values():
+        app.command(group)
     for name, command in COMMANDS.items():
         group, _, last = name.rpartition(" ")
-        (data if group else app).command(
+        groups.get(group, app).command(
             f"landmark_zoo.commands.{command.function}",
             name=last,
             help=None if name == chosen else command.summary,  # its own docstring says more

@@ -22,6 +22,8 @@ PICKLE_TEXT = 256 << 20
 """Bytes of one text in a pickle; old files of Paddle store a whole array as one text."""
 PICKLE_COPIES = 256 << 20
 """Bytes that the constructors of a pickle copy beyond its size, with 64 for an item of a list."""
+GROUND_TRUTH_IDS = 4_000_000
+"""Positions in the lists of a ground truth of Revisited Oxford or Paris; Paris has 6,322 images and 70 queries."""
 GRAPH_NODES = 1_000_000
 """Nodes of a graph, with all functions that it calls written out."""
 CALL_DEPTH = 64

@@ -103,7 +103,7 @@ def from_folder(
             dataset = Gldv2(folder)
             for name, photographs in (("train", split.train), ("index", split.index), ("test", split.test)):
                 for image_id, file in photographs.items():
-                    _place(file, dataset.image_path(name, image_id), copy=copy)
+                    link_or_copy(file, dataset.image_path(name, image_id), copy=copy)
             _write_tables(folder, split, list(classes))
         counts = {
             "classes": len(classes),
@@ -171,7 +171,8 @@ def _split(classes: dict[str, dict[str, Path]], shares: Shares, seed: int) -> Sp
     return split
 
 
-def _place(file: Path, target: Path, *, copy: bool) -> None:
+def link_or_copy(file: Path, target: Path, *, copy: bool) -> None:
+    """Makes `target` a hard link to a file if the file system allows it and `copy` is off, else a copy."""
     target.parent.mkdir(parents=True, exist_ok=True)
     if not copy:
         try:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from landmark_zoo.__main__ import COMMANDS
+from landmark_zoo.__main__ import COMMANDS, GROUPS
 from zoo.processes import module_environment
 
 HEAVY = ("torch", "paddle", "tensorflow", "onnx", "onnxruntime", "faiss", "PIL", "numpy", "rich.markdown")
@@ -28,7 +28,7 @@ def python(code: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, env=module_environment(), capture_output=True, text=True, check=False)
 
 
-@pytest.mark.parametrize("name", ["", "data", *COMMANDS])
+@pytest.mark.parametrize("name", ["", *GROUPS, *COMMANDS])
 def test_help_is_fast_and_has_an_example(name):
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = landmark_zoo(*name.split(), "--help")

@@ -1,5 +1,7 @@
 """Metrics from row numbers, from ids and by the plain definition are the same, on random rankings and on every edge case."""
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -43,10 +45,10 @@ def cases(draw: st.DrawFn) -> tuple[Ranking, dict[str, list[str]], int]:
     )
 
 
-def lists(ranking: Ranking, truth: dict[str, list[str]]) -> dict[str, list[str]]:
+def lists(ranking: Ranking, truth: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
     """The scored queries' hits as ids; "no hit" is an image that nobody looks for."""
     return {
-        query: [ranking.index_ids[row] if row >= 0 else f"nothing {place}" for place, row in enumerate(rows)]
+        query: [str(ranking.index_ids[row]) if row >= 0 else f"nothing {place}" for place, row in enumerate(rows)]
         for query, rows in zip(ranking.query_ids, ranking.rows.tolist(), strict=True)
         if query in truth
     }

@@ -41,6 +41,30 @@ def read_pickle(
         CheckpointError: the data is not a pickle, is cut off, or has an opcode that files of weights do not use.
     """
     machine = _Machine({**CONSTRUCTORS, **(constructors or {})}, persistent, _left(file))
+    return _run(file, machine, "a file of weights")
+
+
+def read_plain_pickle(file: BinaryIO) -> Any:
+    """As `read_pickle`, for files that need no class: one that names any class or function, even a harmless one, is an error.
+
+    Returns:
+        dict, list, tuple, str, bytes, numbers, None, and `Opaque` for a set.
+
+    Raises:
+        CheckpointError: as `read_pickle`, or the pickle names a class or a function.
+    """
+    machine = _Machine({}, None, _left(file))
+    machine.steps.update(dict.fromkeys(_CLASSES, _refuse_class))
+    return _run(file, machine, "plain values")
+
+
+def _refuse_class(name: Any) -> None:
+    named = f", {str(name)[:80]!r}" if name else ""
+    raise CheckpointError(f"it names a class or a function{named}, which plain values do not need")
+
+
+def _run(file: BinaryIO, machine: "_Machine", expected: str) -> Any:
+    """What the pickle leaves on the machine's stack."""
     try:
         for steps, (opcode, argument, _) in enumerate(pickletools.genops(file), start=1):
             if steps > PICKLE_STEPS:
@@ -53,7 +77,7 @@ def read_pickle(
     except (ValueError, TypeError, IndexError, KeyError, AttributeError, struct.error, RecursionError) as error:
         if _ends(file):
             raise CheckpointError("it is cut off: its pickle has no end") from error
-        raise CheckpointError(f"not a file of weights, or not readable without executing it: {error}") from error
+        raise CheckpointError(f"not {expected}, or not readable without executing it: {error}") from error
     raise CheckpointError("it is cut off: its pickle has no end")
 
 
@@ -229,6 +253,11 @@ _OTHERS = {
     *("MARK", "POP", "POP_MARK", "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "LIST", "DICT", "APPEND", "APPENDS", "SETITEM"),
     *("SETITEMS", "ADDITEMS", "GLOBAL", "STACK_GLOBAL", "REDUCE", "NEWOBJ", "BUILD", "BINPERSID"),
 }
+_CLASSES = {
+    *("GLOBAL", "STACK_GLOBAL", "REDUCE", "NEWOBJ", "NEWOBJ_EX", "BUILD", "INST", "OBJ", "PERSID", "BINPERSID"),
+    *("EXT1", "EXT2", "EXT4"),
+}
+"""Opcodes that name a class or a function, or use one."""
 _CONSTANTS: dict[str, Callable[[], Any]] = {
     "NONE": lambda: None,
     "NEWTRUE": lambda: True,
