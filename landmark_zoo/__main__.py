@@ -61,6 +61,11 @@ COMMANDS = {
         "Rank the index for each query and score it.",
         "search --index index.safetensors --queries test.safetensors --data DATA --out predictions.csv",
     ),
+    "merge": Command(
+        "retrieval:merge",
+        "Merge the parts of a search.",
+        "merge part0.safetensors part1.safetensors --index INDEX --queries TEST --out predictions.csv",
+    ),
     "evaluate": Command(
         "retrieval:evaluate", "Score a predictions file.", "evaluate predictions.csv --data DATA --json"
     ),

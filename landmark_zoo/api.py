@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from export.check import Report
     from export.parity import Row
     from retrieval.embed import Image
-    from retrieval.embeddings import Embeddings
     from retrieval.ranking import Ranking
+    from retrieval.store import Rows
     from zoo.specs import ModelSpec
 
-    Vectors = Embeddings | str | os.PathLike | np.ndarray
+    Vectors = Rows | str | os.PathLike | np.ndarray
 
 Framework = Literal["torch", "paddle"]
 EXPORT_PACKAGES = ("onnx", "onnxsim", "onnx_graphsurgeon", "onnxruntime", "tensorflow")
@@ -330,13 +330,14 @@ class Embedder:
             return self._embedder(images, batch_size)
 
 
-def search(index: "Vectors", queries: "Vectors", k: int = 100) -> "Ranking":
+def search(index: "Vectors", queries: "Vectors", k: int = 100, device: str = "cpu") -> "Ranking":
     """The k nearest index images of each query by Euclidean distance, exactly, nearest first (`retrieval.search`).
 
     Args:
-        index, queries: `Embeddings`, the path of an embeddings file, or an array float32 [N, D], whose row numbers become
+        index, queries: a `Store` or `Embeddings`, the path of one, or an array float32 [N, D], whose row numbers become
             the ids "0", "1", ….
         k: hits per query.
+        device: `cpu`, `cuda`, `cuda:N`, or `auto`, which takes a GPU if there is one; the result is the same.
 
     Returns:
         A ranking: `query_ids`, `hits` (ids per query) and `distances`, float32 [number of queries, min(k, N)].
@@ -344,7 +345,8 @@ def search(index: "Vectors", queries: "Vectors", k: int = 100) -> "Ranking":
     Raises:
         DataError: a side is empty, the sizes of the descriptors differ, two files are of different models, or a file cannot be
             read.
-        MissingToolError: faiss is not installed.
+        SpecError: there is no such device.
+        MissingToolError: faiss, or for a GPU torch, is not installed.
 
     Example:
         >>> search(embed(photographs), embed(["query.jpg"]), k=5).hits[0]  # doctest: +SKIP
@@ -352,8 +354,9 @@ def search(index: "Vectors", queries: "Vectors", k: int = 100) -> "Ranking":
     """
     with extras.explained():
         from retrieval import search as room
+        from retrieval.devices import choose_device
 
-        return room.search(_embeddings(index), _embeddings(queries), k)
+        return room.search(_rows(index), _rows(queries), k, device=choose_device(device))
 
 
 def evaluate(
@@ -426,12 +429,15 @@ def _read_weights(path: Path, spec: "ModelSpec", headless: bool) -> Any:
     return replace(checkpoint, spec=backbone, weights=weights, classes=0)
 
 
-def _embeddings(given: "Vectors") -> "Embeddings":
-    """`Embeddings` as they are, from a file, or from an array's rows."""
-    from retrieval.embeddings import Embeddings
+def _rows(given: "Vectors") -> "Rows":
+    """Descriptors as they are, from a file or a store, or from an array's rows."""
+    import numpy as np
 
-    if isinstance(given, Embeddings):
-        return given
+    from retrieval.embeddings import Embeddings
+    from retrieval.store import open_rows
+
     if isinstance(given, str | os.PathLike):
-        return Embeddings.load(given)
-    return Embeddings(tuple(map(str, range(len(given)))), given, {})
+        return open_rows(given)
+    if isinstance(given, np.ndarray):
+        return Embeddings(tuple(map(str, range(len(given)))), given, {})
+    return given

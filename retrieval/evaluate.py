@@ -8,7 +8,7 @@ from retrieval.comparison import bootstrap_interval, compare
 from retrieval.metrics import average_precisions
 from retrieval.ranking import Ranking
 from retrieval.search import search
-from retrieval.store import Rows, chosen, columns, in_memory
+from retrieval.store import Rows, chosen, columns
 from zoo.errors import DataError
 
 MEAN = "the members' mean"
@@ -36,18 +36,19 @@ def evaluate(
     Raises:
         DataError: none of the queries is in the truth, or as `search`.
     """
-    places = np.array([place for place, query in enumerate(queries.ids) if query in truth], np.int64)
+    known = np.isfinite(queries.squared_norms)  # a query that could not be read counts as one without hits
+    places = np.array([row for row, query in enumerate(queries.ids) if query in truth and known[row]], np.int64)
     if not len(places):
         raise DataError(
             "none of the queries is in the solution, so there is nothing to score. Check the solution file."
         )
     scored = chosen(queries, places)
-    ranking = _search(index, scored)
+    ranking = search(index, scored)
     ensemble = average_precisions(ranking, truth)
     size = index.rows.shape[1] // max(1, len(members))
     parts = {name: (number * size, (number + 1) * size) for number, name in enumerate(members)}
     own = {
-        name: average_precisions(_search(columns(index, *part), columns(scored, *part)), truth)
+        name: average_precisions(search(columns(index, *part), columns(scored, *part)), truth)
         for name, part in parts.items()
     }
     scores = {
@@ -64,7 +65,3 @@ def evaluate(
         scores["comparison"] = {"against": best} | compare(ensemble, own[best]).as_json()
         scores["comparison_with_mean"] = {"against": MEAN} | compare(ensemble, mean).as_json()
     return ranking, scores
-
-
-def _search(index: Rows, queries: Rows) -> Ranking:
-    return search(in_memory(index), in_memory(queries))

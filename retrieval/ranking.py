@@ -18,8 +18,8 @@ class Ranking:
     Attributes:
         query_ids: q ids.
         index_ids: N ids, which `rows` counts.
-        rows: int32 [q, k], rows of the index.
-        distances: float32 [q, k], Euclidean, ascending along a row, in the unit of the descriptors.
+        rows: int32 [q, k], rows of the index. A negative one is no hit: an approximate search may find fewer than k.
+        distances: float32 [q, k], Euclidean, ascending along a row, in the unit of the descriptors; infinite for no hit.
     """
 
     query_ids: Sequence[str]
@@ -29,7 +29,7 @@ class Ranking:
 
     @property
     def hits(self) -> Sequence[tuple[str, ...]]:
-        """The ids of the k index images of each query; a query's are made when they are asked for."""
+        """The ids of the index images found for each query; a query's are made when they are asked for."""
         return _Hits(self)
 
 
@@ -44,7 +44,7 @@ class _Hits(Sequence[tuple[str, ...]]):
         if isinstance(query, slice):
             return tuple(self[row] for row in range(*query.indices(len(self))))
         ids = self._ranking.index_ids
-        return tuple(ids[int(row)] for row in self._ranking.rows[query])
+        return tuple(ids[row] for row in self._ranking.rows[query].tolist() if row >= 0)
 
 
 def write_predictions(path: str | os.PathLike, ranking: Ranking) -> None:

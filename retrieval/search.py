@@ -4,120 +4,180 @@ import argparse
 import json
 import os
 import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
-import faiss
 import numpy as np
 
+from retrieval.approximate import approximate_search, measure_recall
 from retrieval.data.gldv2 import Gldv2
-from retrieval.embeddings import Embeddings
+from retrieval.devices import choose_device
+from retrieval.exact import nearest
 from retrieval.metrics import CONTEST_K, score
-from retrieval.provenance import require_same_model
 from retrieval.ranking import Ranking, write_predictions
-from retrieval.solution import NO_SOLUTION, read_retrieval_solution, require_known, require_relevant_in_index
+from retrieval.searchable import require_searchable
+from retrieval.sharded import merge, read_part, read_shard, search_part, shard_rows, write_part
+from retrieval.solution import (
+    NO_SOLUTION,
+    RetrievalSolution,
+    read_retrieval_solution,
+    require_known,
+    require_relevant_in_index,
+)
+from retrieval.store import Rows, chosen, open_rows
 from zoo.arguments import given_path
 from zoo.command import log, run
 from zoo.disk import require_room
-from zoo.errors import DataError
+from zoo.errors import DataError, SpecError
 from zoo.files import output_file
 
 HELP = """\
 python -m retrieval.search --index index.safetensors --queries test.safetensors --data DIR --out predictions.csv
 
 Ranks the 100 nearest index images for each query, writes them as a contest predictions file (id,images) and prints
-mAP@100, P@1, P@10 and the median position of the first right image. DIR holds retrieval_solution_v2.1.csv; without --data
-only the predictions are written.
+mAP@100, P@1, P@10 and the median position of the first right image. DIR holds retrieval_solution_v2.1.csv, and only the
+queries that it scores are searched; without --data all are, and only the predictions are written.
 """
 
 
-def search(index: Embeddings, queries: Embeddings, k: int = CONTEST_K) -> Ranking:
+def search(index: Rows, queries: Rows, k: int = CONTEST_K, *, device: str = "cpu") -> Ranking:
     """Ranks the index for each query and keeps the min(k, n) nearest; equal distances keep the index's order.
 
-    faiss (exact, float32) selects candidates, for large batches by ‖x‖² + ‖y‖² - 2x·y, which loses digits if x and y are
-    close. So it selects more than k, and their distances are computed again in float64 as ‖x - y‖.
+    Args:
+        index: n images that could be read, and any number of others, which are never found.
+        queries: all of them could be read.
+        k: neighbours per query.
+        device: `cpu`, or a device of PyTorch, such as `cuda`; the result is the same.
 
     Raises:
         DataError: k is below 1, one of the two is empty, their descriptors differ in size or were made by different
-            models, or a distance overflows float32.
+            models, a distance overflows float32, or a file is damaged.
     """
-    n, dimension = index.descriptors.shape
-    if k < 1:
-        raise DataError(f"expected at least 1 neighbour per query, found {k}")
-    if not n or not len(queries.ids):
-        raise DataError(f"expected images on both sides, found {n} in the index and {len(queries.ids)} queries.")
-    if queries.descriptors.shape[1] != dimension:
-        raise DataError(
-            f"the index has {dimension}-D descriptors and the queries {queries.descriptors.shape[1]}-D; "
-            "expected the same. Embed both with the same models in the same order."
-        )
-    require_same_model(index.source, queries.source, "the index and the queries")
-    k = min(k, n)
-    slack = _rounding_error(index.descriptors, queries.descriptors)
-    flat = faiss.IndexFlatL2(dimension)
-    flat.add(np.ascontiguousarray(index.descriptors))
-    descriptors = np.ascontiguousarray(queries.descriptors)
-    squared, candidates = flat.search(descriptors, min(2 * k, n))
-
-    rows, distances = np.empty((len(descriptors), k), np.int32), np.empty((len(descriptors), k), np.float32)
-    for row, query in enumerate(descriptors):
-        chosen = candidates[row]
-        within = squared[row, k - 1] + slack[row]
-        if len(chosen) < n and squared[row, -1] <= within:
-            # Images beyond the candidates could be as near as the k-th: take all that could be.
-            chosen = flat.range_search(query[None], float(np.nextafter(within, np.float32(np.inf))))[2]
-        rows[row], distances[row] = _nearest(index.descriptors, query, chosen, k)
-    return Ranking(queries.ids, index.ids, rows, distances)
-
-
-def _rounding_error(index: np.ndarray, queries: np.ndarray) -> np.ndarray:
-    """Twice the expected error of faiss's squared distances, float32 [q]: √D roundings of the largest term."""
-    with np.errstate(over="ignore"):
-        largest = np.einsum("qd,qd->q", queries, queries) + np.einsum("nd,nd->n", index, index).max()
-        if not np.isfinite(2 * largest).all():  # ‖x - y‖² is at most 2(‖x‖² + ‖y‖²)
-            raise DataError("the descriptors are so large that their distances overflow float32; normalise them.")
-    return (8 * np.sqrt(index.shape[1]) * np.finfo(np.float32).eps * largest).astype(np.float32)
-
-
-def _nearest(index: np.ndarray, query: np.ndarray, candidates: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """The k nearest of `candidates` (rows of the index) and their distances, by float64 distance and then by row."""
-    distances = np.linalg.norm(index[candidates].astype(np.float64) - query, axis=1)
-    order = np.lexsort((candidates, distances))[:k]
-    return candidates[order], distances[order]
+    require_searchable(index, queries, k)
+    found = nearest(index, queries, k, range(len(index.ids)), device)
+    return Ranking(queries.ids, index.ids, found.rows.astype(np.int32), found.distances.astype(np.float32))
 
 
 def search_files(
-    index: str | os.PathLike, queries: str | os.PathLike, out: str | os.PathLike, data: str | os.PathLike | None = None
+    index: str | os.PathLike,
+    queries: str | os.PathLike,
+    out: str | os.PathLike,
+    data: str | os.PathLike | None = None,
+    *,
+    all_queries: bool = False,
+    device: str = "auto",
+    shard: str | None = None,
+    index_factory: str | None = None,
+    search_parameters: str = "",
 ) -> dict[str, float | None]:
-    """Ranks an embeddings file for the queries of another and writes the predictions; returns their metrics.
+    """Ranks a store or an embeddings file for the queries of another and writes the predictions; returns their metrics.
 
     Args:
-        index, queries: embeddings of one model.
-        out: predictions file to write.
+        index, queries: descriptors by one model.
+        out: predictions file to write; with `shard`, the part's result.
         data: folder with the solution; if None, nothing is scored and the result is empty.
+        all_queries: with `data`, also searches the queries that the solution does not score.
+        device: as in `retrieval.devices.choose_device`.
+        shard: "i/n" searches the i-th of n parts of the index (from 0) for `merge_files`.
+        index_factory, search_parameters: search approximately (`retrieval.approximate`); the result then has the recall, too.
 
     Raises:
         DataError: as `search`, or the solution cannot be read, does not have a query or names images that were not searched.
+        SpecError: `shard`, `device` or a string for faiss is wrong.
         OutputError: `out` cannot be written.
     """
+    chosen_device, part = choose_device(device), read_shard(shard) if shard else None
+    if index_factory and shard:
+        raise SpecError("--shard and --index-factory exclude each other; an approximate index is searched as a whole.")
+    if search_parameters and not index_factory:
+        raise SpecError("--search-parameters belongs to --index-factory; an exact search has none.")
+    with _sides(index, queries, out, data, all_queries) as (sides, solution):
+        log(f"searching {len(sides[0].ids):,} index images for {len(sides[1].ids):,} queries on {chosen_device}")
+        if part:
+            rows = shard_rows(len(sides[0].ids), *part)
+            write_part(out, search_part(*sides, CONTEST_K, rows, device=chosen_device))
+            return {}
+        _require_room(out, *sides)
+        if not index_factory:
+            return _written(out, search(*sides, device=chosen_device), solution)
+        ranking = approximate_search(*sides, index_factory, search_parameters)
+        recall = measure_recall(*sides, ranking, partial(search, device=chosen_device))
+        found = {f"recall_{ranking.rows.shape[1]}": recall.share, "recall_queries": recall.queries}
+        return found | _written(out, ranking, solution)
+
+
+def merge_files(
+    parts: Sequence[str | os.PathLike],
+    index: str | os.PathLike,
+    queries: str | os.PathLike,
+    out: str | os.PathLike,
+    data: str | os.PathLike | None = None,
+    *,
+    all_queries: bool = False,
+) -> dict[str, float | None]:
+    """Merges the results of a search's parts to the predictions of the whole; returns their metrics.
+
+    Args:
+        parts: files that `search_files` wrote with `shard`, all parts, in any order.
+        index, queries, data, all_queries: as the parts were searched with.
+        out: predictions file to write.
+
+    Raises:
+        DataError: as `search_files` and `retrieval.sharded.merge`, or a file is damaged.
+        OutputError: `out` cannot be written.
+    """
+    with _sides(index, queries, out, data, all_queries, parts) as (sides, solution):
+        _require_room(out, *sides)
+        return _written(out, merge([read_part(path) for path in parts], *sides), solution)
+
+
+@contextmanager
+def _sides(
+    index: str | os.PathLike,
+    queries: str | os.PathLike,
+    out: str | os.PathLike,
+    data: str | os.PathLike | None,
+    all_queries: bool,
+    more: Sequence[str | os.PathLike] = (),
+) -> Iterator[tuple[tuple[Rows, Rows], RetrievalSolution | None]]:
+    """The index, the queries to search, and the solution if there is one, whose errors are found before the search."""
     dataset = Gldv2(Path(data)) if data is not None else None
-    read = [index, queries, *(dataset.files() if dataset else [])]
+    read = [index, queries, *more, *(dataset.files() if dataset else [])]
     with output_file(out, read, around=[dataset.root] if dataset else []):
-        # Report a wrong solution before the search, which can take long.
         solution = read_retrieval_solution(dataset.solution_path) if dataset else None
-        sides = Embeddings.load(index), Embeddings.load(queries)
+        found, asked = open_rows(index), open_rows(queries)
         if dataset and solution:
             if not solution.everything:
                 raise DataError(f"{dataset.solution_path} scores no query. {NO_SOLUTION}")
-            require_relevant_in_index(dataset, solution, sides[0].ids)
-            require_known(sides[1].ids, solution)
-        log(f"searching {len(sides[0].ids)} index images for {len(sides[1].ids)} queries")
-        _require_room(out, *sides)
-        ranking = search(*sides)
-        write_predictions(out, ranking)
-        return score(ranking, solution) if solution else {}
+            require_relevant_in_index(dataset, solution, found.ids)
+            require_known(asked.ids, solution)
+        yield (found, _asked(asked, solution, all_queries)), solution
 
 
-def _require_room(out: str | os.PathLike, index: Embeddings, queries: Embeddings) -> None:
+def _asked(queries: Rows, solution: RetrievalSolution | None, all_queries: bool) -> Rows:
+    """The queries to search: those that could be read, and with a solution those that it scores, unless all are wanted."""
+    wanted = np.isfinite(queries.squared_norms)
+    if unread := int((~wanted).sum()):
+        log(f"{unread:,} queries could not be read, so they are not searched")
+    if solution and not all_queries:
+        scored = solution.everything
+        wanted &= np.fromiter((query in scored for query in queries.ids), bool, len(wanted))
+        log(
+            f"{int(wanted.sum()):,} of {len(wanted):,} queries are scored, and only they are searched (all: --all-queries)"
+        )
+        if not wanted.any():
+            raise DataError(f"none of the {len(wanted):,} queries is scored. {NO_SOLUTION}")
+    return queries if wanted.all() else chosen(queries, np.flatnonzero(wanted))
+
+
+def _written(out: str | os.PathLike, ranking: Ranking, solution: RetrievalSolution | None) -> dict[str, float | None]:
+    write_predictions(out, ranking)
+    return score(ranking, solution) if solution else {}
+
+
+def _require_room(out: str | os.PathLike, index: Rows, queries: Rows) -> None:
     """For a row per query, with its id and at least the shortest ids of the index."""
     hits = min(CONTEST_K, len(index.ids)) * (min(map(len, index.ids), default=0) + 1)
     needed = sum(len(query) + 1 + hits for query in queries.ids)
@@ -126,24 +186,41 @@ def _require_room(out: str | os.PathLike, index: Embeddings, queries: Embeddings
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=HELP, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--index", type=given_path, required=True, help="embeddings of the index images")
-    parser.add_argument("--queries", type=given_path, required=True, help="embeddings of the query images")
+    parser.add_argument("--index", type=given_path, required=True, help="store or embeddings of the index images")
+    parser.add_argument("--queries", type=given_path, required=True, help="store or embeddings of the query images")
     parser.add_argument(
         "--data", type=given_path, help="folder with retrieval_solution_v2.1.csv; default: nothing is scored"
     )
     parser.add_argument("--out", type=given_path, required=True, help="predictions file to write")
+    parser.add_argument("--all-queries", action="store_true", help="search the queries that --data does not score, too")
+    parser.add_argument("--device", default="auto", help="auto (a GPU if there is one), cpu, cuda or cuda:N")
+    parser.add_argument(
+        "--shard", metavar="I/N", help="search one of N parts of the index, from 0; --out is its result"
+    )
+    parser.add_argument("--index-factory", metavar="TEXT", help="search approximately with this index of faiss")
+    parser.add_argument("--search-parameters", metavar="TEXT", default="", help="of that index, such as nprobe=32")
     parser.add_argument(
         "--json", action="store_true", help="print the figures and the path as one JSON object on stdout"
     )
-    arguments = parser.parse_args()
-    figures = search_files(arguments.index, arguments.queries, arguments.out, arguments.data)
-    if arguments.json:
-        json.dump(figures | {"path": str(arguments.out)}, sys.stdout, indent=2)
+    given = parser.parse_args()
+    figures = search_files(
+        given.index,
+        given.queries,
+        given.out,
+        given.data,
+        all_queries=given.all_queries,
+        device=given.device,
+        shard=given.shard,
+        index_factory=given.index_factory,
+        search_parameters=given.search_parameters,
+    )
+    if given.json:
+        json.dump(figures | {"path": str(given.out)}, sys.stdout, indent=2)
         print()
     else:
         for name, value in figures.items():
             log(f"{name:>16}  {'-' if value is None else format(value, '.5g')}")
-        print(arguments.out)
+        print(given.out)
 
 
 if __name__ == "__main__":

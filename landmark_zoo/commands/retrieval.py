@@ -1,4 +1,4 @@
-"""`landmark-zoo embed`, `search`, `evaluate` and `compare`."""
+"""`landmark-zoo embed`, `search`, `merge`, `evaluate` and `compare`."""
 
 import json
 from collections.abc import Mapping
@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from landmark_zoo import extras
-from landmark_zoo.commands import Count, Json
+from landmark_zoo.commands import Count, Flag, Json
 from zoo.command import log
 
 if TYPE_CHECKING:
@@ -45,20 +45,77 @@ def embed(
     print(out)
 
 
-def search(*, index: Path, queries: Path, out: Path, data: Path | None = None, as_json: Json = False) -> None:
+def search(
+    *,
+    index: Path,
+    queries: Path,
+    out: Path,
+    data: Path | None = None,
+    all_queries: Flag = False,
+    device: str = "auto",
+    shard: str | None = None,
+    index_factory: str | None = None,
+    search_parameters: str = "",
+    as_json: Json = False,
+) -> None:
     """Rank the 100 nearest index images of each query, write a contest predictions file, and print its metrics.
 
     Args:
-        index: embeddings of the index images.
-        queries: embeddings of the query images, by the same model.
+        index: store or embeddings of the index images.
+        queries: store or embeddings of the query images, by the same model.
         out: predictions file to write.
-        data: folder with retrieval_solution_v2.1.csv; default: the neighbours are written and nothing is scored.
+        data: folder with retrieval_solution_v2.1.csv, whose scored queries are searched; default: all queries are searched, and nothing
+            is scored.
+        all_queries: with --data, search the queries that are not scored, too.
+        device: auto (a GPU if there is one), cpu, cuda or cuda:N.
+        shard: search the part I of N parts of the index (from 0), written I/N; --out is then a file for `landmark-zoo merge`.
+        index_factory: search approximately with this index of faiss, for example IVF1024,Flat; the recall is printed.
+        search_parameters: of that index, for example nprobe=32.
         as_json: print the metrics and the path as one JSON object on stdout.
     """
     with extras.explained():
         from retrieval.search import search_files
 
-        figures = search_files(index, queries, out, data)
+        figures = search_files(
+            index,
+            queries,
+            out,
+            data,
+            all_queries=all_queries,
+            device=device,
+            shard=shard,
+            index_factory=index_factory,
+            search_parameters=search_parameters,
+        )
+    _print_figures(figures, out, as_json)
+
+
+def merge(
+    parts: list[Path],
+    /,
+    *,
+    index: Path,
+    queries: Path,
+    out: Path,
+    data: Path | None = None,
+    all_queries: Flag = False,
+    as_json: Json = False,
+) -> None:
+    """Merge the parts of a search, write its predictions file, and print its metrics.
+
+    Args:
+        parts: the files that `landmark-zoo search --shard` wrote, all of them, in any order.
+        index: store or embeddings of the index images; only ids and norms are read.
+        queries: store or embeddings of the query images.
+        out: predictions file to write.
+        data: folder with retrieval_solution_v2.1.csv, if the parts were searched with it.
+        all_queries: if the parts were searched with it.
+        as_json: print the metrics and the path as one JSON object on stdout.
+    """
+    with extras.explained():
+        from retrieval.search import merge_files
+
+        figures = merge_files(parts, index, queries, out, data, all_queries=all_queries)
     _print_figures(figures, out, as_json)
 
 

@@ -108,5 +108,5 @@ def test_a_sub_command_has_the_options_of_its_module(name, monkeypatch):
 def test_every_sub_command_is_compared():
     # These have no module command.
     assert COMMANDS.keys() - MODULES.keys() == {
-        *("models", "evaluate", "compare", "revisited data", "revisited score", "revisited convert"),
+        *("models", "merge", "evaluate", "compare", "revisited data", "revisited score", "revisited convert"),
     }
