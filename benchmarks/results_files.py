@@ -69,6 +69,10 @@ CODE: dict[str, tuple[str, ...]] = {
         *(f"retrieval/{name}.py" for name in ("embed", "metrics", "right_hits", "comparison")),
         "benchmarks/schedule*.py",
     ),
+    "score": (
+        *(f"retrieval/{name}.py" for name in ("right_hits", "metrics")),
+        *("benchmarks/score.py", "benchmarks/delf_definition.py"),
+    ),
     "kills": (
         *(f"zoo/{name}.py" for name in ("files", "claims", "disk", "exchange", "processes", "command")),
         "tests/reliability/kills.py",

@@ -27,6 +27,7 @@ from benchmarks import (
     head,
     paddle_onednn,
     schedule_tables,
+    score,
     serving_tables,
     training,
 )
@@ -36,6 +37,7 @@ from export.normal_form.grouped import block_count
 from parity_tests.provenance import code_hash
 from parity_tests.results_table import is_older, read
 from parity_tests.small_models import FAMILIES
+from retrieval.comparison import SIGNIFICANCE, p_text
 from tests.reliability import fuzz, kills
 from training.reference import reference
 from zoo.command import run
@@ -122,6 +124,9 @@ def scores_table(runs: dict[str, dict]) -> str:
     ]
     lines.append(row("members' mean", lambda s: _mean(s["members"].values()), lambda i: None))
     lines.append(row("**ensemble**", lambda s: s["ensemble"], lambda i: i.get("ensemble")))
+    if any("comparison" in figures["map100"] for figures in runs.values()):
+        cells = (_difference(figures["map100"].get("comparison")) for figures in runs.values())
+        lines.append("| ensemble minus its best member | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
@@ -132,6 +137,14 @@ def _mean(values) -> float:
 
 def _score(value: float, interval: list | None) -> str:
     return f"{value:.4f}" if interval is None else f"{value:.4f} [{interval[0]:.2f}, {interval[1]:.2f}]"
+
+
+def _difference(comparison: dict | None) -> str:
+    if comparison is None:
+        return "–"
+    low, high = comparison["interval"]
+    shown = "" if comparison["p"] < SIGNIFICANCE else ": not shown"
+    return f"{comparison['difference']:+.4f} [{low:+.2f}, {high:+.2f}], {p_text(comparison['p'])}{shown}"
 
 
 def parity_table(rows: list[dict[str, str]]) -> str:
@@ -311,6 +324,7 @@ def tables() -> dict[str, str]:
         "head": head.table(read_results("head")["rows"]),
         "paddle onednn": paddle_onednn.table(read_results("paddle_onednn")["rows"]),
         "schedule": schedule_tables.report(read_results("schedule")),
+        "scoring": score.table(read_results("score")),
         "recipe keys": reference().strip(),
         "fuzz": fuzz.table(read_results("fuzz")),
         "kills": kills.table(read_results("kills")),

@@ -153,11 +153,11 @@ def compare(first: Path, second: Path, /, *, data: Path, as_json: Json = False) 
         for path in (first, second)
     ]
     found = compared(*sides)
-    scores = {str(path): float(side.mean()) for path, side in zip((first, second), sides, strict=True)}
+    scores = [float(side.mean()) for side in sides]
     if as_json:
-        print(json.dumps({"map100": list(scores.values())} | found.as_json() | {"shown": found.shown}, indent=2))
+        print(json.dumps({"map100": scores} | found.as_json() | {"shown": found.shown}, indent=2))
         return
-    for path, score in scores.items():
+    for path, score in zip((first, second), scores, strict=True):
         log(f"{score:.4f}  mAP@100 of {path}")
     log(f"better for {found.better:,} queries, worse for {found.worse:,}, equal for the others")
     print(found)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from docs import generate
-from landmark_zoo.__main__ import COMMANDS
+from landmark_zoo.__main__ import COMMANDS, GROUPS
 from zoo.errors import DataError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -51,7 +51,8 @@ def test_the_commands_and_files_it_names_exist(path: Path):
 @pytest.mark.parametrize("path", TEXTS, ids=_name)
 def test_the_sub_commands_it_names_exist(path: Path):
     fences = re.findall(r"^```bash\n(.*?)^```", path.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
-    used = re.findall(r"^landmark-zoo ((?:data )?[\w-]+)", "\n".join(fences), re.MULTILINE)
+    groups = "|".join(GROUPS)
+    used = re.findall(rf"^landmark-zoo ((?:(?:{groups}) )?[\w-]+)", "\n".join(fences), re.MULTILINE)
     assert not [name for name in used if not name.startswith("-") and name not in COMMANDS]
 
 

@@ -1,4 +1,4 @@
-"""`landmark-zoo search` and `evaluate`, called as functions."""
+"""`landmark-zoo search`, `evaluate` and `compare`, called as functions."""
 
 import json
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from landmark_zoo.commands.retrieval import evaluate, search
+from landmark_zoo.commands.retrieval import compare, evaluate, search
 from retrieval.embeddings import Embeddings
 from zoo.errors import DataError
 
@@ -66,3 +66,39 @@ def test_predictions_are_scored_against_the_solution_of_their_index(files, tmp_p
     solution(tmp_path, 1, 7)
     with pytest.raises(DataError, match="1 of 2 relevant images .* are not in the index"):
         evaluate(files["out"], data=tmp_path)
+
+
+@pytest.fixture
+def two(tmp_path: Path) -> list[Path]:
+    """Predictions for 40 queries with one relevant image each: always first, and second for the first 30 of them."""
+    queries = [f"q{number}" for number in range(40)]
+    rows = "".join(f"{query},right{query},{'Public' if n % 3 else 'Private'}\n" for n, query in enumerate(queries))
+    (tmp_path / "retrieval_solution_v2.1.csv").write_text(
+        f"id,images,Usage\n{rows}other,None,Ignored\n", encoding="utf-8"
+    )
+    texts = (
+        "".join(f"{query},right{query} wrong\n" for query in queries),
+        "".join(f"{q},{f'wrong right{q}' if n < 30 else f'right{q} wrong'}\n" for n, q in enumerate(queries)),
+    )
+    for name, text in zip(("better.csv", "worse.csv"), texts, strict=True):
+        (tmp_path / name).write_text(f"id,images\nother,wrong\n{text}", encoding="utf-8")
+    return [tmp_path / "better.csv", tmp_path / "worse.csv"]
+
+
+def test_a_difference_is_printed_with_its_interval_and_p(two, capsys):
+    compare(*two, data=two[0].parent, as_json=True)
+    found = json.loads(capsys.readouterr().out)
+    assert found["map100"] == [1, 0.625] and found["difference"] == 0.375
+    assert found["interval"][0] < 0.375 < found["interval"][1] and found["p"] < 0.001 and found["shown"]
+    assert (found["queries"], found["better"], found["worse"]) == (40, 30, 0)
+    compare(*two, data=two[0].parent)
+    said = capsys.readouterr()
+    assert said.out.startswith("+0.3750 (95 % interval +0.3") and said.out.endswith("p < .001: shown on 40 queries\n")
+    assert "1.0000  mAP@100 of" in said.err and "better for 30 queries, worse for 0" in said.err
+
+
+def test_the_same_predictions_twice_are_not_different(two, capsys):
+    compare(two[0], two[0], data=two[0].parent)
+    said = capsys.readouterr()
+    assert said.out == "+0.0000 (95 % interval +0.0000 to +0.0000), p = 1: not shown on 40 queries\n"
+    assert said.err.count("mAP@100 of") == 2
