@@ -74,6 +74,11 @@ COMMANDS = {
         "Is one predictions file better than another?",
         "compare ours.csv theirs.csv --data DATA",
     ),
+    "serve": Command(
+        "serve:serve",
+        "Search by photograph in the browser.",
+        "serve --model out/saved_model --store index.safetensors --data DATA",
+    ),
     "demo": Command("pipeline:demo", "Run the full pipeline on rendered landmarks.", "demo --out runs/demo"),
     "pack": Command(
         "pipeline:pack",

@@ -17,7 +17,6 @@ EXTRAS = {
     "openTSNE": "map",
     "fastapi": "serve",
     "uvicorn": "serve",
-    "multipart": "serve",
     "python_multipart": "serve",
     "ray": "cluster",
     "onnx": "export",

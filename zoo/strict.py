@@ -20,6 +20,8 @@ Count = Annotated[int, Meta(ge=1, le=65536)]
 NonNegativeInt = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 Seed = Annotated[int, Meta(ge=0, le=2**62)]
 """Members of an ensemble have consecutive seeds, so that the largest must not be the largest int64."""
+Port = Annotated[int, Meta(ge=0, le=65535)]
+"""Of TCP; 0 takes a free one."""
 Pixels = Annotated[int, Meta(ge=32, le=8192)]
 """A side in pixels; 32 is the backbones' stride."""
 Positive = Annotated[float, Meta(gt=0)]

@@ -33,6 +33,7 @@ def _within(kind: Any, converter: Any = None) -> Parameter:
 
 
 Count = Annotated[int, _within(strict.Count, _whole)]
+Port = Annotated[int, _within(strict.Port, _whole)]
 Pixels = Annotated[int, _within(strict.Pixels, _whole)]
 Seed = Annotated[int, _within(strict.Seed, _whole)]
 Positive = Annotated[float, _within(strict.Positive)]

@@ -152,8 +152,13 @@ class Gldv2:
         return {split: frozenset(ids) for split, ids in found.items()}
 
 
+def is_image_id(text: str) -> bool:
+    """Whether a text is an image id of the data set: 16 hexadecimal digits, so that it can be a part of a path."""
+    return _IMAGE_ID.fullmatch(text) is not None
+
+
 def _check_new_id(path: Path, line: int, image_id: str, seen: dict) -> None:
-    if not _IMAGE_ID.fullmatch(image_id):
+    if not is_image_id(image_id):
         raise bad_row(
             path,
             line,

@@ -79,6 +79,9 @@ def test_a_mistake_is_one_line_with_a_hint(tokens, hint, tmp_path):
         ("tensorflow", ["ensemble", "--members", "a", "--out", "b"], "export"),
         ("faiss", ["search", "--index", "i", "--queries", "q", "--out", "o"], "retrieval,cpu"),
         ("jinja2", ["demo", "--out", "o"], "retrieval"),
+        ("fastapi", ["serve", "--model", "m", "--store", "s"], "serve"),
+        ("python_multipart", ["serve", "--model", "m", "--store", "s"], "serve"),
+        ("uvicorn", ["serve", "--model", "m", "--store", "s"], "serve"),
     ],
 )
 def test_a_missing_package_is_named_with_the_command_that_installs_it(package, tokens, extras):

@@ -38,6 +38,7 @@ MODULES = {
     "ensemble": "export.ensemble",
     "embed": "export.embed",
     "search": "retrieval.search",
+    "serve": "export.serve",
     "demo": "pipeline.__main__",
     "pack": "submission.pack",
     "data check": "retrieval.data.check",

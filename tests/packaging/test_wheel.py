@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 ROOMS = (
     "zoo", "training", "torch_models", "paddle_models", "retrieval", "export", "pipeline", "landmark_zoo", "submission", "recipes"
 )  # fmt: skip
-DATA = {".j2", ".yaml", ".gz", ".txt", ".ipynb", ".json", ".md"}
+DATA = {".j2", ".css", ".js", ".yaml", ".gz", ".txt", ".ipynb", ".json", ".md"}
 """Suffixes of the files that the packages read besides Python."""
 
 

@@ -20,6 +20,7 @@ MODULES = (
         "export.ensemble",
         "export.check",
         "export.embed",
+        "export.serve",
     ),
     *("export.normal_form.__main__", "export.writer.__main__", "retrieval.search", "retrieval.whitening"),
     *(
