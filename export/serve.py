@@ -47,6 +47,7 @@ def serve_model(
         pictures = index_pictures(dataset, _split(index), index.ids) if dataset else None
         examples = example_pictures(dataset) if dataset else None
         landmarks = index_landmarks(dataset) if dataset else IndexLandmarks({}, {})
+        log(f"opening {model}")
         finder = Finder(open_describer(model, framework), index, landmarks)
         app = create_app(finder, pictures, examples, names=own_names(host))
         log(f"{len(index.ids):,} images; Ctrl-C stops. Open")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import psutil
 
+from pipeline.next_command import search_page_command
 from pipeline.run_folder import CHECKPOINTS, RUN, claim, identify, read_parity, require_own_images
 from pipeline.steps import Steps
 from retrieval.comparison import sentence
@@ -108,6 +109,7 @@ def _run(recipe_path: Path, recipe: Recipe, data: Path | None, out: Path, kaggle
     report = out / "report.html"
     write_report(report, Report(f"landmark-zoo: {out.name}", figures, curves, query_rows(dataset, ranking, truth)))
     _summarise(figures)
+    log(f"search   {search_page_command(ensemble / 'saved_model', embeddings[0], data)}")
     return report
 
 

@@ -125,6 +125,7 @@ def test_every_number_of_the_command_refuses_what_is_out_of_range(command, optio
         "ensemble": ["--members", "m", "--out", "o"],
         "check": ["x"],
         "embed": ["x", "--data", "d", "--out", "o"],
+        "serve": ["--model", "m", "--store", "s"],
         "data check": ["--data", "d"],
         "data from-folder": ["x", "--out", "o"],
         "data shrink": ["--data", "d", "--out", "o"],
