@@ -1,6 +1,5 @@
 """What the search page's server answers: hits, pictures, and errors as sentences."""
 
-import dataclasses
 import html
 import json
 import os
@@ -18,12 +17,13 @@ from PIL import Image
 from retrieval.data.gldv2 import Gldv2
 from retrieval.data.images import open_bytes, read_image
 from retrieval.data.landmarks import IndexLandmarks
-from retrieval.embeddings import Embeddings
+from retrieval.embeddings import Embeddings, squared_norms
 from retrieval.search import search
 from retrieval.serve.app import NO_PICTURE, create_app
 from retrieval.serve.finder import Finder
 from retrieval.serve.guard import HEADERS
 from retrieval.serve.pictures import LARGE, SMALL, Pictures, example_pictures, index_pictures
+from retrieval.store import Selection
 from tests.retrieval.serve.conftest import LOCAL
 from tests.retrieval.serve.small_town import (
     HOSTILE,
@@ -408,17 +408,11 @@ def test_a_model_with_other_descriptors_is_refused(town_rows):
 
 
 def test_images_that_could_not_be_read_are_not_found(town_rows):
-    @dataclasses.dataclass
-    class Stored:
-        ids: tuple
-        rows: np.ndarray
-        squared_norms: np.ndarray
-        source: dict
-
-    norms = town_rows.squared_norms.copy()
     rows = town_rows.rows.astype(np.float16)
+    norms = squared_norms(rows)
     rows[::2], norms[::2] = 0, np.inf
-    finder = Finder(Colours(), Stored(town_rows.ids, rows, norms, town_rows.source), IndexLandmarks({}, {}))
+    stored = Selection(town_rows.ids, rows, norms, town_rows.source)
+    finder = Finder(Colours(), stored, IndexLandmarks({}, {}))
     assert sorted(hit.row for hit in finder(picture(0, 0)).hits) == list(range(1, 16, 2))
 
 
