@@ -79,6 +79,11 @@ COMMANDS = {
         "Search by photograph in the browser.",
         "serve --model out/saved_model --store index.safetensors --data DATA",
     ),
+    "report": Command(
+        "retrieval:report",
+        "Write a page with every query and its hits.",
+        "report --predictions predictions.csv --data DATA --out report.html",
+    ),
     "demo": Command("pipeline:demo", "Run the full pipeline on rendered landmarks.", "demo --out runs/demo"),
     "pack": Command(
         "pipeline:pack",

@@ -15,8 +15,10 @@ from retrieval.data.gldv2 import Gldv2
 from retrieval.embeddings import Embeddings, concatenate
 from retrieval.evaluate import evaluate
 from retrieval.solution import read_retrieval_solution, require_relevant_in_index
-from retrieval.viewer.report import Report, write_report
-from retrieval.viewer.rows import query_rows
+from retrieval.viewer.figures import Run
+from retrieval.viewer.make_report import make_report
+from retrieval.viewer.report import write_report
+from retrieval.viewer.similarities import Sides
 from training.history import read_history
 from training.recipes import Recipe, read_recipe
 from zoo.checkpoint import Checkpoint, save_checkpoint
@@ -32,6 +34,8 @@ CORES = os.cpu_count() or 1
 DEMO_RECIPE = ROOT / "recipes" / "demo.yaml"
 """The default recipe, in a checkout and in an installed wheel. Not found through `importlib.resources`: `recipes` has no
 `__init__.py`, so a folder `recipes` in the working directory could be taken instead."""
+DEMO_COMMANDS = ("make demo", "make test")
+"""Print every figure of the demo's report again."""
 EXPORT_BYTES = 2800 * 2**20
 """Peak memory of an export with all its checks: ResNet-50's, in benchmarks/results/export_cost.json."""
 
@@ -107,7 +111,17 @@ def _run(recipe_path: Path, recipe: Recipe, data: Path | None, out: Path, kaggle
     write_json(out / "figures.json", figures)
     curves = {m.name: read_history(c) for m, c in zip(members, checkpoints, strict=True)}
     report = out / "report.html"
-    write_report(report, Report(f"landmark-zoo: {out.name}", figures, curves, query_rows(dataset, ranking, truth)))
+    made = make_report(
+        f"landmark-zoo: {out.name}",
+        dataset,
+        ranking,
+        solution,
+        Sides(index, queries),
+        with_map=True,
+        configuration={"Data set": dataset.root.name, "Recipe": recipe_path.name, "Seed": str(recipe.seed)},
+        run=Run(figures, curves, DEMO_COMMANDS if dataset.root == out / "data" else ()),
+    )
+    write_report(report, made)
     _summarise(figures)
     log(f"search   {search_page_command(ensemble / 'saved_model', embeddings[0], data)}")
     return report

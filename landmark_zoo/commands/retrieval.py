@@ -1,4 +1,4 @@
-"""`landmark-zoo embed`, `search`, `merge`, `evaluate` and `compare`."""
+"""`landmark-zoo embed`, `search`, `merge`, `evaluate`, `compare` and `report`."""
 
 import json
 from collections.abc import Mapping
@@ -173,6 +173,37 @@ def _solution(data: Path) -> "RetrievalSolution":
     if dataset.table_path("index").exists():
         require_relevant_in_index(dataset, solution, dataset.named_ids("index"))
     return solution
+
+
+def report(
+    *,
+    data: Path,
+    out: Path,
+    predictions: Path | None = None,
+    index: Path | None = None,
+    queries: Path | None = None,
+    compare: Path | None = None,
+    map: Flag = False,
+) -> None:
+    """Write one page with every scored query, its nearest images and the relevant ones that were missed.
+
+    The ranking is a predictions file, or the index is searched; with both, the file is the ranking, and the descriptors give
+    its cosines and distances.
+
+    Args:
+        data: a data set with its images and retrieval_solution_v2.1.csv.
+        out: page to write (.html).
+        predictions: a contest predictions file (id,images).
+        index: store or embeddings of the index images.
+        queries: store or embeddings of the query images, by the same model.
+        compare: predictions of another ranking, to compare with.
+        map: place the descriptors on a map; needs openTSNE (extra `map`).
+    """
+    with extras.explained():
+        from retrieval.viewer.make_report import report_files
+
+        report_files(out, data, predictions=predictions, index=index, queries=queries, compare=compare, with_map=map)
+    print(out)
 
 
 def _print_figures(figures: Mapping[str, float | None], predictions: Path, as_json: bool) -> None:

@@ -12,6 +12,7 @@ COMMANDS = {
     "torch_models.write_weights": ["--ckpt", "INPUT"],
     "paddle_models.write_weights": ["--ckpt", "INPUT"],
     "retrieval.search": ["--index", "INPUT", "--queries", "INPUT"],
+    "retrieval.viewer.__main__": ["--predictions", "INPUT", "--data", "."],
     "torch_models.embed": ["--ckpt", "INPUT", "--data", "."],
     "paddle_models.embed": ["--ckpt", "INPUT", "--data", "."],
     "export.embed": ["INPUT", "--data", "."],

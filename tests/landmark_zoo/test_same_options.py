@@ -39,6 +39,7 @@ MODULES = {
     "embed": "export.embed",
     "search": "retrieval.search",
     "serve": "export.serve",
+    "report": "retrieval.viewer.__main__",
     "demo": "pipeline.__main__",
     "pack": "submission.pack",
     "data check": "retrieval.data.check",

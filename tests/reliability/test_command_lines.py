@@ -28,6 +28,7 @@ MODULES = (
         "retrieval.data.from_folder",
         "retrieval.data.shrink",
         "retrieval.demo.__main__",
+        "retrieval.viewer.__main__",
         "submission.pack",
         "pipeline.__main__",
     ),

@@ -1,0 +1,141 @@
+"""What the report shows of a ranking, as arrays: hits, scores, landmarks, and the relevant images that were missed."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from retrieval.data.landmarks import IndexLandmarks
+from retrieval.metrics import CONTEST_K, average_precisions
+from retrieval.ranking import Ranking
+from retrieval.solution import RetrievalSolution
+from retrieval.viewer.landmark_numbers import landmark_numbers
+from retrieval.viewer.similarities import Sides, similarities
+from zoo.errors import DataError
+
+HITS, MISSED = 10, 12
+"""Hits and missed images that are shown of each query."""
+
+
+@dataclass(frozen=True, eq=False)
+class Results:
+    """The scored queries of a ranking. Landmarks and images are numbers: places in `landmarks` and in `image_ids`.
+
+    Attributes:
+        query_ids: Q ids.
+        image_ids: N ids of index images that are hits or missed, those that matter most first: first hits, second hits,
+            first missed images and so on.
+        landmarks: L names; two landmarks may have the same.
+        query_landmarks: int32 [Q].
+        image_landmarks: int32 [N]; -1: neither the tables nor the ground truth know one.
+        hits: int32 [Q, H], images, nearest first; -1 behind the end of a short list.
+        correct: bool [Q, H].
+        distances, cosines: float32 [Q, H]; NaN if not known.
+        precisions: float64 [Q], AP@100, from 0 to 1.
+        found, relevant: int32 [Q], relevant images among the first 100 hits, and all of them.
+        first: int32 [Q], rank of the first right hit from 1; 0 if there is none among the first 100.
+        missed: Q lists of at most `MISSED` images.
+        public: bool [Q], whether the query is of the solution's public part.
+        ignored: test images that the solution does not score.
+        searched: index images that were searched.
+    """
+
+    query_ids: Sequence[str]
+    image_ids: Sequence[str]
+    landmarks: Sequence[str]
+    query_landmarks: np.ndarray
+    image_landmarks: np.ndarray
+    hits: np.ndarray
+    correct: np.ndarray
+    distances: np.ndarray
+    cosines: np.ndarray
+    precisions: np.ndarray
+    found: np.ndarray
+    relevant: np.ndarray
+    first: np.ndarray
+    missed: Sequence[Sequence[int]]
+    public: np.ndarray
+    ignored: int
+    searched: int
+
+
+def results(
+    ranking: Ranking, solution: RetrievalSolution, landmarks: IndexLandmarks, sides: Sides | None = None
+) -> Results:
+    """The results of a solution's scored queries; one that the ranking lacks has no hits and scores 0.
+
+    Args:
+        ranking: hits of queries; those that are not scored are left out.
+        solution: the ground truth.
+        landmarks: of the index images; those that it does not name get the landmark of the queries that they are relevant to.
+        sides: the descriptors; without them there are no cosines.
+
+    Raises:
+        DataError: the solution scores no query.
+    """
+    truth = solution.everything
+    if not truth:
+        raise DataError("the solution scores no query, so there is nothing to report. Check the solution file.")
+    place = {query: row for row, query in enumerate(ranking.query_ids)}
+    queries = sorted(truth)
+    lists = [_first_hits(ranking, place.get(query)) for query in queries]
+    missed = [
+        [image for image in truth[query] if image not in set(hits)][:MISSED]
+        for query, hits in zip(queries, lists, strict=True)
+    ]
+    images = _by_priority([hits[:HITS] for hits in lists], missed)
+    number = {image: place for place, image in enumerate(images)}
+    correct = [
+        np.isin(hits, list(truth[query])) if hits else np.zeros(0, bool)
+        for query, hits in zip(queries, lists, strict=True)
+    ]
+    distances, cosines = similarities(ranking, [place.get(query) for query in queries], HITS, sides)
+    names, of_query, of_image = landmark_numbers(queries, images, truth, landmarks)
+    return Results(
+        query_ids=queries,
+        image_ids=images,
+        landmarks=names,
+        query_landmarks=of_query,
+        image_landmarks=of_image,
+        hits=_padded([[number[image] for image in hits[:HITS]] for hits in lists], -1, np.int32),
+        correct=_padded([list(right[:HITS]) for right in correct], False, bool),
+        distances=distances,
+        cosines=cosines,
+        precisions=average_precisions(
+            dict(zip(queries, lists, strict=True)), {query: truth[query] for query in queries}
+        ),
+        found=np.array(
+            [len(set(truth[query]) & set(hits)) for query, hits in zip(queries, lists, strict=True)], np.int32
+        ),
+        relevant=np.array([len(set(truth[query])) for query in queries], np.int32),
+        first=np.array([int(right.argmax()) + 1 if right.any() else 0 for right in correct], np.int32),
+        missed=[[number[image] for image in found] for found in missed],
+        public=np.array([query in solution.public for query in queries]),
+        ignored=len(solution.ignored),
+        searched=len(ranking.index_ids),
+    )
+
+
+def _first_hits(ranking: Ranking, row: int | None) -> list[str]:
+    """Ids of a query's first 100 hits."""
+    return (
+        [] if row is None else [ranking.index_ids[int(place)] for place in ranking.rows[row, :CONTEST_K] if place >= 0]
+    )
+
+
+def _padded(lists: Sequence[Sequence], fill: object, kind: type) -> np.ndarray:
+    """Lists of different lengths as an array [Q, HITS]."""
+    array = np.full((len(lists), HITS), fill, kind)
+    for row, values in enumerate(lists):
+        array[row, : len(values)] = values
+    return array
+
+
+def _by_priority(hits: list[list[str]], missed: list[list[str]]) -> list[str]:
+    """All images once: where not all can have a thumbnail, the first ones get it."""
+    ordered: dict[str, None] = {}
+    for rank in range(max(HITS, MISSED)):
+        for images in (*hits, *missed):
+            if rank < len(images):
+                ordered[images[rank]] = None
+    return list(ordered)
