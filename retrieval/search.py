@@ -153,10 +153,10 @@ def _sides(
                 raise DataError(f"{dataset.solution_path} scores no query. {NO_SOLUTION}")
             require_relevant_in_index(dataset, solution, found.ids)
             require_known(asked.ids, solution)
-        yield (found, _asked(asked, solution, all_queries)), solution
+        yield (found, queries_to_search(asked, solution, all_queries)), solution
 
 
-def _asked(queries: Rows, solution: RetrievalSolution | None, all_queries: bool) -> Rows:
+def queries_to_search(queries: Rows, solution: RetrievalSolution | None, all_queries: bool = False) -> Rows:
     """The queries to search: those that could be read, and with a solution those that it scores, unless all are wanted."""
     wanted = np.isfinite(queries.squared_norms)
     if unread := int((~wanted).sum()):

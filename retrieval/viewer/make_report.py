@@ -12,7 +12,7 @@ from retrieval.data.landmarks import index_landmarks
 from retrieval.metrics import CONTEST_K, average_precisions
 from retrieval.provenance import require_same_model
 from retrieval.ranking import Ranking
-from retrieval.search import search
+from retrieval.search import queries_to_search, search
 from retrieval.solution import (
     RetrievalPredictions,
     RetrievalSolution,
@@ -21,7 +21,7 @@ from retrieval.solution import (
     require_known,
     require_relevant_in_index,
 )
-from retrieval.store import chosen, in_memory, open_rows
+from retrieval.store import open_rows
 from retrieval.viewer.configuration import configuration_of
 from retrieval.viewer.descriptor_map import descriptor_map
 from retrieval.viewer.figures import Run
@@ -177,8 +177,7 @@ def _ranking(
         return predicted_ranking(read_retrieval_predictions(predictions, solution).everything, index_ids)
     assert sides, "checked at the door"
     require_known(sides.queries.ids, solution)
-    scored = np.array([row for row, query in enumerate(sides.queries.ids) if query in solution.everything], np.int64)
-    return search(in_memory(sides.index), in_memory(chosen(sides.queries, scored)))
+    return search(sides.index, queries_to_search(sides.queries, solution))
 
 
 def _in_order(made: Results, solution: RetrievalSolution) -> dict[str, Sequence[str]]:
