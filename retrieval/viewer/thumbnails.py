@@ -79,16 +79,25 @@ def _side(images: Sequence[tuple[ImageSource, str]], pool: ThreadPool) -> int:
     return SMALLEST
 
 
-def _picture(source: ImageSource, image_id: str, side: int) -> str:
-    """One picture in base64, upright, whole and no larger than the image; empty if the image cannot be read."""
-    try:
-        with open_bytes(source.read(image_id), source.place(image_id)) as image:
-            image.draft("RGB", (2 * side, 2 * side))
-            small = ImageOps.exif_transpose(image).convert("RGB")
-            small.thumbnail((side, side), Image.Resampling.LANCZOS)  # makes nothing larger
-    except UnreadableImageError:
-        return ""
+def shrunk(data: bytes, place: str, side: int) -> bytes:
+    """An image file as a WebP of at most `side` pixels: upright, whole, and no larger than the image.
+
+    Raises:
+        UnreadableImageError: it cannot be decoded; `place` is where it comes from, for the message.
+    """
+    with open_bytes(data, place) as image:
+        image.draft("RGB", (2 * side, 2 * side))
+        small = ImageOps.exif_transpose(image).convert("RGB")
+        small.thumbnail((side, side), Image.Resampling.LANCZOS)  # makes nothing larger
     buffer = io.BytesIO()
     small.save(buffer, "WEBP", quality=QUALITY.get(side, DEFAULT_QUALITY), method=2)
-    data = buffer.getvalue()
+    return buffer.getvalue()
+
+
+def _picture(source: ImageSource, image_id: str, side: int) -> str:
+    """One picture in base64, padded to a multiple of 3 bytes; empty if the image cannot be read."""
+    try:
+        data = shrunk(source.read(image_id), source.place(image_id), side)
+    except UnreadableImageError:
+        return ""
     return base64.b64encode(data + bytes(-len(data) % 3)).decode("ascii")

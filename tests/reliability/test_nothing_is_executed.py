@@ -21,7 +21,7 @@ from retrieval.data.gldv2 import Gldv2
 from retrieval.data.images import UnreadableImageError, clipping, read_image
 from retrieval.embed import Resized, batches, describe_pixels
 from retrieval.embeddings import Embeddings
-from retrieval.viewer.report import _thumbnail
+from retrieval.viewer.thumbnails import shrunk
 from retrieval.whitening import read_whitening
 from tests.reliability.sandbox import Sandbox
 from training.images import read_crop
@@ -103,7 +103,7 @@ def test_every_door_of_the_images(canary, tmp_path, content):
     for door in (
         read_image,
         lambda path: clipping(path.read_bytes(), str(path)),
-        lambda path: _thumbnail(path, 96),
+        lambda path: shrunk(path.read_bytes(), str(path), 96),
         lambda path: read_crop(path.read_bytes(), str(path), 8, lambda width, height: (0, 0, width, height)),
     ):
         with pytest.raises(UnreadableImageError, match="not an image"):
