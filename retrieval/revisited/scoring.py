@@ -10,7 +10,7 @@ from retrieval.revisited.data_set import image_id
 from retrieval.revisited.ground_truth import LISTS, GroundTruth, read_ground_truth
 from retrieval.revisited.metrics import score
 from retrieval.search import search
-from retrieval.store import Rows, chosen, in_memory, open_rows
+from retrieval.store import Rows, chosen, open_rows
 from zoo.errors import DataError
 
 Figures = dict[str, dict[str, float | int | None]]
@@ -41,7 +41,7 @@ def score_rows(truth: GroundTruth, index: Rows, queries: Rows) -> Figures:
             raise DataError(f"{unreadable:,} images of {what} could not be read; the protocol ranks all of them.")
     image_rows = dict(zip(truth.images, _places(truth.images, index.ids, "the index"), strict=True))
     searched = chosen(queries, _places([query.name for query in truth.queries], queries.ids, "the queries"))
-    ranking = search(in_memory(index), in_memory(searched), len(index.ids))
+    ranking = search(index, searched, len(index.ids))
     return score_ranking(
         ranking,
         [{kind: [image_rows[name] for name in getattr(query, kind)] for kind in LISTS} for query in truth.queries],

@@ -9,6 +9,7 @@ from retrieval.embeddings import Embeddings
 from retrieval.evaluate import evaluate
 from retrieval.metrics import mean_average_precision
 from retrieval.search import search
+from retrieval.store import Selection
 from zoo.errors import DataError
 
 
@@ -71,5 +72,9 @@ def test_only_scored_queries_are_searched():
     ranking, scores = evaluate(index, queries, {"q1": ("i1",), "q2": ("i0",)}, [])
     assert list(ranking.query_ids) == ["q1"] and scores["ensemble"] == 0.5
     assert "comparison" not in scores
+    norms = np.array([1, np.inf])
+    unread = Selection(queries.ids, np.array([[1, 0], [0, 0]], np.float32), norms, {})
+    ranking, scores = evaluate(index, unread, {"q0": ("i0",), "q1": ("i1",)}, [])
+    assert list(ranking.query_ids) == ["q0"] and scores["ensemble"] == 0.5
     with pytest.raises(DataError, match="none of the queries"):
         evaluate(index, queries, {"q2": ("i0",)}, [])
