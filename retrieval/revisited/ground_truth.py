@@ -8,6 +8,7 @@ positions: {"format": …, "images": [name, …], "queries": [{"name", "box", "e
 import io
 import math
 import os
+from codecs import BOM_UTF8
 from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from zoo.inputs import require_file
 from zoo.limits import GROUND_TRUTH_IDS, TEXT_BYTES, require_at_most
 from zoo.published.pickles import read_plain_pickle
 from zoo.strict import read_fields
-from zoo.text import parse_json
+from zoo.text import read_json
 
 FORMAT = "landmark-zoo revisited 1"
 LISTS = ("easy", "hard", "junk")
@@ -82,16 +83,16 @@ def read_ground_truth(path: str | os.PathLike) -> GroundTruth:
     """
     path = Path(path)
     require_file(path, "a ground truth", DataError, _ADVICE)
-    with open(path, "rb") as file:
-        content = file.read(TEXT_BYTES + 1)
-    require_at_most(TEXT_BYTES, len(content), "bytes", path, DataError)
     try:
-        if content.lstrip()[:1] == b"{":
-            values = _without_format(parse_json(content, "the file"))
+        with open(path, "rb") as file:
+            content = file.read(TEXT_BYTES + 1)
+        require_at_most(TEXT_BYTES, len(content), "bytes", "the file", DataError)
+        if content.removeprefix(BOM_UTF8).lstrip()[:1] == b"{":
+            values = _without_format(read_json(path))
         else:
             values = _named(read_plain_pickle(io.BytesIO(content)))
         return read_fields(GroundTruth, values, "ground truth")
-    except (CheckpointError, DataError, SpecError) as error:
+    except (CheckpointError, DataError, SpecError, OSError) as error:
         raise DataError(f"{path} is not a ground truth of Revisited Oxford or Paris: {error}. {_ADVICE}") from error
 
 
