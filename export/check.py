@@ -2,7 +2,7 @@
 
 Examples:
     python export/check.py runs/demo/ensemble/saved_model
-    python export/check.py submission/submission.zip --json
+    python export/check.py upload/submission.zip --json
     python export/check.py other/saved_model --no-contest --tf 2.4
 
 The files are read, not executed. Each finding names the node, its function, what is wrong and what to do.
@@ -38,7 +38,7 @@ from zoo import contest
 from zoo.arguments import given_path, ranged
 from zoo.command import run
 from zoo.errors import ExportError
-from zoo.manifest import Manifest, read_manifest
+from zoo.manifest import Manifest, read_manifest, saved_model_sha256
 from zoo.signature import CONTEST_SIGNATURE
 from zoo.strict import Count, NonNegativeInt, Positive
 
@@ -59,6 +59,7 @@ class Report:
         size: bytes of the folder or the zip.
         gflop: {signature: billions of operations of one call, in convolutions and matrix products}.
         manifest: what it was made from (`zoo.manifest`); None for other converters' models.
+        manifest_fits: whether the manifest was written for these very files; older manifests do not say.
     """
 
     tensorflow: str
@@ -66,6 +67,7 @@ class Report:
     size: int
     gflop: dict[str, float]
     manifest: Manifest | None = None
+    manifest_fits: bool = False
 
     @property
     def accepted(self) -> bool:
@@ -131,13 +133,17 @@ def _report(graph: SavedGraph, registry: Registry, *, contest: bool, side: int) 
             found += check_forms(flat, registry, guessed=not contest) + check_weights(flat)
             gflop[name] = operations(flat) / 1e9
         findings += [finding if called else replace(finding, rejects=False) for finding in found]
-    return Report(registry.tensorflow, list(dict.fromkeys(findings)), graph.size, gflop, read_manifest(graph.folder))
+    manifest = read_manifest(graph.folder)
+    fits = manifest is not None and manifest.saved_model_sha256 == saved_model_sha256(graph.folder)
+    return Report(registry.tensorflow, list(dict.fromkeys(findings)), graph.size, gflop, manifest, fits)
 
 
 def describe(report: Report, images: int, gflops: float, side: int) -> list[str]:
     """Readable lines: the findings, the size, the time, the verdict."""
     lines = [str(finding) for finding in report.findings]
     lines += _provenance(report.manifest) if report.manifest else []
+    if report.manifest and not report.manifest_fits:
+        lines.append("manifest: not of these files: an older version wrote it, or the graph or variables/ were changed")
     lines.append(f"size: {report.size / 1e6:.1f} MB")
     for name, gflop in report.gflop.items():
         lines.append(f"{name}: {gflop:.2f} GFLOP per call in convolutions and matrix products, for images of {side} px")
@@ -202,7 +208,7 @@ def main() -> None:
         findings = [asdict(finding) | {"layer": finding.layer} for finding in report.findings]
         gflop = {"gflop": report.gflop, "side": arguments.side, "images": arguments.images, "gflops": arguments.gflops}
         size = {"tensorflow": report.tensorflow, "accepted": report.accepted, "bytes": report.size}
-        made = {"manifest": asdict(report.manifest) if report.manifest else None}
+        made = {"manifest": asdict(report.manifest) if report.manifest else None, "manifest_fits": report.manifest_fits}
         print(json.dumps({**size, **gflop, "findings": findings, **made}, indent=2))
     else:
         print("\n".join(describe(report, arguments.images, arguments.gflops, arguments.side)))

@@ -5,7 +5,6 @@ kind is opened.
 """
 
 import functools
-import hashlib
 import importlib
 import os
 from collections.abc import Mapping, Sequence
@@ -23,7 +22,7 @@ from zoo.checkpoint import load_checkpoint
 from zoo.constants import FRAMEWORKS
 from zoo.errors import DataError, ExportError, MissingToolError, SpecError
 from zoo.inputs import require_file
-from zoo.manifest import file_sha256, model_identity, read_manifest
+from zoo.manifest import file_sha256, model_identity, read_manifest, saved_model_sha256
 from zoo.preprocess import normalise
 from zoo.signature import BATCH_SIGNATURE, CONTEST_SIGNATURE, DESCRIPTOR, batch_input, read_batch_input
 from zoo.specs import ModelSpec
@@ -171,7 +170,7 @@ class SavedModelDescriber:
                 "model": os.fsencode(folder).decode("utf-8", "backslashreplace"),
                 "framework": "tensorflow",
                 "size": max(self.inputs).size,
-                "checkpoint": _fingerprint(folder),
+                "checkpoint": saved_model_sha256(folder),
             }
             return
         self.inputs = tuple(Resized(*wanted) for wanted in manifest.inputs)
@@ -188,14 +187,6 @@ class SavedModelDescriber:
 
     def __call__(self, batch: Batch) -> np.ndarray:
         return _call(self._loaded, {batch_input(*wanted): batch[wanted] for wanted in self.inputs})
-
-
-def _fingerprint(folder: str | os.PathLike) -> str:
-    """sha256 of a SavedModel's graph and variables, for one that does not say which checkpoint it was made from."""
-    found = hashlib.sha256()
-    for path in [Path(folder, PB), *sorted(Path(folder, "variables").glob("*"))]:
-        found.update(f"{path.name} {file_sha256(path)}\n".encode())
-    return found.hexdigest()
 
 
 def _missing(package: str, extra: str, error: ImportError) -> MissingToolError:

@@ -1,16 +1,18 @@
 """The model card of a SavedModel: what its manifest says, as Markdown."""
 
+from export.rehearsal import Rehearsal
 from zoo.manifest import Combined, Manifest, ParityRow, Source
 
 FILE = "MODEL_CARD.md"
 
 
-def model_card(manifest: Manifest, bytes_packed: int) -> str:
+def model_card(manifest: Manifest, bytes_packed: int, rehearsal: Rehearsal | None = None) -> str:
     """Markdown for the upload folder.
 
     Args:
         manifest: the SavedModel's.
         bytes_packed: size of its files together.
+        rehearsal: what TensorFlow 2.2 made of the packed zip; None if it was not run.
     """
     parts = [
         f"# {_title(manifest)}",
@@ -24,6 +26,7 @@ def model_card(manifest: Manifest, bytes_packed: int) -> str:
         "Largest absolute difference of any entry, and smallest cosine, between the two ends of each conversion step, on "
         "descriptors of unit norm.",
         _parity(manifest),
+        _rehearsed(rehearsal),
         "## Versions",
         "\n".join(f"- {package} {version}" for package, version in sorted(_versions(manifest).items())),
         "## Use and licence",
@@ -83,6 +86,18 @@ def _row(row: ParityRow) -> str:
         f"{row.cosine:.9f}",
     )
     return f"| {' | '.join(map(str, cells))} |"
+
+
+def _rehearsed(rehearsal: Rehearsal | None) -> str:
+    if rehearsal is None:
+        return "The packed zip was not run in TensorFlow 2.2."
+    text = (
+        f"The packed zip was unzipped and run in TensorFlow {rehearsal.tensorflow}: its descriptors of photographs differ by at most "
+        f"{rehearsal.difference.max_abs:.1e} from those of the SavedModel in the TensorFlow that wrote it."
+    )
+    if ranked := rehearsal.ranked:
+        text += f" It ranked {ranked.images:,} images for {ranked.queries:,} queries as expected."
+    return text
 
 
 def _versions(manifest: Manifest) -> dict[str, str]:

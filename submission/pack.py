@@ -7,9 +7,7 @@ the same zip again if Kaggle has unpacked it.
 
 import argparse
 import hashlib
-import json
 import os
-import re
 import shutil
 import sys
 import zipfile
@@ -20,23 +18,31 @@ HERE = Path(__file__).resolve().parent
 # Run as a script, Python searches this folder for imports, not the repository's root, where zoo/ is.
 sys.path.insert(0, str(HERE.parent))
 
+from export import tf22  # noqa: E402
 from export.check import check  # noqa: E402
+from export.rehearsal import Rehearsal, rehearse  # noqa: E402
 from export.saved_model_file import files_below  # noqa: E402
-from submission import model_card  # noqa: E402
+from submission.metadata import FILE as METADATA  # noqa: E402
+from submission.metadata import TEMPLATE, check_metadata, read_metadata  # noqa: E402
+from submission.model_card import FILE as MODEL_CARD  # noqa: E402
+from submission.model_card import model_card  # noqa: E402
+from zoo import contest  # noqa: E402
 from zoo.arguments import given_path  # noqa: E402
 from zoo.command import log, run  # noqa: E402
-from zoo.disk import output_errors, require_room  # noqa: E402
+from zoo.disk import require_room  # noqa: E402
 from zoo.errors import ExportError, OutputError, SubmissionError  # noqa: E402
-from zoo.files import new_file, new_folder, output_file, output_folder, work_folder, write_json  # noqa: E402
-from zoo.inputs import real_path  # noqa: E402
+from zoo.files import new_file, new_folder, output_folder, work_folder, write_json  # noqa: E402
+from zoo.inputs import real_path, require_file  # noqa: E402
 from zoo.manifest import PLACE, Manifest  # noqa: E402
-from zoo.text import read_json  # noqa: E402
 
 ZIP = "submission.zip"
 LISTING = "submission-files.json"
-METADATA = "dataset-metadata.json"
 NOTEBOOK = "landmark-zoo-submission.ipynb"
 README = "README.md"
+FILES = (ZIP, LISTING, METADATA, MODEL_CARD, NOTEBOOK, README)
+"""What every upload holds."""
+SKIPPED = ("datapackage.json", "kernel-metadata.json", "model-metadata.json", "model-instance-metadata.json")
+"""Names of files that Kaggle's client does not upload with a data set (`upload_files` in kaggle_api_extended.py)."""
 SHOWN = 5
 """Reasons that an error lists."""
 _EXPORT = "Make one with `python export/to_savedmodel.py`, or combine some with `python -m export.ensemble`."
@@ -47,136 +53,106 @@ _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 def pack(
     saved_model: Path,
-    out: Path = HERE,
+    out: Path,
     *,
     owner: str,
     slug: str | None = None,
     title: str | None = None,
+    licence: str | None = None,
+    metadata: Path | None = None,
     include: Sequence[Path] = (),
+    data: Path | None = None,
+    predictions: Path | None = None,
+    verified: bool = True,
     overwrite: bool = False,
 ) -> Path:
-    """Fills `out` with what `kaggle datasets create -p` uploads.
+    """Makes the folder that `kaggle datasets create -p` uploads, and runs what is in it in TensorFlow 2.2.
 
     Args:
         saved_model: the folder that `tf.saved_model.save` wrote; all of its files are packed.
-        out: this folder, or a new one, into which the notebook and the README are then copied.
+        out: the folder to make.
         owner: Kaggle user or organisation.
-        slug: name of the data set in its address; by default that of this folder's dataset-metadata.json, as `title`.
+        slug: name of the data set in its address; by default that of the metadata, as `title` and `licence`.
         title: name of the data set on its page.
-        include: further files to upload, such as a model card; flat, under their own names.
+        licence: one of `submission.metadata.LICENCES`.
+        metadata: a dataset-metadata.json with the data set's other facts; by default the project's.
+        include: further files to upload; flat, under their own names.
+        data: a data set whose ranking in TensorFlow 2.2 must be that of `predictions`.
+        predictions: a predictions file of `data`, made with this SavedModel.
+        verified: run the packed zip in TensorFlow 2.2, if there is one.
         overwrite: replace an earlier submission.
 
     Returns:
         The path of submission.zip.
 
     Raises:
-        SubmissionError: the SavedModel or the metadata would be refused.
+        SubmissionError: the SavedModel or the metadata would be refused, or the zip does not do in TensorFlow 2.2 what the
+            SavedModel does.
+        DataError: the predictions do not belong to the data set.
         OutputError: `out` is not empty, or is a folder that must not be replaced.
     """
-    out, model = real_path(out), real_path(saved_model)
-    metadata = _read_metadata(HERE / METADATA)
-    metadata["id"] = f"{owner}/{slug or metadata['id'].partition('/')[2]}"
-    metadata["title"] = title or metadata["title"]
-    check_metadata(metadata, HERE)
+    if (data is None) != (predictions is None):
+        raise SubmissionError("--data and --predictions belong together: a ranking, and the images that were ranked.")
+    facts = read_metadata(metadata or TEMPLATE)
+    facts["id"] = f"{owner}/{slug or facts['id'].rpartition('/')[2]}"
+    facts |= ({"title": title} if title else {}) | ({"licenses": [{"name": licence}]} if licence else {})
+    check_metadata(facts, {*FILES, *(file.name for file in include)})
     _check_included(include)
-    if out == HERE:
-        with output_file(HERE / ZIP, [saved_model]):
-            _require_replaceable(overwrite=overwrite)
-            manifest = check_saved_model(saved_model)
-            packed = _bytes(saved_model)
-            require_room(HERE / ZIP, packed, largest=packed)
-            _fill_here(saved_model, metadata, include, manifest)
-        return HERE / ZIP
-    # --overwrite removes the content of `out`, which must not be the model or this repository.
-    if any(path.is_relative_to(out) for path in (HERE, model)) or out.is_relative_to(model):
-        raise OutputError(f"{out} holds {saved_model} or this repository, or lies in it. Choose another --out.")
-    with output_folder(out, [saved_model, *include], overwrite=overwrite):
+    _require_outside_of_this_repository(out)
+    inputs = [saved_model, *include, *(path for path in (metadata, data, predictions) if path)]
+    with output_folder(out, inputs, overwrite=overwrite):
         manifest = check_saved_model(saved_model)
-        packed = _bytes(saved_model)
-        with new_folder(out, overwrite=overwrite) as partial:
-            require_room(out, packed + sum(file.stat().st_size for file in include), largest=packed)
-            _fill(partial, saved_model, metadata, [*include, HERE / README, HERE / NOTEBOOK], manifest)
+        python = tf22.find_python() if verified else None
+        packed = sum(file.stat().st_size for file in files_below(saved_model))
+        with new_folder(out, overwrite=overwrite) as made, work_folder(out):
+            # The zip, and what it holds once more while it is checked and run.
+            require_room(out, 2 * packed + sum(file.stat().st_size for file in include), largest=packed)
+            _copy([*include, HERE / README, HERE / NOTEBOOK], made)
+            write_json(made / METADATA, facts)
+            write_json(made / LISTING, _write_checked_zip(saved_model, made / ZIP))
+            rehearsal = rehearse(made / ZIP, saved_model, python, data, predictions) if python else None
+            with new_file(made / MODEL_CARD) as partial:
+                partial.write_text(model_card(manifest, packed, rehearsal), encoding="utf-8")
+        for line in _describe(rehearsal, verified=verified):
+            log(line)
+        log(f"upload with: kaggle datasets create -p {out}   (again: kaggle datasets version -p {out} -m MESSAGE)")
     return out / ZIP
 
 
-def _bytes(saved_model: Path) -> int:
-    return sum(file.stat().st_size for file in files_below(saved_model))
-
-
-def check_saved_model(folder: Path) -> Manifest:
+def check_saved_model(path: Path) -> Manifest:
     """The manifest of a SavedModel, a folder or a zip, that the contest would accept and whose parity was measured; nothing in it is run.
 
     Raises:
-        SubmissionError: TensorFlow 2.2 or the contest's scorer would refuse it, it has no manifest, or its export was not
-            verified or failed.
+        SubmissionError: TensorFlow 2.2 or the contest's scorer would refuse it, it has no manifest of its own, or its export was
+            not verified or failed.
     """
     try:
-        report = check(folder)
+        report = check(path)
     except ExportError as error:
         raise SubmissionError(str(error)) from error
     if rejections := [str(finding) for finding in report.findings if finding.rejects]:
         shown = "\n  ".join(rejections[:SHOWN])
-        raise SubmissionError(f"{folder}: the contest would refuse it:\n  {shown}\n{_EXPORT}")
+        raise SubmissionError(f"{path}: the contest would refuse it:\n  {shown}\n{_EXPORT}")
     manifest = report.manifest
     if manifest is None:
-        raise SubmissionError(f"{folder} has no {PLACE}, so nobody knows what it was made from. {_EXPORT}")
+        raise SubmissionError(f"{path} has no {PLACE}, so nobody knows what it was made from. {_EXPORT}")
+    if not report.manifest_fits:
+        raise SubmissionError(
+            f"{path}: expected a {PLACE} that was written for its graph and variables, found one of other files or of an older "
+            f"version, so what was measured may not be what it holds. {_EXPORT}"
+        )
     measured = [(manifest.name, manifest.parity), *((source.spec.name, source.parity) for source in manifest.sources)]
     for name, rows in measured:
         if not rows:
-            raise SubmissionError(f"{folder}: the parity of {name} was not measured (--no-verify). {_EXPORT}")
+            raise SubmissionError(f"{path}: the parity of {name} was not measured (--no-verify). {_EXPORT}")
         if failed := [row for row in rows if not row.passed]:
             raise SubmissionError(
-                f"{folder}: {failed[0].arrow} of {failed[0].model} differs by {failed[0].max_abs:.1e}, outside its "
+                f"{path}: {failed[0].arrow} of {failed[0].model} differs by {failed[0].max_abs:.1e}, outside its "
                 f"tolerance. {_EXPORT}"
             )
     if manifest.check is None or not manifest.check.accepted:
-        raise SubmissionError(f"{folder} was not accepted by TensorFlow 2.2 when it was made. {_EXPORT}")
+        raise SubmissionError(f"{path} was not accepted by TensorFlow 2.2 when it was made. {_EXPORT}")
     return manifest
-
-
-def _read_metadata(path: Path) -> dict:
-    """The data set's facts: texts, and lists of mappings."""
-    advice = "Correct the file, or restore it with git."
-    metadata = read_json(path, error=SubmissionError, advice=advice)
-    texts, lists = ("id", "title", "subtitle"), ("licenses", "resources")
-    sound = isinstance(metadata, dict) and all(isinstance(metadata.get(key, ""), str) for key in texts)
-    sound = sound and all(
-        isinstance(values := metadata.get(key, []), list) and all(isinstance(value, dict) for value in values)
-        for key in lists
-    )
-    if not sound or not {"id", "title"} <= metadata.keys():
-        raise SubmissionError(
-            f"{path}: expected a mapping with {', '.join(texts)} as text and {' and '.join(lists)} as lists of mappings. {advice}"
-        )
-    return metadata
-
-
-def check_metadata(metadata: dict, folder: Path) -> None:
-    """Raises `SubmissionError` if Kaggle's client would refuse the data set's metadata.
-
-    Rules of `dataset_create_new` in github.com/Kaggle/kaggle-api (src/kaggle/api/kaggle_api_extended.py); resources
-    are expected in `folder`.
-    """
-
-    def require(holds: object, expected: str, found: object) -> None:
-        if not holds:
-            raise SubmissionError(f"{METADATA}: expected {expected}, found {found!r}.")
-
-    require("INSERT_" not in json.dumps(metadata), "no INSERT_…_HERE placeholder", metadata)
-    name, title, subtitle = metadata.get("id", ""), metadata.get("title", ""), metadata.get("subtitle")
-    require(
-        re.fullmatch(r"[A-Za-z0-9_-]+/[a-z0-9-]{6,50}", name),
-        "an id owner/slug whose slug is 6 to 50 lowercase letters, digits and hyphens",
-        name,
-    )
-    require(6 <= len(title) <= 50, "a title of 6 to 50 characters", title)
-    require(subtitle is None or 20 <= len(subtitle) <= 80, "a subtitle of 20 to 80 characters", subtitle)
-    licenses = metadata.get("licenses", [])
-    require(len(licenses) == 1 and licenses[0].get("name"), "exactly one license with a name", licenses)
-    paths = [resource.get("path", "") for resource in metadata.get("resources", [])]
-    require(len(set(paths)) == len(paths), "no resource twice", paths)
-    for path in paths:
-        require((folder / path).is_file(), f"every resource to be a file in {folder}", path)
 
 
 def write_zip(saved_model: Path, path: Path) -> dict[str, dict]:
@@ -200,75 +176,106 @@ def write_zip(saved_model: Path, path: Path) -> dict[str, dict]:
     return listing
 
 
-def _require_replaceable(*, overwrite: bool) -> None:
-    """Raises `OutputError` if this folder holds a submission and `overwrite` is off."""
-    if (HERE / ZIP).exists() and not overwrite:
-        what = "there already" if (HERE / LISTING).exists() else f"there, but {LISTING} is not: nobody knows what it is"
-        raise OutputError(f"{HERE / ZIP} is {what}; pass --overwrite to replace it, or choose another --out.")
-
-
-def _fill_here(saved_model: Path, metadata: dict, include: Sequence[Path], manifest: Manifest) -> None:
-    """Fills this folder from one that is complete. The listing goes first and comes last: without it the notebook stops."""
-    own = {README, NOTEBOOK, Path(__file__).name, model_card.__name__.rpartition(".")[2] + ".py"}
-    with work_folder(HERE / ZIP) as made:
-        _fill(made, saved_model, metadata, include, manifest)
-        names = sorted((path.name for path in made.iterdir()), key=lambda name: (name == LISTING, name))
-        with output_errors(HERE):
-            (HERE / LISTING).unlink(missing_ok=True)
-            for name in names:
-                os.replace(made / name, HERE / name)
-    if others := sorted(path.name for path in HERE.iterdir() if path.is_file() and path.name not in own | set(names)):
-        log(
-            f"{HERE} also holds {', '.join(others)}, which would be uploaded too. Remove what you do not want to publish."
-        )
-
-
-def _fill(folder: Path, saved_model: Path, metadata: dict, copies: Sequence[Path], manifest: Manifest) -> None:
-    for file in copies:
-        with new_file(folder / file.name) as partial:
-            shutil.copyfile(file, partial)
-    with new_file(folder / ZIP) as partial:
+def _write_checked_zip(saved_model: Path, path: Path) -> dict[str, dict]:
+    with new_file(path) as partial:
         listing = write_zip(saved_model, partial)
         check_saved_model(partial)
-    write_json(folder / LISTING, listing)
-    write_json(folder / METADATA, metadata)
-    with new_file(folder / model_card.FILE) as partial:
-        size = sum(entry["bytes"] for entry in listing.values())
-        partial.write_text(model_card.model_card(manifest, size), encoding="utf-8")
+    return listing
+
+
+def _copy(files: Sequence[Path], folder: Path) -> None:
+    for file in files:
+        with new_file(folder / file.name) as partial:
+            shutil.copyfile(file, partial)
+
+
+def _require_outside_of_this_repository(out: Path) -> None:
+    """--overwrite removes what `out` holds, and nothing is made among the project's own files."""
+    place = real_path(out)
+    if HERE.is_relative_to(place) or place.is_relative_to(HERE):
+        raise OutputError(f"{out} holds landmark-zoo's own files, or lies among them. Choose another --out.")
 
 
 def _check_included(include: Sequence[Path]) -> None:
-    names = [ZIP, LISTING, METADATA, NOTEBOOK, README, model_card.FILE, *(path.name for path in HERE.glob("*.py"))]
+    names = [*FILES, *SKIPPED]
     for file in include:
-        if not file.is_file():
-            raise SubmissionError(f"{file}: expected a file to include, found none. Kaggle's client skips folders.")
+        require_file(file, "a file to include", SubmissionError, "Kaggle's client skips folders.")
         if file.name in names:
-            raise SubmissionError(f"{file}: the upload already has a file named {file.name!r}. Rename it.")
+            raise SubmissionError(
+                f"{file}: the upload already has a file named {file.name!r}, or Kaggle's client leaves it out. Rename it."
+            )
         names.append(file.name)
+
+
+def _describe(rehearsal: Rehearsal | None, *, verified: bool) -> list[str]:
+    """What was verified, and the time that the contest's images would take."""
+    if not verified:
+        return ["NOT VERIFIED (--no-verify): what was packed was not run in TensorFlow 2.2."]
+    if rehearsal is None:
+        return [
+            "NOT VERIFIED: what was packed was not run in TensorFlow 2.2, which is not installed here. Run `make tf22` (it needs "
+            "Python 3.8; `python -m export.tf22.environment` where there is no Makefile), then pack again with --overwrite."
+        ]
+    version, images = f"TensorFlow {rehearsal.tensorflow}", f"{contest.IMAGES:,} images"
+    processors = len(os.sched_getaffinity(0))
+    row = rehearsal.difference
+    lines = [
+        f"verified: unzipped and run in {version}: max abs {row.max_abs:.1e} (≤ {row.tolerance:.0e}) from the current TensorFlow"
+    ]
+    if ranked := rehearsal.ranked:
+        choice = ", a choice of the data set" if ranked.chosen else ""
+        lines.append(
+            f"verified: ranked by {version}: {ranked.queries:,} queries in {ranked.images:,} images{choice}, {ranked.same:,} exactly as "
+            "in the predictions, the others but for ties"
+        )
+    lines.append(
+        f"time: {rehearsal.images_per_second:.1f} images/s on this machine's {processors} processors ({version}, 800×600 photographs, one per "
+        f"call): {rehearsal.hours:.1f} h for {images}; the contest allows {contest.HOURS} h"
+    )
+    if rehearsal.hours > contest.HOURS:
+        lines.append(
+            f"WARNING: at this speed {images} take longer than the {contest.HOURS} h that the contest allows. Submit a smaller network, fewer "
+            "networks, scales or a smaller size, unless the contest's machine is faster than this one."
+        )
+    return lines
 
 
 def main() -> None:
     """Packs, and prints the path of submission.zip."""
     parser = argparse.ArgumentParser(
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        description="python submission/pack.py --saved-model runs/ensemble/saved_model --owner YOUR_KAGGLE_NAME\n\n"
-        "Checks the SavedModel as the contest's scorer would and fills submission/, which\n"
-        "`kaggle datasets create -p submission` uploads. The data set's other facts (licence, subtitle, description)\n"
-        f"are edited in submission/{METADATA}.",
+        description="python submission/pack.py --saved-model runs/ensemble/saved_model --owner YOUR_KAGGLE_NAME --out upload\n\n"
+        "Checks the SavedModel as the contest's scorer would, makes the folder that `kaggle datasets create -p upload`\n"
+        "uploads, and runs what is in it in TensorFlow 2.2.",
     )
     parser.add_argument("--saved-model", type=given_path, required=True, metavar="DIR", help="the SavedModel to submit")
     parser.add_argument("--owner", required=True, help="your Kaggle user name, or an organisation's")
-    parser.add_argument("--slug", help=f"the data set's name in its address (default: that of {METADATA})")
-    parser.add_argument("--title", help=f"the data set's title (default: that of {METADATA})")
+    parser.add_argument("--slug", help="the data set's name in its address (default: that of --metadata)")
+    parser.add_argument("--title", help="the data set's title (default: that of --metadata)")
+    parser.add_argument(
+        "--licence", metavar="NAME", help="the data set's licence in Kaggle's spelling (default: that of --metadata)"
+    )
+    parser.add_argument(
+        "--metadata", type=given_path, metavar="JSON", help=f"your own {METADATA}, with subtitle and description"
+    )
     parser.add_argument(
         "--include", type=given_path, nargs="+", default=[], metavar="FILE", help="more files to upload"
     )
-    parser.add_argument("--out", type=given_path, default=HERE, metavar="DIR", help="another folder to fill")
-    parser.add_argument("--overwrite", action="store_true", help="replace an earlier submission")
+    parser.add_argument(
+        "--data", type=given_path, metavar="DIR", help="a data set to rank in TensorFlow 2.2; needs --predictions"
+    )
+    parser.add_argument(
+        "--predictions",
+        type=given_path,
+        metavar="CSV",
+        help="the ranking of --data that TensorFlow 2.2 must find as well",
+    )
+    parser.add_argument("--no-verify", action="store_true", help="do not run what was packed in TensorFlow 2.2")
+    parser.add_argument("--out", type=given_path, required=True, metavar="DIR", help="folder to make")
+    parser.add_argument("--overwrite", action="store_true", help="replace the folder if it holds something")
     options = vars(parser.parse_args())
-    path = pack(options.pop("saved_model"), options.pop("out"), **options)
-    log(f"upload with: kaggle datasets create -p {path.parent}   (again: kaggle datasets version -p … -m MESSAGE)")
-    print(path)
+    saved_model, out, verified = options.pop("saved_model"), options.pop("out"), not options.pop("no_verify")
+    print(pack(saved_model, out, verified=verified, **options))
 
 
 if __name__ == "__main__":

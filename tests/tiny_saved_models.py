@@ -2,7 +2,7 @@
 
     python tests/tiny_saved_models.py FOLDER
 
-Each is FOLDER/<name>. `good` has the two signatures of an exported model. Weights are constants of the graph, as in an
+Each is FOLDER/<name>. `good` has the two signatures of an exported model, and `another` has other weights. Weights are constants of the graph, as in an
 exported ensemble. Features: the means of the channels, of the top row, and of the left column's red and green;
 so a swapped axis or a swapped channel changes the descriptor.
 """
@@ -29,11 +29,11 @@ def main(folder: Path) -> None:
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
     import tensorflow as tf
 
-    def embed(images: tf.Tensor) -> tf.Tensor:
+    def embed(images: tf.Tensor, mix: np.ndarray = MIX) -> tf.Tensor:
         images = tf.cast(images, tf.float32) / 255
         top, left = tf.reduce_mean(images[:, 0], [1]), tf.reduce_mean(images[:, :, 0, :2], [1])
         features = tf.concat([tf.reduce_mean(images, [1, 2]), top, left], 1)
-        return tf.tanh(tf.matmul(features, tf.constant(MIX)))
+        return tf.tanh(tf.matmul(features, tf.constant(mix)))
 
     def spec(name: str, shape: list[int | None] = [None, None, 3], dtype: tf.DType = tf.uint8) -> tf.TensorSpec:  # noqa: B006
         return tf.TensorSpec(shape, dtype, name)
@@ -57,6 +57,14 @@ def main(folder: Path) -> None:
     def contest_misnamed(input_image):
         return {"descriptor": embed(input_image[tf.newaxis])[0]}
 
+    def contest_of_nan(input_image):
+        return {
+            "global_descriptor": embed(input_image[tf.newaxis], np.where(MIX > 1, np.nan, MIX).astype(np.float32))[0]
+        }
+
+    def contest_of_another(input_image):
+        return {"global_descriptor": embed(input_image[tf.newaxis], -MIX)[0]}
+
     def batches(images_16, images_24):
         return {"global_descriptor": embed(images_16) + embed(images_24)}
 
@@ -72,6 +80,8 @@ def main(folder: Path) -> None:
     save("batched", serving_default=(contest_of_batches, spec("input_image", [None, None, None, 3])))
     save("double_output", serving_default=(contest_in_double, image))
     save("misnamed_output", serving_default=(contest_misnamed, image))
+    save("nan_weights", serving_default=(contest_of_nan, image))
+    save("another", serving_default=(contest_of_another, image))
 
 
 if __name__ == "__main__":

@@ -120,6 +120,7 @@ class Manifest:
         combined: what is done around them; None for a single model.
         parity, check: of the SavedModel as a whole; None if nothing was measured.
         versions: of landmark-zoo and TensorFlow, which wrote it.
+        saved_model_sha256: of the files that all this is said of; `write_manifest` sets it. None in manifests of before 0.2.
     """
 
     sources: list[Source]
@@ -127,6 +128,7 @@ class Manifest:
     parity: list[ParityRow] | None = None
     check: Check | None = None
     versions: dict[str, str] = field(default_factory=dict)
+    saved_model_sha256: str | None = None
 
     @property
     def name(self) -> str:
@@ -151,8 +153,18 @@ def model_identity(manifest: Manifest) -> dict[str, Any]:
 
 
 def write_manifest(saved_model: str | os.PathLike, manifest: Manifest) -> None:
-    """Writes a SavedModel's manifest atomically, replacing the one it has."""
+    """Writes a SavedModel's manifest atomically, replacing the one it has. Its graph and variables are written before."""
+    manifest = dataclasses.replace(manifest, saved_model_sha256=saved_model_sha256(saved_model))
     write_json(Path(saved_model, PLACE), {"format": FORMAT, **dataclasses.asdict(manifest)})
+
+
+def saved_model_sha256(saved_model: str | os.PathLike) -> str:
+    """Hexadecimal sha256 of a SavedModel's graph and variables: what it computes, whatever else its folder holds."""
+    found = hashlib.sha256()
+    variables = filter(Path.is_file, Path(saved_model, "variables").glob("*"))
+    for path in [Path(saved_model, "saved_model.pb"), *sorted(variables)]:
+        found.update(f"{path.name} {file_sha256(path)}\n".encode())
+    return found.hexdigest()
 
 
 def read_manifest(saved_model: str | os.PathLike) -> Manifest | None:

@@ -14,6 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NotRequired, TypedDict
 
+import numpy as np
+
 from export.tf22.environment import ENVIRONMENT, STAMP
 from export.zips import check_zip
 from zoo.disk import temporary_folder
@@ -108,7 +110,8 @@ def score(submission: Path, test: Path, index: Path, python: Path | None = None)
 
     Returns:
         {"tensorflow": version, "descriptor_size": D, "seconds_first_image", "seconds_per_image" (decoding included),
-        "predictions": {query id: [index ids, nearest first]}, "distances": {query id: [Euclidean distances]}}.
+        "query_ids": [q ids], "index_ids": [n ids], "predictions": {query id: [index ids, nearest first]}, "distances":
+        {query id: [Euclidean distances]}, "queries": float32 [q, D], "index": float32 [n, D]}.
 
     Raises:
         SubmissionError: the contest would refuse it: no saved_model.pb at the root, no `serving_default`, not exactly
@@ -121,10 +124,11 @@ def score(submission: Path, test: Path, index: Path, python: Path | None = None)
     except ExportError as error:
         raise SubmissionError(str(error)) from error
     with temporary_folder() as folder:
-        out = Path(folder, "predictions.json")
-        options = ["--score", submission, "--test", test, "--index", index, "--out", out]
+        out, descriptors = Path(folder, "predictions.json"), Path(folder, "descriptors.npz")
+        options = ["--score", submission, "--test", test, "--index", index, "--out", out, "--descriptors", descriptors]
         _run_worker(options, str(submission), python, refusal=SubmissionError)
-        return json.loads(out.read_text(encoding="utf-8"))
+        with np.load(descriptors, allow_pickle=False) as arrays:
+            return json.loads(out.read_text(encoding="utf-8")) | dict(arrays)
 
 
 def _run_worker(arguments: list, what: str, python: Path | None, refusal: type[Exception]) -> None:

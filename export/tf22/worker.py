@@ -116,9 +116,10 @@ def score(submission, test, index):
         index: folder of the images to search, *.jpg at any depth.
 
     Returns:
-        {"tensorflow", "descriptor_size", "seconds_first_image", "seconds_per_image", "predictions", "distances"}; the
-        last two map each query id to a list over ranks. Seconds include decoding. The mean excludes the first image,
-        whose call also builds the graph.
+        ({"tensorflow", "descriptor_size", "seconds_first_image", "seconds_per_image", "query_ids", "index_ids", "predictions",
+        "distances"}, {"queries", "index"}). Predictions and distances map each query id to a list over ranks. Seconds include
+        decoding. The mean excludes the first image, whose call also builds the graph. The second part holds the descriptors,
+        float32 [number of ids, D].
     """
     queries, found = images_below(test), images_below(index)
     with tempfile.TemporaryDirectory() as folder:
@@ -133,14 +134,17 @@ def score(submission, test, index):
         nearest = np.argsort(away, kind="stable")[:RANKED]
         predictions[query] = [index_ids[i] for i in nearest]
         distances[query] = [float(away[i]) for i in nearest]
-    return {
+    scored = {
         "tensorflow": tf.__version__,
         "descriptor_size": int(query_vectors.shape[1]),
         "seconds_first_image": seconds[0],
         "seconds_per_image": float(np.mean(seconds[1:])),
+        "query_ids": list(queries),
+        "index_ids": index_ids,
         "predictions": predictions,
         "distances": distances,
     }
+    return scored, {"queries": query_vectors.astype(np.float32), "index": index_vectors.astype(np.float32)}
 
 
 def images_below(folder):
@@ -226,6 +230,7 @@ def main():
     parser.add_argument("--test", metavar="DIR", help="query images")
     parser.add_argument("--index", metavar="DIR", help="images to search")
     parser.add_argument("--out", metavar="JSON", help="predictions to write")
+    parser.add_argument("--descriptors", metavar="NPZ", help="descriptors to write as well")
     options = parser.parse_args()
     scoring = [options.score, options.test, options.index, options.out]
     if bool(options.job) == any(scoring) or (any(scoring) and not all(scoring)):
@@ -235,12 +240,15 @@ def main():
         if options.job:
             run_job(options.job)
             return
-        result = score(options.score, options.test, options.index)
+        scored, descriptors = score(options.score, options.test, options.index)
     except Refused as error:
         print(error, file=sys.stderr)
         sys.exit(REFUSED)
     with new_file(options.out) as partial, open(partial, "w", encoding="utf-8") as file:
-        json.dump(result, file)
+        json.dump(scored, file)
+    if options.descriptors:
+        with new_file(options.descriptors) as partial, open(partial, "wb") as file:
+            np.savez(file, **descriptors)
     print(options.out)
 
 

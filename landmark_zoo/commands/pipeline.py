@@ -5,7 +5,6 @@ from typing import Literal
 
 from landmark_zoo import extras
 from landmark_zoo.commands import Count, Flag, Positive, Seed
-from zoo.command import log
 
 
 def train(
@@ -85,35 +84,48 @@ def pack(
     *,
     saved_model: Path,
     owner: str,
+    out: Path,
     slug: str | None = None,
     title: str | None = None,
+    licence: str | None = None,
+    metadata: Path | None = None,
     include: list[Path] | None = None,
-    out: Path | None = None,
+    data: Path | None = None,
+    predictions: Path | None = None,
+    no_verify: Flag = False,
     overwrite: Flag = False,
 ) -> None:
-    """Check a SavedModel as the contest's scorer would, and fill the folder that becomes a Kaggle data set.
+    """Check a SavedModel as the contest's scorer would, make the folder that becomes a Kaggle data set, and run it in TensorFlow 2.2.
 
     Args:
         saved_model: the SavedModel to submit.
         owner: your Kaggle user name, or an organisation's.
-        slug: the data set's name in its address; default: that of dataset-metadata.json.
-        title: the data set's title; default: that of dataset-metadata.json.
+        out: folder to make.
+        slug: the data set's name in its address; default: that of --metadata.
+        title: the data set's title; default: that of --metadata.
+        licence: the data set's licence in Kaggle's spelling; default: that of --metadata.
+        metadata: your own dataset-metadata.json, with subtitle and description.
         include: more files to upload.
-        out: the folder to fill; default: submission/ of this installation.
-        overwrite: replace an earlier submission.
+        data: a data set to rank in TensorFlow 2.2; needs --predictions.
+        predictions: the ranking of --data that TensorFlow 2.2 must find as well.
+        no_verify: do not run what was packed in TensorFlow 2.2.
+        overwrite: replace the folder if it holds something.
     """
     with extras.explained():
-        from submission.pack import HERE
         from submission.pack import pack as pack_
 
         path = pack_(
             saved_model,
-            out or HERE,
+            out,
             owner=owner,
             slug=slug,
             title=title,
+            licence=licence,
+            metadata=metadata,
             include=include or (),
+            data=data,
+            predictions=predictions,
+            verified=not no_verify,
             overwrite=overwrite,
         )
-    log(f"upload with: kaggle datasets create -p {path.parent}   (again: kaggle datasets version -p … -m MESSAGE)")
     print(path)

@@ -53,7 +53,6 @@ ONLY_THERE = {"embed": {"--saved-model"}}
 """Another name of the positional argument, kept for older scripts."""
 OTHER_DEFAULTS = {
     ("demo", "--recipe"),
-    ("pack", "--out"),
     ("data check", "--workers"),
     ("data shrink", "--workers"),
     ("ensemble", "--scales"),

@@ -1,0 +1,1 @@
+"""Packs a SavedModel into the folder that is uploaded to Kaggle: `submission.pack`."""
