@@ -1,6 +1,6 @@
 """A dress rehearsal of a submission: submission.zip in a real TensorFlow 2.2, unzipped and called as the contest's scorer does."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,8 +12,9 @@ from export.parity.everywhere import run_current
 from export.parity.probes import picture
 from retrieval.data.csv_tables import read_rows
 from retrieval.data.gldv2 import Gldv2
-from retrieval.data.images import read_image
+from retrieval.data.images import UnreadableImageError, read_image
 from zoo import contest
+from zoo.command import log
 from zoo.disk import temporary_folder
 from zoo.errors import DataError, SubmissionError
 from zoo.inputs import real_path
@@ -132,9 +133,9 @@ class _Choice:
 def _choose(dataset: Gldv2, predictions: Path) -> _Choice:
     """Every query of the predictions with the whole index, or of a larger data set some queries with their hits and others."""
     expected = _read_predictions(predictions)
-    index, queries = dataset.readable_ids("index"), set(dataset.readable_ids("test"))
+    index = dataset.named_ids("index")
     _require_known(predictions, "index", {hit for hits in expected.values() for hit in hits}, set(index))
-    _require_known(predictions, "test", expected.keys(), queries)
+    _require_known(predictions, "test", expected.keys(), set(dataset.named_ids("test")))
     larger = len(expected) + len(index) > LARGEST
     if larger:
         random = np.random.default_rng(2022)
@@ -143,15 +144,27 @@ def _choose(dataset: Gldv2, predictions: Path) -> _Choice:
         names = sorted(expected)
         expected = {names[n]: expected[names[n]] for n in random.permutation(len(names))[:most]}
         wanted = {hit for hits in expected.values() for hit in hits}
-        others = random.permutation(len(index))[: LARGEST - len(expected) - len(wanted)]
-        wanted |= {index[n] for n in others}
+        others = [name for name in index if name not in wanted]
+        wanted |= {others[n] for n in random.permutation(len(others))[: LARGEST - len(expected) - len(wanted)]}
         index = tuple(name for name in index if name in wanted)
-    return _Choice(
-        {name: dataset.image_path("test", name) for name in expected},
-        {name: dataset.image_path("index", name) for name in index},
-        expected,
-        larger,
-    )
+    queries = _readable(dataset, "test", expected)
+    if not queries:
+        raise DataError(f"{dataset.root}: expected images to rank, found none that can be read.")
+    return _Choice(queries, _readable(dataset, "index", index), expected, larger)
+
+
+def _readable(dataset: Gldv2, split: str, names: Iterable[str]) -> dict[str, Path]:
+    """Paths by id; embedding leaves images out that cannot be read, and the scorer would stop at them."""
+    found = {}
+    for name in names:
+        path = dataset.image_path(split, name)
+        try:
+            read_image(path)
+        except UnreadableImageError as error:
+            log(f"left out: {error}")
+            continue
+        found[name] = path
+    return found
 
 
 def _read_predictions(path: Path) -> dict[str, tuple[str, ...]]:
@@ -170,7 +183,7 @@ def _read_predictions(path: Path) -> dict[str, tuple[str, ...]]:
     return found
 
 
-def _require_known(predictions: Path, split: str, named: Sequence[str] | set[str], known: set[str]) -> None:
+def _require_known(predictions: Path, split: str, named: Iterable[str], known: set[str]) -> None:
     if unknown := sorted(set(named) - known):
         raise DataError(
             f"{predictions} names {len(unknown):,} images that are not in the data set's {split} split, first {unknown[0]!r}. "

@@ -19,6 +19,7 @@ from retrieval.demo.dataset import DemoSize, write_demo_data
 from retrieval.embeddings import Embeddings
 from retrieval.evaluate import evaluate
 from retrieval.metrics import mean_average_precision
+from retrieval.ranking import write_predictions
 from retrieval.solution import read_retrieval_solution
 from zoo.checkpoint import save_checkpoint
 from zoo.preprocess import resize
@@ -100,15 +101,18 @@ def test_the_contests_scorer_and_our_evaluation_agree(exported, tf22_python, tmp
         words = ("--saved-model", saved_model, "--data", data, "--split", split, "--out", embeddings[split])
         done = command("-m", "export.embed", *words)
         assert done.returncode == 0, done.stderr[-2000:]
-    done = command("submission/pack.py", "--saved-model", saved_model, "--owner", "someone", "--out", upload)
-    assert done.returncode == 0, done.stderr[-2000:]
-
-    scored = tf22.score(upload / "submission.zip", data / "test", data / "index", python=tf22_python)
     truth = read_retrieval_solution(data / "retrieval_solution_v2.1.csv").everything
-    theirs = mean_average_precision({q: hits for q, hits in scored["predictions"].items() if q in truth}, truth)
     index, queries = (Embeddings.load(path) for path in embeddings.values())
     ranking, ours = evaluate(index, queries, truth, ["alone"])
+    write_predictions(tmp_path / "predictions.csv", ranking)
+    words = ("--saved-model", saved_model, "--owner", "someone", "--out", upload)
+    words += ("--data", data, "--predictions", tmp_path / "predictions.csv")
+    done = command("submission/pack.py", *words)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "verified: ranked by TensorFlow 2.2.0: " in done.stderr
 
+    scored = tf22.score(upload / "submission.zip", data / "test", data / "index", python=tf22_python)
+    theirs = mean_average_precision({q: hits for q, hits in scored["predictions"].items() if q in truth}, truth)
     assert ours["members"]["alone"] == ours["ensemble"]
     assert theirs == pytest.approx(ours["ensemble"], abs=1e-9)
     assert 0 < theirs < 1

@@ -14,6 +14,7 @@ from retrieval.comparison import sentence
 from retrieval.data.gldv2 import Gldv2
 from retrieval.embeddings import Embeddings, concatenate
 from retrieval.evaluate import evaluate
+from retrieval.ranking import write_predictions
 from retrieval.solution import read_retrieval_solution, require_relevant_in_index
 from retrieval.viewer.figures import Run
 from retrieval.viewer.make_report import make_report
@@ -36,6 +37,8 @@ DEMO_RECIPE = ROOT / "recipes" / "demo.yaml"
 `__init__.py`, so a folder `recipes` in the working directory could be taken instead."""
 DEMO_COMMANDS = ("make demo", "make test")
 """Print every figure of the demo's report again."""
+PREDICTIONS = "predictions.csv"
+"""The ensemble's ranking, in the folder of a run."""
 EXPORT_BYTES = 2800 * 2**20
 """Peak memory of an export with all its checks: ResNet-50's, in benchmarks/results/export_cost.json."""
 
@@ -88,12 +91,13 @@ def _run(recipe_path: Path, recipe: Recipe, data: Path | None, out: Path, kaggle
         _train(steps, recipe_path, dataset, members, checkpoints)
         exports = _export(steps, members, checkpoints)
         ensemble, embeddings = _combine(steps, dataset, exports)
-        upload = _pack(steps, ensemble, kaggle_owner)
-    index, queries = (Embeddings.load(path) for path in embeddings)
-    solution = read_retrieval_solution(dataset.solution_path)
-    require_relevant_in_index(dataset, solution, index.ids)
-    truth = solution.everything
-    ranking, scores = evaluate(index, queries, truth, [member.name for member in members])
+        index, queries = (Embeddings.load(path) for path in embeddings)
+        solution = read_retrieval_solution(dataset.solution_path)
+        require_relevant_in_index(dataset, solution, index.ids)
+        truth = solution.everything
+        ranking, scores = evaluate(index, queries, truth, [member.name for member in members])
+        write_predictions(out / PREDICTIONS, ranking)
+        upload = _pack(steps, ensemble, dataset, kaggle_owner)
     train = dataset.train()
     figures = {
         "map100": {"untrained": untrained} | scores,
@@ -168,11 +172,12 @@ def _combine(steps: Steps, dataset: Gldv2, exports: Sequence[Path]) -> tuple[Pat
     return ensemble, list(embeddings.values())
 
 
-def _pack(steps: Steps, ensemble: Path, kaggle_owner: str) -> Path:
-    """The folder to upload."""
+def _pack(steps: Steps, ensemble: Path, dataset: Gldv2, kaggle_owner: str) -> Path:
+    """The folder to upload. TensorFlow 2.2, if there is one, must rank the data set as the run did."""
     upload = steps.folder / "submission"
     options = ("--saved-model", ensemble / "saved_model", "--owner", kaggle_owner, "--out", upload, "--overwrite")
-    steps.run("submission", [("submission.pack", *options)], [upload / "submission.zip"])
+    ranked = ("--data", dataset.root, "--predictions", steps.folder / PREDICTIONS)
+    steps.run("submission", [("submission.pack", *options, *ranked)], [upload / "submission.zip"])
     return upload
 
 

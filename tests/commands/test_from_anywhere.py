@@ -105,7 +105,7 @@ FILES: dict[str, tuple[str, Sequence[str], str]] = {
     ),
     "pack.py": (
         "submission/pack.py",
-        ["--saved-model", "good", "--owner", "someone", "--out", "new/upload"],
+        ["--saved-model", "good", "--owner", "someone", "--no-verify", "--out", "new/upload"],
         "new/upload/submission.zip",
     ),
 }

@@ -5,6 +5,7 @@ import os
 import shutil
 import zipfile
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from pathlib import Path
 
 import nbformat
@@ -37,7 +38,7 @@ def run_all_cells(notebook, tmp_path_factory) -> Iterator[Runner]:
 
     The kernel runs in an empty folder, outside of the repository, and is spoken to through Unix sockets.
     """
-    copy = nbformat.from_dict(notebook)
+    copy = deepcopy(notebook)
     client = NotebookClient(copy, timeout=120, kernel_name="python3")
     manager = client.create_kernel_manager()
     manager.transport, manager.ip = "ipc", str(tmp_path_factory.mktemp("sockets") / "kernel")

@@ -37,7 +37,7 @@ def images(tmp_path_factory) -> dict[str, Path]:
 
 @pytest.fixture
 def submission(tiny_saved_models, tmp_path) -> Path:
-    return pack.pack(tiny_saved_models / "good", tmp_path / "upload", owner="someone")
+    return pack.pack(tiny_saved_models / "good", tmp_path / "upload", owner="someone", verified=False)
 
 
 def test_predictions_are_those_of_numpy(submission, images, tf22_python, tiny_descriptor):
