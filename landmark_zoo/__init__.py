@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from landmark_zoo.api import (
         Embedder,
         check,
+        compare,
         create_model,
         ensemble,
         evaluate,
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 _FUNCTIONS = (
     "Embedder",
     "check",
+    "compare",
     "create_model",
     "ensemble",
     "evaluate",
@@ -69,6 +71,7 @@ __all__ = [
     "ZooError",
     "__version__",
     "check",
+    "compare",
     "create_model",
     "ensemble",
     "evaluate",

@@ -15,7 +15,7 @@ import numpy as np
 
 from retrieval.ranking import Ranking
 
-_QUERIES = 2048
+_QUERIES = 1024
 """Per block: the table of hashes of a block, and the hits that pass it, stay in the processor's cache."""
 _ROW_FACTOR, _QUERY_FACTOR = np.uint32(0x9E3779B1), np.uint32(0x85EBCA77)
 """Odd numbers without a pattern; a product with them spreads consecutive numbers over all 32 bits."""

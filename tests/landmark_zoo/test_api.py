@@ -131,3 +131,18 @@ def test_from_export_to_metrics(checkpoint, tmp_path):
     assert ranking.hits[0][0] == "3" and ranking.distances.shape == (1, 2)
     assert lz.evaluate(ranking, {"0": ["3"]}) == {"map": 1.0, "precision_1": 1.0, "median_position": 1.0}
     assert lz.evaluate(ranking, {"0": [h for h in "01234" if h not in ranking.hits[0]]})["map"] == 0
+
+
+def test_two_rankings_are_compared(tmp_path):
+    pytest.importorskip("faiss")
+    index = np.eye(12, dtype=np.float32)
+    truth = {str(number): [str(number)] for number in range(12)}
+    right, wrong = lz.search(index, index, k=1), lz.search(index, np.roll(index, 1, axis=0), k=1)
+    found = lz.compare(right, wrong, truth)
+    assert (found.difference, found.interval, found.queries, found.shown) == (1, (1, 1), 12, True)
+    assert str(found).startswith("+1.0000 (95 % interval")
+    rows = "".join(f"{query},{' '.join(relevant)},Public\n" for query, relevant in truth.items())
+    (tmp_path / "solution.csv").write_text(f"id,images,Usage\n{rows}", encoding="utf-8")
+    assert lz.compare(wrong, wrong, tmp_path / "solution.csv").p == 1
+    with pytest.raises(lz.SpecError, match="k"):
+        lz.compare(right, wrong, truth, k=0)
