@@ -57,6 +57,20 @@ def test_a_folder_of_another_run_is_refused(tmp_path):
         run_pipeline(tmp_path / "recipe.yaml", None, tmp_path / "run", "me")
 
 
+def test_the_summary_says_when_the_gain_of_the_ensemble_is_not_shown(capsys):
+    def comparison(against: str, p: float) -> dict:
+        return {"against": against, "difference": 0.0235, "interval": [-0.013, 0.06], "p": p, "queries": 72}
+
+    scores = {"untrained": 0.1, "members": {"a": 0.6, "b": 0.5}, "ensemble": 0.6235}
+    scores |= {"intervals": {"members": {"a": [0.5, 0.7], "b": [0.4, 0.6]}, "ensemble": [0.5, 0.7]}}
+    scores |= {"comparison": comparison("a", 0.22), "comparison_with_mean": comparison("the members' mean", 0.0001)}
+    parity = [{"arrow": "torch → onnx", "model": "a", "max_abs": 1e-7, "tolerance": 1e-5}]
+    pipeline.run._summarise({"map100": scores, "parity": parity, "seconds": {"training": 1}, "peak_rss_mib": 1})
+    said = capsys.readouterr().err
+    assert "ensemble minus a +0.0235 (95 % interval -0.0130 to +0.0600), p = .22: not shown on 72 queries" in said
+    assert "ensemble minus the members' mean +0.0235 (95 % interval -0.0130 to +0.0600), p < .001: shown" in said
+
+
 @pytest.mark.slow
 def test_a_tiny_run_from_a_foreign_directory_is_resumed(tmp_path):
     desk = tmp_path / "Schöne Fotos α"
