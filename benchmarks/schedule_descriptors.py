@@ -7,8 +7,8 @@ import numpy as np
 import torch
 
 from retrieval.data.gldv2 import Gldv2
-from retrieval.embed import BATCH_SIZE, Resized, batches
 from retrieval.embeddings import require_descriptors
+from retrieval.image_batches import BATCH_SIZE, Resized, batches
 from torch_models.checkpoint import build
 from zoo.checkpoint import Checkpoint
 from zoo.errors import SpecError

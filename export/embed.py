@@ -1,19 +1,21 @@
-"""Descriptors of a whole split from a SavedModel, an ONNX file or a checkpoint.
+"""A store of the descriptors of a whole split from a SavedModel, an ONNX file or a checkpoint.
 
 Examples:
-    python -m export.embed ensemble/saved_model --data DATA --split index --out index.safetensors
-    python -m export.embed resnet50/normal_form.onnx --data DATA --split test --out test.safetensors
+    python -m export.embed ensemble/saved_model --data DATA --split index --out index_store
+    python -m export.embed resnet50/normal_form.onnx --data DATA --split test --out test_store
+
+Run it again to continue. To share the work, give processes on any machines that see the same folders --shard 0/4 to 3/4.
 """
 
 import argparse
+from functools import partial
 
 from export.embedder import open_describer
-from retrieval.data.gldv2 import Gldv2
-from retrieval.embed import add_data_arguments, embed_split
-from zoo.arguments import given_path
+from retrieval.embed import add_data_arguments, embed_at_the_door
+from zoo.arguments import given_path, ranged
 from zoo.command import run
 from zoo.constants import FRAMEWORKS
-from zoo.files import output_file
+from zoo.strict import Count
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -24,20 +26,27 @@ def parse_arguments() -> argparse.Namespace:
     model.add_argument("--saved-model", type=given_path, help="the same as the positional argument")
     parser.add_argument("--framework", choices=FRAMEWORKS, help="for a checkpoint; default: the one that trained it")
     parser.add_argument("--data", required=True, type=given_path, help="a data set in the Google Landmarks v2 layout")
-    parser.add_argument("--out", required=True, type=given_path, help="embeddings to write (.safetensors)")
+    parser.add_argument("--out", required=True, type=given_path, help="the store to write or to continue")
     add_data_arguments(parser)
+    parser.add_argument(
+        "--cluster",
+        metavar="ADDRESS",
+        help="compute on a Ray cluster: its address, auto, or local; default: in this process",
+    )
+    parser.add_argument(
+        "--cpus-per-worker", type=ranged(Count), help="with --cluster; default: those of the smallest machine"
+    )
     return parser.parse_args()
 
 
 def main() -> None:
     """Command line."""
-    arguments = parse_arguments()
-    model = arguments.model or arguments.saved_model
-    data = Gldv2(arguments.data)
-    with output_file(arguments.out, [model, *data.files()], around=[arguments.data]):
-        describer = open_describer(model, arguments.framework)
-        embed_split(describer, data, arguments.split, arguments.out, batch_size=arguments.batch_size)
-    print(arguments.out)
+    given = vars(parse_arguments())
+    model, other_name = given.pop("model"), given.pop("saved_model")
+    framework, data, split, out = (given.pop(name) for name in ("framework", "data", "split", "out"))
+    model = model or other_name
+    embed_at_the_door(partial(open_describer, model.absolute(), framework), model, data, split, out, **given)
+    print(out)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Descriptors from anything that the project writes: a SavedModel, an ONNX file or a checkpoint.
 
-Each kind is a `retrieval.embed.Describer`. TensorFlow, ONNX Runtime, PyTorch or Paddle is imported only when a model of its
+Each kind is a `retrieval.describer.Describer`. TensorFlow, ONNX Runtime, PyTorch or Paddle is imported only when a model of its
 kind is opened.
 """
 
@@ -17,7 +17,7 @@ from export.checker.flat_graph import require_small_functions
 from export.checker.side_effects import require_no_side_effects
 from export.quiet_tensorflow import quiet_stderr
 from export.saved_model_file import PB, open_saved_model
-from retrieval.embed import BATCH_SIZE, Batch, Describer, Image, Resized, describe
+from retrieval.describer import BATCH_SIZE, Batch, Describer, Image, Resized, describe
 from zoo.checkpoint import load_checkpoint
 from zoo.constants import FRAMEWORKS
 from zoo.errors import DataError, ExportError, MissingToolError, SpecError
@@ -111,7 +111,7 @@ def kind_of(path: str | os.PathLike) -> str:
 
 
 class OnnxDescriber:
-    """An exported ONNX file in ONNX Runtime, as `retrieval.embed.Describer`.
+    """An exported ONNX file in ONNX Runtime, as `retrieval.describer.Describer`.
 
     Raises:
         ExportError: not a readable ONNX file, or without the spec in its metadata.
@@ -155,7 +155,7 @@ class OnnxDescriber:
 
 
 class SavedModelDescriber:
-    """A SavedModel in the current TensorFlow, by its batch signature, as `retrieval.embed.Describer`.
+    """A SavedModel in the current TensorFlow, by its batch signature, as `retrieval.describer.Describer`.
 
     Raises:
         ExportError: not a SavedModel, without one of the two signatures, or with a manifest that contradicts them.

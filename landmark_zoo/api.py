@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from export.check import Report
     from export.parity import Row
     from retrieval.comparison import Comparison
-    from retrieval.embed import Image
+    from retrieval.image_batches import Image
     from retrieval.ranking import Ranking
     from retrieval.store import Rows
     from zoo.specs import ModelSpec

@@ -17,7 +17,7 @@ from export.writer.convert import save_normal_form
 from export.writer.member import member_from_saved_model
 from export.writer.save import write_saved_model
 from parity_tests.small_models import exported, in_normal_form, small_checkpoint
-from retrieval.embeddings import Embeddings
+from retrieval.store import Store, in_memory
 from zoo.checkpoint import save_checkpoint
 from zoo.errors import DataError, ExportError
 from zoo.manifest import Combined, require_manifest, write_manifest
@@ -119,7 +119,7 @@ def test_the_command_embeds_with_every_kind(models, small_dataset, tmp_path):
     """`python -m export.embed MODEL`, and the older `--saved-model`."""
     rows = {}
     for words in (("checkpoint",), ("normal_form.onnx",), ("--saved-model", "saved_model")):
-        out = tmp_path / f"{words[-1]}.safetensors"
+        out = tmp_path / words[-1].replace(".onnx", "")
         command = [
             sys.executable,
             "-m",
@@ -129,13 +129,15 @@ def test_the_command_embeds_with_every_kind(models, small_dataset, tmp_path):
             small_dataset,
             "--split",
             "test",
+            "--dtype",
+            "float32",
             "--out",
             out,
         ]
         done = subprocess.run(command, cwd=models, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr[-2000:]
         assert done.stdout.strip() == str(out)
-        rows[words[-1]] = Embeddings.load(out)
+        rows[words[-1]] = in_memory(Store.open(out))
     first = rows["checkpoint"]
     assert first.source["framework"] == "torch"
     assert rows["normal_form.onnx"].source["checkpoint"] == first.source["checkpoint"]

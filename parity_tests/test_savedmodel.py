@@ -16,11 +16,11 @@ from export import tf22
 from parity_tests.random_weights import random_checkpoint
 from parity_tests.small_models import FAMILIES, SMALL_SPECS
 from retrieval.demo.dataset import DemoSize, write_demo_data
-from retrieval.embeddings import Embeddings
 from retrieval.evaluate import evaluate
 from retrieval.metrics import mean_average_precision
 from retrieval.ranking import write_predictions
 from retrieval.solution import read_retrieval_solution
+from retrieval.store import Store, in_memory
 from zoo.checkpoint import save_checkpoint
 from zoo.preprocess import resize
 from zoo.signature import BATCH_SIGNATURE, DESCRIPTOR, batch_input
@@ -97,12 +97,23 @@ def test_the_contests_scorer_and_our_evaluation_agree(exported, tf22_python, tmp
     saved_model = exported["resnest50"][0]
     embeddings = {}
     for split in ("index", "test"):
-        embeddings[split] = tmp_path / f"{split}.safetensors"
-        words = ("--saved-model", saved_model, "--data", data, "--split", split, "--out", embeddings[split])
+        embeddings[split] = tmp_path / f"{split}_store"
+        words = (
+            "--saved-model",
+            saved_model,
+            "--data",
+            data,
+            "--split",
+            split,
+            "--out",
+            embeddings[split],
+            "--dtype",
+            "float32",
+        )
         done = command("-m", "export.embed", *words)
         assert done.returncode == 0, done.stderr[-2000:]
     truth = read_retrieval_solution(data / "retrieval_solution_v2.1.csv").everything
-    index, queries = (Embeddings.load(path) for path in embeddings.values())
+    index, queries = (in_memory(Store.open(path)) for path in embeddings.values())
     ranking, ours = evaluate(index, queries, truth, ["alone"])
     write_predictions(tmp_path / "predictions.csv", ranking)
     words = ("--saved-model", saved_model, "--owner", "someone", "--out", upload)

@@ -12,10 +12,11 @@ from pipeline.run_folder import CHECKPOINTS, RUN, claim, identify, read_parity, 
 from pipeline.steps import Steps
 from retrieval.comparison import sentence
 from retrieval.data.gldv2 import Gldv2
-from retrieval.embeddings import Embeddings, concatenate
+from retrieval.embeddings import concatenate
 from retrieval.evaluate import evaluate
 from retrieval.ranking import write_predictions
 from retrieval.solution import read_retrieval_solution, require_relevant_in_index
+from retrieval.store import COMPLETE, Store, in_memory
 from retrieval.viewer.figures import Run
 from retrieval.viewer.make_report import make_report
 from retrieval.viewer.report import write_report
@@ -90,8 +91,8 @@ def _run(recipe_path: Path, recipe: Recipe, data: Path | None, out: Path, kaggle
         untrained = _untrained(steps, recipe, dataset, members)
         _train(steps, recipe_path, dataset, members, checkpoints)
         exports = _export(steps, members, checkpoints)
-        ensemble, embeddings = _combine(steps, dataset, exports)
-        index, queries = (Embeddings.load(path) for path in embeddings)
+        ensemble, stores = _combine(steps, dataset, exports)
+        index, queries = (in_memory(Store.open(path)) for path in stores)
         solution = read_retrieval_solution(dataset.solution_path)
         require_relevant_in_index(dataset, solution, index.ids)
         truth = solution.everything
@@ -127,7 +128,7 @@ def _run(recipe_path: Path, recipe: Recipe, data: Path | None, out: Path, kaggle
     )
     write_report(report, made)
     _summarise(figures)
-    log(f"search   {search_page_command(ensemble / 'saved_model', embeddings[0], data)}")
+    log(f"search   {search_page_command(ensemble / 'saved_model', stores[0], data)}")
     return report
 
 
@@ -158,18 +159,18 @@ def _export(steps: Steps, members: Sequence[Member], checkpoints: Sequence[Path]
 
 
 def _combine(steps: Steps, dataset: Gldv2, exports: Sequence[Path]) -> tuple[Path, list[Path]]:
-    """The ensemble's folder, and its embeddings of the index and of the queries."""
+    """The ensemble's folder, and its stores of the index and of the queries."""
     ensemble = steps.folder / "ensemble"
     members = [export / "saved_model" for export in exports]
     steps.run("ensemble", [("export.ensemble", "--members", *members, "--out", ensemble)], [ensemble])
-    embeddings = {split: steps.folder / "embeddings" / f"{split}.safetensors" for split in ("index", "test")}
+    stores = {split: steps.folder / "embeddings" / split for split in ("index", "test")}
     commands = [
         ("export.embed", "--saved-model", ensemble / "saved_model", "--data", dataset.root)
-        + ("--split", split, "--out", path)
-        for split, path in embeddings.items()
+        + ("--split", split, "--out", path, "--dtype", "float32")  # ranks as TensorFlow 2.2 does, to the last place
+        for split, path in stores.items()
     ]
-    steps.run("embedding", commands, list(embeddings.values()), at_once=CORES)
-    return ensemble, list(embeddings.values())
+    steps.run("embedding", commands, [path / COMPLETE for path in stores.values()], at_once=CORES)
+    return ensemble, list(stores.values())
 
 
 def _pack(steps: Steps, ensemble: Path, dataset: Gldv2, kaggle_owner: str) -> Path:
@@ -184,7 +185,7 @@ def _pack(steps: Steps, ensemble: Path, dataset: Gldv2, kaggle_owner: str) -> Pa
 def _untrained(steps: Steps, recipe: Recipe, dataset: Gldv2, members: list[Member]) -> float:
     """mAP@100 of the ensemble of the same networks before their first training step, each run by its own framework."""
     folder = steps.folder / "untrained"
-    commands, made = [], []
+    commands, stores = [], []
     for member in members:
         path = folder / f"{member.name}.safetensors"
         if not path.exists():
@@ -192,12 +193,12 @@ def _untrained(steps: Steps, recipe: Recipe, dataset: Gldv2, members: list[Membe
             provenance = {"framework": member.framework, "steps": 0}
             save_checkpoint(path, Checkpoint(spec, initial_weights(spec, (), member.seed), 0, provenance))
         for split in ("index", "test"):
-            embeddings = path.with_suffix(f".{split}.safetensors")
-            options = ("--ckpt", path, "--data", dataset.root, "--split", split, "--out", embeddings)
+            store = folder / f"{member.name}_{split}"
+            options = ("--ckpt", path, "--data", dataset.root, "--split", split, "--out", store)
             commands.append((f"{member.framework}_models.embed", *options))
-            made.append(embeddings)
-    steps.run("untrained networks", commands, made, at_once=CORES)
-    index, queries = (concatenate([Embeddings.load(path) for path in made[start::2]]) for start in (0, 1))
+            stores.append(store)
+    steps.run("untrained networks", commands, [store / COMPLETE for store in stores], at_once=CORES)
+    index, queries = (concatenate([in_memory(Store.open(store)) for store in stores[start::2]]) for start in (0, 1))
     truth = read_retrieval_solution(dataset.solution_path).everything
     return evaluate(index, queries, truth, [])[1]["ensemble"]
 

@@ -1,194 +1,87 @@
-"""From images to descriptors: the one loop that every runtime shares.
-
-Threads decode and resize the next batches while the network computes the current one. What turns a batch into descriptors
-is a `Describer`: a PyTorch or Paddle network, an ONNX file or a SavedModel.
-"""
+"""The commands that embed a split."""
 
 import argparse
-import os
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from functools import partial
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, get_args
 
 import numpy as np
-from tqdm import tqdm
 
-from retrieval.data.fingerprint import fingerprint
 from retrieval.data.gldv2 import SPLITS, Gldv2
-from retrieval.data.images import decode, read_image
-from retrieval.data.sources import ImageSource, open_source
-from retrieval.embeddings import Embeddings, require_descriptors
-from retrieval.parts import Parts
-from zoo import checkpoint as checkpoints
+from retrieval.describer import Describer
+from retrieval.embed_split import embed_split
+from retrieval.image_batches import (
+    BATCH_SIZE,
+)
+from retrieval.shard import Shard
+from retrieval.store import Dtype
+from retrieval.store_writer import WAIT_SECONDS
 from zoo.arguments import given_path, ranged
 from zoo.checkpoint import Checkpoint, load_checkpoint
-from zoo.command import log
-from zoo.errors import DataError
-from zoo.files import new_file, output_file
-from zoo.preprocess import resize
-from zoo.specs import PreprocessSpec
+from zoo.claims import claimed
+from zoo.errors import DataError, OutputError
+from zoo.files import new_file, output_file, require_elsewhere
 from zoo.strict import Count
-
-BATCH_SIZE = 32
-MOST_AT_ONCE = 4096
-"""The largest batch; decoded images wait in memory until theirs is complete."""
-BATCHES_AHEAD = 2
-"""Batches that are decoded before they are needed: they hide decoding, and cost the memory of their pixels."""
-
-Image = str | os.PathLike | np.ndarray | Callable[[], np.ndarray]
-"""The path of an image file, or its pixels uint8 [H, W, 3], RGB, or what reads them."""
-
-
-class Resized(NamedTuple):
-    """How images are resized for a model: the side of the square in pixels, and the filter (`PreprocessSpec.resize`)."""
-
-    size: int
-    resize: str
-
-    @classmethod
-    def of(cls, spec: PreprocessSpec) -> "Resized":
-        """What a spec asks for."""
-        return cls(spec.size, spec.resize)
-
-
-Batch = Mapping[Resized, np.ndarray]
-"""The same N images for each way of resizing: float32 [N, size, size, 3], RGB, 0 to 255, not normalised."""
-
-
-class Describer(Protocol):
-    """Turns resized images into descriptors.
-
-    Attributes:
-        inputs: the ways of resizing that it needs: one, or several for an ensemble.
-        source: JSON values for `Embeddings.source`: model, framework, size and, if known, the checkpoint's sha256.
-    """
-
-    @property
-    def inputs(self) -> tuple[Resized, ...]: ...
-    @property
-    def source(self) -> dict: ...
-    def __call__(self, batch: Batch) -> np.ndarray:
-        """Descriptors float32 [N, D] of a batch that has all `inputs`."""
-        ...
-
-
-def describe(
-    describer: Describer,
-    images: Sequence[Image],
-    *,
-    batch_size: int = BATCH_SIZE,
-    workers: int | None = None,
-    progress: str | None = None,
-) -> np.ndarray:
-    """Descriptors of images, in their order.
-
-    Args:
-        describer: the model.
-        images: paths, or arrays uint8 [H, W, 3].
-        batch_size: images per call of the model.
-        workers: threads that decode and resize; by default one per processor.
-        progress: label of a progress bar on stderr; None shows none.
-
-    Returns:
-        float32 [number of images, D].
-
-    Raises:
-        DataError: there are no images, one of them is neither a path nor a uint8 RGB array, or a descriptor is not finite or
-            all zeros; the message counts images from 0.
-        UnreadableImageError: a file is missing or cannot be decoded.
-    """
-    if not len(images):
-        raise DataError("there are no images to embed; expected at least one.")
-    rows = []
-    with tqdm(total=len(images), desc=progress, unit="image", disable=progress is None) as bar:
-        for batch in batches(images, describer.inputs, batch_size, workers or os.cpu_count() or 1):
-            count = sum(map(len, rows))
-            rows.append(describer(batch))
-            require_descriptors(rows[-1], range(count, len(images)))
-            bar.update(len(rows[-1]))
-    return np.concatenate(rows)
-
-
-def batches(images: Sequence[Image], inputs: Sequence[Resized], batch_size: int, workers: int) -> Iterator[Batch]:
-    """The images in resized batches; while the consumer works on one, threads prepare the next `BATCHES_AHEAD`."""
-    if not 1 <= batch_size <= MOST_AT_ONCE:
-        raise DataError(f"expected 1 to {MOST_AT_ONCE:,} images per batch, found {batch_size}")
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="decode")
-    ahead: deque[list[Future]] = deque()
-    try:
-        for start in range(0, len(images), batch_size):
-            chosen = images[start : start + batch_size]
-            ahead.append([pool.submit(_resized, image, inputs) for image in chosen])
-            if len(ahead) > BATCHES_AHEAD:
-                yield _stacked(ahead.popleft(), inputs)
-        while ahead:
-            yield _stacked(ahead.popleft(), inputs)
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
-
-
-def embed_split(
-    describer: Describer, data: Gldv2, split: str, out: str | os.PathLike, *, batch_size: int = BATCH_SIZE
-) -> Embeddings:
-    """Writes the embeddings of all readable images of a split, in the order of its table, and returns them.
-
-    What is finished is kept beside `out` (`retrieval.parts`): the same command continues where an interrupted one stopped, and
-    its result is the same to the bit.
-
-    Args:
-        describer: the model.
-        data: the data set.
-        split: "train", "index" or "test".
-        out: the embeddings file.
-        batch_size: images per call of the model.
-
-    Raises:
-        DataError: the split has no readable image, or a descriptor is not finite or all zeros.
-        UnreadableImageError: an image cannot be decoded.
-        OutputError: `out` cannot be written, which is found before the first image is read, or the disk has no room for
-            all descriptors, which is found after the first batch.
-    """
-    out = Path(out)
-    ids = data.readable_ids(split)
-    if not ids:
-        raise DataError(
-            f"{data.table_path(split)} names {len(data.named_ids(split))} images, and none of them is readable; expected at "
-            "least one. `python -m retrieval.data.check --data DIR` lists why."
-        )
-    found = fingerprint(data, split)
-    source = describer.source | {"data": {"split": split, "fingerprint": found}}
-    made_from = {"source": source, "batch": batch_size, "changed": fingerprint(data, split, times=True)}
-    with Parts(out, ids, made_from) as parts:
-        if parts.done:
-            log(f"continuing after {parts.done:,} of {len(ids):,} images")
-        images = _StoredImages(open_source(data, split), ids[parts.done :])
-        with tqdm(total=len(ids), initial=parts.done, desc=f"embed {split}", unit="image") as bar:
-            for batch in batches(images, describer.inputs, batch_size, os.cpu_count() or 1):
-                parts.add(describer(batch))
-                bar.update(parts.done - bar.n)
-        embeddings = Embeddings(ids, parts.rows, source)
-        embeddings.save(out)
-    return embeddings
-
-
-def checkpoint_source(checkpoint: Checkpoint, framework: str) -> dict:
-    """`Describer.source` of a checkpoint that a framework computes."""
-    size = checkpoint.spec.preprocess.size
-    return {
-        "model": checkpoint.spec.name,
-        "framework": framework,
-        "size": size,
-        "checkpoint": checkpoints.fingerprint(checkpoint),
-    }
 
 
 def add_data_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of every command that embeds a split: --split and --batch-size."""
+    """The options of every command that embeds a split."""
     parser.add_argument("--split", choices=SPLITS, default="index", help="split of --data (default: index)")
     parser.add_argument("--batch-size", type=ranged(Count), default=BATCH_SIZE, help="images per batch, with --data")
+    parser.add_argument(
+        "--dtype", choices=get_args(Dtype), default="float16", help="of the stored descriptors (default: float16)"
+    )
+    parser.add_argument(
+        "--shard",
+        default="0/1",
+        metavar="I/N",
+        help="which part of the work: processes 0/4 to 3/4 fill one store together",
+    )
+    parser.add_argument(
+        "--only-scored", action="store_true", help="of --split test, the queries that the solution scores"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace a store of another model or data set")
+
+
+def embed_at_the_door(
+    open_model: Callable[[], Describer],
+    model: Path,
+    data: Path,
+    split: str,
+    out: Path,
+    *,
+    shard: str = "0/1",
+    cluster: str | None = None,
+    cpus_per_worker: int | None = None,
+    **options: Any,
+) -> None:
+    """What every command that embeds a split does: what is known to be wrong is refused before the model is opened.
+
+    Args:
+        open_model: opens the model.
+        model: its path.
+        data: the data set's root.
+        split, out, options: as in `embed_split`.
+        shard: the text of a `Shard`.
+        cluster, cpus_per_worker: as in `retrieval.cluster.embed_on_cluster`; None computes in this process.
+
+    Raises:
+        DataError, OutputError: as `embed_split`, or `out` is one of the inputs.
+    """
+    dataset, part = Gldv2(data), Shard.parse(shard)
+    if out.suffix == ".safetensors":
+        raise OutputError(
+            f"{out}: a store is a folder; expected a name without .safetensors. Pass --out {out.with_suffix('')}."
+        )
+    require_elsewhere(out, [model, *dataset.files()], around=[dataset.root])
+    with claimed(out, wait=WAIT_SECONDS):
+        pass  # a folder that cannot be written is found before the work; other shards may claim it too
+    if cluster is None:
+        embed_split(open_model(), dataset, split, out, shard=part, **options)
+        return
+    from retrieval.cluster import embed_on_cluster  # Ray is an extra, and takes a second to import
+
+    embed_on_cluster(open_model, dataset, split, out, address=cluster, cpus_per_worker=cpus_per_worker, **options)
 
 
 def checkpoint_command(framework: str, describer: Callable[[Checkpoint], Describer]) -> None:
@@ -197,7 +90,7 @@ def checkpoint_command(framework: str, describer: Callable[[Checkpoint], Describ
         description=f"""Descriptors of a checkpoint in {framework}: the reference that exports are compared with.
 
 Example:
-    python -m {framework}_models.embed --ckpt resnet50.safetensors --data DATA --split index --out index.safetensors""",
+    python -m {framework}_models.embed --ckpt resnet50.safetensors --data DATA --split index --out index_store""",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
@@ -207,19 +100,18 @@ Example:
     what.add_argument("--data", type=given_path, help="a data set in the Google Landmarks v2 layout")
     what.add_argument("--pixels", type=given_path, help="an npz of resized batches float32 [N, H, W, 3], RGB, 0 to 255")
     parser.add_argument(
-        "--out", required=True, type=given_path, help="embeddings (.safetensors), or an npz with --pixels"
+        "--out", required=True, type=given_path, help="the store to write or to continue, or an npz with --pixels"
     )
     add_data_arguments(parser)
-    arguments = parser.parse_args()
-    data = Gldv2(arguments.data) if arguments.data else None
-    read = [arguments.ckpt, *(data.files() if data else [arguments.pixels])]
-    with output_file(arguments.out, read, around=[data.root] if data else []):
-        model = describer(load_checkpoint(arguments.ckpt))
-        if data:
-            embed_split(model, data, arguments.split, arguments.out, batch_size=arguments.batch_size)
-        else:
-            describe_pixels(model, arguments.pixels, arguments.out)
-    print(arguments.out)
+    given = vars(parser.parse_args())
+    checkpoint, data, pixels, out = (given.pop(name) for name in ("ckpt", "data", "pixels", "out"))
+    if data:
+        split = given.pop("split")
+        embed_at_the_door(lambda: describer(load_checkpoint(checkpoint)), checkpoint, data, split, out, **given)
+    else:
+        with output_file(out, [checkpoint, pixels]):
+            describe_pixels(describer(load_checkpoint(checkpoint)), pixels, out)
+    print(out)
 
 
 def describe_pixels(describer: Describer, pixels: Path, out: Path) -> None:
@@ -252,43 +144,3 @@ def _read_batches(path: Path) -> Iterator[tuple[str, np.ndarray]]:
             if batch.dtype != np.float32 or batch.ndim != 4 or batch.shape[3] != 3 or not batch.size:
                 raise DataError(f"{path}: {name!r} is {batch.dtype} {list(batch.shape)}; {expected}")
             yield name, batch
-
-
-class _StoredImages(Sequence[Callable[[], np.ndarray]]):
-    """What reads the images of a data set, made when it is asked for: millions of ids take less memory than millions of paths."""
-
-    def __init__(self, source: ImageSource, ids: Sequence[str]) -> None:
-        self._source, self._ids = source, ids
-
-    def __len__(self) -> int:
-        return len(self._ids)
-
-    def __getitem__(self, chosen: Any) -> Any:
-        if isinstance(chosen, int):
-            return partial(self._read, self._ids[chosen])
-        return [partial(self._read, image_id) for image_id in self._ids[chosen]]
-
-    def _read(self, image_id: str) -> np.ndarray:
-        return decode(self._source.read(image_id), self._source.place(image_id))
-
-
-def _resized(image: Image, inputs: Sequence[Resized]) -> list[np.ndarray]:
-    if callable(image):
-        pixels = image()
-    else:
-        pixels = _checked(image) if isinstance(image, np.ndarray) else read_image(Path(image))
-    return [resize(pixels, *wanted) for wanted in inputs]
-
-
-def _checked(pixels: np.ndarray) -> np.ndarray:
-    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size:
-        raise DataError(
-            f"an image is {pixels.dtype} {list(pixels.shape)}; expected uint8 [height, width, 3], RGB. "
-            "Pass a list of such arrays, or of paths."
-        )
-    return pixels
-
-
-def _stacked(images: list[Future], inputs: Sequence[Resized]) -> Batch:
-    columns = zip(*(image.result() for image in images), strict=True)
-    return {wanted: np.stack(column) for wanted, column in zip(inputs, columns, strict=True)}

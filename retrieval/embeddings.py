@@ -10,6 +10,7 @@ from typing import Self
 
 import numpy as np
 
+from retrieval.ids import Ids, require_ids
 from zoo.errors import DataError
 from zoo.tensors import read_header, read_tensors, write_tensors
 from zoo.text import parse_json
@@ -72,7 +73,7 @@ class Embeddings:
         except (DataError, RecursionError, TypeError, ValueError) as error:
             raise DataError(f"the source of embeddings for {path} must be JSON values: {error}.") from error
         # Not in the header: safetensors limits it to 100 MB, which is about four million ids.
-        ids = np.frombuffer("".join(f"{name}\n" for name in self.ids).encode(), np.uint8)
+        ids = np.frombuffer(Ids.of(self.ids).text, np.uint8)
         write_tensors(path, {DESCRIPTORS: self.descriptors, IDS: ids}, {"format": FORMAT, "source": source})
 
     @classmethod
@@ -167,13 +168,7 @@ def _empty(rows: np.ndarray) -> np.ndarray:
 def _validate(ids: tuple[str, ...], descriptors: np.ndarray) -> None:
     if descriptors.ndim == 2 and len(ids) != len(descriptors):
         raise DataError(f"expected one id per descriptor, found {len(ids)} ids and {len(descriptors)} descriptors")
-    seen: set[str] = set()
-    for name in ids:
-        if not isinstance(name, str) or not name or name.split() != [name] or not _encodes(name):
-            raise DataError(f"expected ids that are text without white space, found {name!r}")
-        if name in seen:
-            raise DataError(f"expected ids that are all different, found {name!r} twice")
-        seen.add(name)
+    require_ids(ids)
     require_descriptors(descriptors, ids)
 
 
@@ -181,16 +176,4 @@ def _split(lines: np.ndarray) -> list[str]:
     """The ids of a file, each of which ends with a line feed."""
     if lines.dtype != np.uint8 or lines.ndim != 1:
         raise DataError(f"expected ids as uint8 [bytes], found {lines.dtype} {list(lines.shape)}")
-    *ids, rest = lines.tobytes().decode().split("\n")
-    if rest:
-        raise DataError(f"expected a line feed after each id, found {rest!r} at the end")
-    return ids
-
-
-def _encodes(name: str) -> bool:
-    """Whether a text can be written as UTF-8; one with half of a surrogate pair cannot."""
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+    return list(Ids(lines.tobytes()))

@@ -49,3 +49,23 @@ class Ids(Sequence[str]):
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.text.decode().split("\n")[:-1])
+
+
+def require_ids(ids: Iterable[str]) -> None:
+    """Raises `DataError` unless ids are texts without white space (a predictions file separates them by spaces), all different."""
+    seen: set[str] = set()
+    for name in ids:
+        if not isinstance(name, str) or not name or name.split() != [name] or not _encodes(name):
+            raise DataError(f"expected ids that are text without white space, found {name!r}")
+        if name in seen:
+            raise DataError(f"expected ids that are all different, found {name!r} twice")
+        seen.add(name)
+
+
+def _encodes(name: str) -> bool:
+    """Whether a text can be written as UTF-8; one with half of a surrogate pair cannot."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

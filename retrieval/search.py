@@ -34,7 +34,7 @@ from zoo.errors import DataError, SpecError
 from zoo.files import output_file
 
 HELP = """\
-python -m retrieval.search --index index.safetensors --queries test.safetensors --data DIR --out predictions.csv
+python -m retrieval.search --index index_store --queries test_store --data DIR --out predictions.csv
 
 Ranks the 100 nearest index images for each query, writes them as a contest predictions file (id,images) and prints
 mAP@100, P@1, P@10 and the median position of the first right image. DIR holds retrieval_solution_v2.1.csv, and only the

@@ -8,6 +8,7 @@
 | `squared_norms.npy` | ‖x‖² of the rows as they are stored, float64 [N]; infinite for an image that could not be read |
 | `chunks/*.jsonl` | which chunks are finished, by which process, and which of their images could not be read |
 | `complete.json` | how many images there are and how many could not be read; written when all chunks are finished |
+| `unreadable.csv` | the images that could not be read, and why; only if there are any |
 
 `retrieval.store_writer` makes it. A row that was rounded to float16 has no unit norm any more, so it is ranked by the Euclidean
 distance to what is stored, for which its squared norm is needed. An image that could not be read is infinitely far from everything.
@@ -35,7 +36,7 @@ FORMAT = "landmark-zoo store 1"
 MANIFEST, COMPLETE, IDS, ROWS, SQUARED_NORMS, CHUNKS = (
     "store.json", "complete.json", "ids.txt", "rows.npy", "squared_norms.npy", "chunks"
 )  # fmt: skip
-LOG = ".jsonl"
+UNREADABLE, LOG = "unreadable.csv", ".jsonl"
 Dtype = Literal["float16", "float32"]
 _ADVICE = "Make it again with `landmark-zoo embed`."
 

@@ -1,7 +1,7 @@
 """Descriptors → PCA-whitening for `python -m export.ensemble --whitening`.
 
 Example:
-    python -m retrieval.whitening --embeddings train.safetensors --dimensions 512 --out whitening.safetensors
+    python -m retrieval.whitening --embeddings train_store --dimensions 512 --out whitening.safetensors
 
 As in Jégou and Chum, "Negative evidences and co-occurrences in image retrieval: the benefit of PCA and whitening" (ECCV 2012), the mean
 is subtracted, the directions of largest variance are kept, and each is divided by the square root of its variance. Directions of small
@@ -221,7 +221,7 @@ def parse_arguments() -> argparse.Namespace:
         "--embeddings",
         required=True,
         type=given_path,
-        help="descriptors of the ensemble to whiten, by `export.embed`; best those of the training images",
+        help="a store of the ensemble to whiten, by `export.embed`; best those of the training images",
     )
     parser.add_argument("--dimensions", required=True, type=ranged(Count), help="length of a whitened descriptor")
     parser.add_argument(

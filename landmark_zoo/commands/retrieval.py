@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -22,26 +23,47 @@ def embed(
     split: Literal["train", "index", "test"] = "index",
     framework: Literal["torch", "paddle"] | None = None,
     batch_size: Count = 32,
+    dtype: Literal["float16", "float32"] = "float16",
+    shard: str = "0/1",
+    only_scored: Flag = False,
+    overwrite: Flag = False,
+    cluster: str | None = None,
+    cpus_per_worker: Count | None = None,
 ) -> None:
-    """Compute the descriptors of a whole split.
+    """Write the descriptors of a whole split into a store. Run it again to continue.
 
     Args:
         model: a SavedModel's folder, an ONNX file or a checkpoint.
         data: a data set in the layout of Google Landmarks v2.
-        out: embeddings to write (.safetensors).
+        out: the store to write or to continue.
         split: the split of --data.
         framework: for a checkpoint; default: the one that trained it.
         batch_size: images per batch.
+        dtype: of the stored descriptors.
+        shard: which part of the work; processes 0/4 to 3/4 fill one store together.
+        only_scored: of --split test, the queries that the solution scores.
+        overwrite: replace a store of another model or data set.
+        cluster: compute on a Ray cluster: its address, auto, or local; default: in this process.
+        cpus_per_worker: with --cluster; default: those of the smallest machine.
     """
     with extras.explained():
         from export.embedder import open_describer
-        from retrieval.data.gldv2 import Gldv2
-        from retrieval.embed import embed_split
-        from zoo.files import output_file
+        from retrieval.embed import embed_at_the_door
 
-        dataset = Gldv2(data)
-        with output_file(out, [model, *dataset.files()], around=[data]):
-            embed_split(open_describer(model, framework), dataset, split, out, batch_size=batch_size)
+        embed_at_the_door(
+            partial(open_describer, model.absolute(), framework),
+            model,
+            data,
+            split,
+            out,
+            shard=shard,
+            batch_size=batch_size,
+            dtype=dtype,
+            only_scored=only_scored,
+            overwrite=overwrite,
+            cluster=cluster,
+            cpus_per_worker=cpus_per_worker,
+        )
     print(out)
 
 

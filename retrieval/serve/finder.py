@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from retrieval.data.landmarks import IndexLandmarks
-from retrieval.embed import Describer, describe
+from retrieval.describer import Describer, describe
 from retrieval.embeddings import Embeddings
 from retrieval.provenance import require_same_model
 from retrieval.search import search

@@ -19,8 +19,8 @@ GPU_SEARCH = ROOT / "retrieval" / "torch_candidates.py"
 MAY_IMPORT = {
     "zoo": set(),
     "training": {"zoo", "retrieval.data"},
-    "torch_models": {"zoo", "training", "retrieval.data", "retrieval.embed"},
-    "paddle_models": {"zoo", "training", "retrieval.data", "retrieval.embed"},
+    "torch_models": {"zoo", "training", "retrieval.data", "retrieval.describer", "retrieval.embed"},
+    "paddle_models": {"zoo", "training", "retrieval.data", "retrieval.describer", "retrieval.embed"},
     "retrieval": {"zoo"},
     "submission": {"zoo", "export"},
     "export": {"zoo", "retrieval"},

@@ -33,13 +33,13 @@ COMMANDS: dict[str, tuple[str, Sequence[str], str]] = {
     "to_onnx": ("export.to_onnx", [*LINE, "--out", "new/model.onnx"], "new/model.onnx"),
     "torch embed": (
         "torch_models.embed",
-        [*LINE, "--data", "data", "--out", "new/torch.safetensors"],
-        "new/torch.safetensors",
+        [*LINE, "--data", "data", "--out", "new/torch"],
+        "new/torch/complete.json",
     ),
     "paddle embed": (
         "paddle_models.embed",
-        [*LINE, "--data", "data", "--out", "new/paddle.safetensors"],
-        "new/paddle.safetensors",
+        [*LINE, "--data", "data", "--out", "new/paddle"],
+        "new/paddle/complete.json",
     ),
     "torch train": (
         "torch_models.train",
@@ -86,8 +86,8 @@ AFTER_EXPORT: dict[str, tuple[str, Sequence[str], str]] = {
     ),
     "export embed": (
         "export.embed",
-        ["exported/saved_model", "--data", "data", "--out", "new/served.safetensors"],
-        "new/served.safetensors",
+        ["exported/saved_model", "--data", "data", "--out", "new/served"],
+        "new/served/complete.json",
     ),
     "ensemble": (
         "export.ensemble",

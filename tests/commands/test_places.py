@@ -43,7 +43,7 @@ COMMANDS: dict[str, tuple[list[str], str]] = {
     "data check": (["retrieval.data.check", "--data", "DIR/data"], ""),
     "embed": (
         ["torch_models.embed", "--ckpt", "DIR/model.safetensors", "--data", "DIR/data", "--out", "OUT"],
-        "e.safetensors",
+        "e",
     ),
     "write weights": (
         ["torch_models.write_weights", "--ckpt", "DIR/model.safetensors", "--out", "OUT"],

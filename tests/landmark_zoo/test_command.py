@@ -58,7 +58,7 @@ print([name for name in {HEAVY!r} if name in sys.modules])"""
         (["export"], "landmark-zoo export --help"),
         (["check", "folder", "--side", "wide"], "landmark-zoo check --help"),
         (["models", "resnst50"], "Did you mean resnest50"),
-        (["embed", "nothing", "--data", "DATA", "--out", "a.safetensors"], "DATA does not exist"),
+        (["embed", "nothing", "--data", "DATA", "--out", "a"], "DATA does not exist"),
     ],
 )
 def test_a_mistake_is_one_line_with_a_hint(tokens, hint, tmp_path):

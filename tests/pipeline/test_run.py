@@ -98,7 +98,7 @@ def test_a_tiny_run_from_a_foreign_directory_is_resumed(tmp_path):
     assert (out / "submission" / "submission.zip").is_file()
     trained = (out / "checkpoints" / "resnet10_narrow_torch.safetensors").stat().st_mtime_ns
 
-    (out / "embeddings" / "test.safetensors").unlink()
+    (out / "embeddings" / "test" / "complete.json").unlink()
     (out / "figures.json").unlink()
     again = _pipeline(desk)
     for step in ("training", "export and parity", "ensemble", "submission"):

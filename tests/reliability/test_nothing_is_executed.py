@@ -19,8 +19,9 @@ from retrieval.data.check import check_data
 from retrieval.data.from_folder import from_folder
 from retrieval.data.gldv2 import Gldv2
 from retrieval.data.images import UnreadableImageError, clipping, read_image
-from retrieval.embed import Resized, batches, describe_pixels
+from retrieval.embed import describe_pixels
 from retrieval.embeddings import Embeddings
+from retrieval.image_batches import Resized, batches
 from retrieval.viewer.thumbnails import shrunk
 from retrieval.whitening import read_whitening
 from tests.reliability.sandbox import Sandbox

@@ -14,7 +14,7 @@ from starlette.types import ASGIApp
 from retrieval.data.gldv2 import Gldv2
 from retrieval.data.images import read_image
 from retrieval.data.landmarks import index_landmarks
-from retrieval.embed import Batch, Resized, describe
+from retrieval.describer import Batch, Resized, describe
 from retrieval.embeddings import Embeddings
 from retrieval.serve.app import create_app
 from retrieval.serve.finder import Finder

@@ -1,0 +1,174 @@
+"""Embeds a split on a Ray cluster (extra `cluster`): Ray Data hands out the numbers of chunks, and each worker computes and writes
+its chunks as a single process does (`retrieval.embed_split.embed_chunks`).
+
+No descriptor travels through Ray. A worker that dies is replaced and its chunks are computed again; if the command dies, the next one
+continues with the chunks that the store lacks. All machines must see the model, the data set and the store under the same paths, and
+have landmark-zoo installed.
+"""
+
+import logging
+import os
+import socket
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from retrieval.data.gldv2 import Gldv2
+from retrieval.data.sources import open_source
+from retrieval.describer import Describer
+from retrieval.embed_split import (
+    embed_chunks,
+    finished_store,
+    prepare_store,
+    progress_bar,
+    unfinished,
+)
+from retrieval.image_batches import StoredImages
+from retrieval.store import Store, StoreManifest, read_ids
+from retrieval.store_writer import ChunkWriter
+from zoo.errors import DataError, ZooError
+
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")  # the command has its own
+os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+logging.getLogger("ray.data").setLevel(logging.ERROR)
+
+import ray  # noqa: E402
+import ray.data  # noqa: E402
+import ray.exceptions  # noqa: E402
+
+CHUNKS_PER_CALL = 4
+"""Chunks that a worker computes in one call: within a call it decodes ahead over the borders of chunks."""
+
+
+def embed_on_cluster(
+    open_model: Callable[[], Describer],
+    data: Gldv2,
+    split: str,
+    out: Path,
+    *,
+    address: str,
+    cpus_per_worker: int | None = None,
+    **options: Any,
+) -> Store:
+    """As `retrieval.embed_split.embed_split`, on many machines; the rows are the same to the bit.
+
+    Args:
+        open_model: opens the model; called in each worker.
+        data, split, out, options: as in `embed_split`.
+        address: of a running cluster, as `ray.init` takes it ("auto", "host:6379", "ray://…"), or "local" for one on this machine.
+        cpus_per_worker: processors of a worker; by default a GPU's share of them, or all of the smallest machine. Each worker has a
+            GPU if the cluster has any.
+
+    Raises:
+        DataError, OutputError, ExportError …: as `embed_split`, or there is no cluster at `address`.
+    """
+    with _connected(address):
+        cpus, gpus, workers = _resources(cpus_per_worker)
+        root, place = data.root.absolute(), out.absolute()
+        prepare = ray.remote(num_cpus=cpus, num_gpus=gpus, max_calls=1)(_prepare)
+        manifest: StoreManifest = ray.get(prepare.remote(open_model, root, split, place, options))
+        left = unfinished(place, manifest, range(manifest.chunks))
+        if left:
+            blocks = -(-len(left) // CHUNKS_PER_CALL)
+            finished = ray.data.from_items(
+                [{"chunk": chunk} for chunk in left], override_num_blocks=blocks
+            ).map_batches(
+                _Worker,
+                batch_size=CHUNKS_PER_CALL,
+                compute=ray.data.ActorPoolStrategy(min_size=1, max_size=min(workers, blocks)),
+                num_cpus=cpus,
+                num_gpus=gpus,
+                fn_constructor_kwargs={"open_model": open_model, "root": root, "split": split, "out": place},
+                runtime_env={"env_vars": {"TF_NUM_INTRAOP_THREADS": str(cpus)}},
+            )
+            with progress_bar(manifest, range(manifest.chunks), left, f"embed {split} on {workers} workers") as bar:
+                for row in finished.iter_rows():
+                    bar.update(len(manifest.rows_of(int(row["chunk"]))))
+    store = finished_store(out)
+    if store is None:
+        raise DataError(f"{out}: Ray ended without all chunks. Run the same command again; it continues there.")
+    return store
+
+
+_ANSWER_SECONDS = 10.0
+
+
+class _Worker:
+    """An actor: the model, and a log of its own in the store."""
+
+    def __init__(self, open_model: Callable[[], Describer], root: Path, split: str, out: Path) -> None:
+        self._describer, self._out, self._ids = open_model(), out, read_ids(out)
+        self._images = StoredImages(open_source(Gldv2(root), split, progress=False), self._ids)
+        self._name = f"{socket.gethostname()}-{uuid.uuid4().hex[:12]}"
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        chunks = sorted(int(chunk) for chunk in batch["chunk"])
+        with ChunkWriter(self._out, self._name) as writer:
+            # A call is repeated if a worker died in it; what it had finished stays.
+            embed_chunks(
+                self._describer, self._images, self._ids, writer, unfinished(self._out, writer.manifest, chunks)
+            )
+        return batch
+
+
+def _prepare(
+    open_model: Callable[[], Describer], root: Path, split: str, out: Path, options: dict[str, Any]
+) -> StoreManifest:
+    return prepare_store(open_model(), Gldv2(root), split, out, **options)
+
+
+def _resources(cpus_per_worker: int | None) -> tuple[int, int, int]:
+    """Processors and GPUs of a worker, and how many workers the cluster has room for."""
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    cpus = [int(node.get("CPU", 0)) for node in nodes if node.get("CPU", 0) >= 1]
+    gpus = sum(int(node.get("GPU", 0)) for node in nodes)
+    if not cpus:
+        raise DataError("the Ray cluster has no processors; start its nodes with `ray start --num-cpus N`.")
+    each = cpus_per_worker or max(1, sum(cpus) // gpus if gpus else min(cpus))
+    workers = sum(count // each for count in cpus)
+    if not workers:
+        raise DataError(
+            f"no machine of the Ray cluster has {each} processors; the largest has {max(cpus)}. Pass a smaller --cpus-per-worker."
+        )
+    return each, int(gpus > 0), min(workers, gpus) if gpus else workers
+
+
+@contextmanager
+def _connected(address: str) -> Iterator[None]:
+    """A connection to a cluster. Errors that a worker raised on purpose come out as they are."""
+    try:
+        _require_an_answer(address)
+        ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise DataError(
+            f"there is no Ray cluster at {address!r}: {' '.join(str(error).split())[:300]}. Start one with `ray start --head`, or "
+            "pass --cluster local."
+        ) from error
+    try:
+        yield
+    except ray.exceptions.RayError as error:
+        raise _cause(error) from error
+    finally:
+        ray.shutdown()
+
+
+def _require_an_answer(address: str) -> None:
+    """Raises `OSError` if nothing listens at `host:port`; Ray would go on asking for minutes."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if colon and port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_ANSWER_SECONDS).close()
+
+
+def _cause(error: BaseException) -> ZooError:
+    """The error of ours that Ray wraps, or Ray's own as one."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, ZooError):
+            return type(seen)(str(getattr(seen, "cause", seen)))
+        seen = getattr(seen, "cause", None) or seen.__cause__
+    return DataError(
+        f"Ray ended the work: {' '.join(str(error).split())[-600:]}. What is finished is kept; run the same command again."
+    )
