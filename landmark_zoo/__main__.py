@@ -61,6 +61,11 @@ COMMANDS = {
         "Rank the index for each query and score it.",
         "search --index index.safetensors --queries test.safetensors --data DATA --out predictions.csv",
     ),
+    "tune": Command(
+        "retrieval:tune",
+        "Choose a re-ranking on the training set.",
+        "tune --train train.safetensors --data DATA --out rerank.json",
+    ),
     "merge": Command(
         "retrieval:merge",
         "Merge the parts of a search.",

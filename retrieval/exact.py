@@ -15,6 +15,9 @@ from tqdm import tqdm
 
 from retrieval.bounds import EXTRA, distances_to, least_score, query_columns
 from retrieval.candidates import QUERIES, Candidates, HeapCandidates, Multiplier, require_norms
+from retrieval.metrics import CONTEST_K
+from retrieval.ranking import Ranking
+from retrieval.searchable import require_searchable
 from retrieval.store import Rows
 
 SLACK = 28
@@ -44,6 +47,24 @@ class Nearest:
 
     rows: np.ndarray
     distances: np.ndarray
+
+
+def search(index: Rows, queries: Rows, k: int = CONTEST_K, *, device: str = "cpu") -> Ranking:
+    """Ranks the index for each query and keeps the min(k, n) nearest; equal distances keep the index's order.
+
+    Args:
+        index: n images that could be read, and any number of others, which are never found.
+        queries: all of them could be read.
+        k: neighbours per query.
+        device: `cpu`, or a device of PyTorch, such as `cuda`; the result is the same.
+
+    Raises:
+        DataError: k is below 1, one of the two is empty, their descriptors differ in size or were made by different
+            models, a distance overflows float32, or a file is damaged.
+    """
+    require_searchable(index, queries, k)
+    found = nearest(index, queries, k, range(len(index.ids)), device)
+    return Ranking(queries.ids, index.ids, found.rows.astype(np.int32), found.distances.astype(np.float32))
 
 
 def nearest(index: Rows, queries: Rows, k: int, rows: range, device: str = "cpu") -> Nearest:

@@ -14,10 +14,10 @@ import numpy as np
 from retrieval.approximate import approximate_search, measure_recall
 from retrieval.data.gldv2 import Gldv2
 from retrieval.devices import choose_device
-from retrieval.exact import nearest
+from retrieval.exact import search
 from retrieval.metrics import CONTEST_K, score
 from retrieval.ranking import Ranking, write_predictions
-from retrieval.searchable import require_searchable
+from retrieval.rerank import NONE, apply, read_reranking
 from retrieval.sharded import merge, read_part, read_shard, search_part, shard_rows, write_part
 from retrieval.solution import (
     NO_SOLUTION,
@@ -31,7 +31,7 @@ from zoo.arguments import given_path
 from zoo.command import log, run
 from zoo.disk import require_room
 from zoo.errors import DataError, SpecError
-from zoo.files import output_file
+from zoo.files import output_file, work_folder
 
 HELP = """\
 python -m retrieval.search --index index_store --queries test_store --data DIR --out predictions.csv
@@ -40,24 +40,6 @@ Ranks the 100 nearest index images for each query, writes them as a contest pred
 mAP@100, P@1, P@10 and the median position of the first right image. DIR holds retrieval_solution_v2.1.csv, and only the
 queries that it scores are searched; without --data all are, and only the predictions are written.
 """
-
-
-def search(index: Rows, queries: Rows, k: int = CONTEST_K, *, device: str = "cpu") -> Ranking:
-    """Ranks the index for each query and keeps the min(k, n) nearest; equal distances keep the index's order.
-
-    Args:
-        index: n images that could be read, and any number of others, which are never found.
-        queries: all of them could be read.
-        k: neighbours per query.
-        device: `cpu`, or a device of PyTorch, such as `cuda`; the result is the same.
-
-    Raises:
-        DataError: k is below 1, one of the two is empty, their descriptors differ in size or were made by different
-            models, a distance overflows float32, or a file is damaged.
-    """
-    require_searchable(index, queries, k)
-    found = nearest(index, queries, k, range(len(index.ids)), device)
-    return Ranking(queries.ids, index.ids, found.rows.astype(np.int32), found.distances.astype(np.float32))
 
 
 def search_files(
@@ -71,6 +53,7 @@ def search_files(
     shard: str | None = None,
     index_factory: str | None = None,
     search_parameters: str = "",
+    rerank: str | os.PathLike | None = None,
 ) -> dict[str, float | None]:
     """Ranks a store or an embeddings file for the queries of another and writes the predictions; returns their metrics.
 
@@ -82,6 +65,7 @@ def search_files(
         device: as in `retrieval.devices.choose_device`.
         shard: "i/n" searches the i-th of n parts of the index (from 0) for `merge_files`.
         index_factory, search_parameters: search approximately (`retrieval.approximate`); the result then has the recall, too.
+        rerank: a file of `retrieval.tune`, whose re-ranking follows an exact search of the whole index.
 
     Raises:
         DataError: as `search`, or the solution cannot be read, does not have a query or names images that were not searched.
@@ -93,7 +77,10 @@ def search_files(
         raise SpecError("--shard and --index-factory exclude each other; an approximate index is searched as a whole.")
     if search_parameters and not index_factory:
         raise SpecError("--search-parameters belongs to --index-factory; an exact search has none.")
-    with _sides(index, queries, out, data, all_queries) as (sides, solution):
+    if rerank and (index_factory or shard):
+        raise SpecError("--rerank needs an exact search of the whole index: leave --index-factory and --shard out.")
+    with _sides(index, queries, out, data, all_queries, [rerank] if rerank else []) as (sides, solution):
+        parameters = read_reranking(rerank) if rerank else NONE
         log(f"searching {len(sides[0].ids):,} index images for {len(sides[1].ids):,} queries on {chosen_device}")
         if part:
             rows = shard_rows(len(sides[0].ids), *part)
@@ -101,7 +88,11 @@ def search_files(
             return {}
         _require_room(out, *sides)
         if not index_factory:
-            return _written(out, search(*sides, device=chosen_device), solution)
+            ranking = search(*sides, device=chosen_device)
+            log(f"re-ranking: {parameters}")
+            with work_folder(out):  # new descriptors are stored in it
+                ranking = apply(*sides, ranking, parameters, device=chosen_device)
+            return _written(out, ranking, solution)
         ranking = approximate_search(*sides, index_factory, search_parameters)
         recall = measure_recall(*sides, ranking, partial(search, device=chosen_device))
         found = {f"recall_{ranking.rows.shape[1]}": recall.share, "recall_queries": recall.queries}
@@ -199,6 +190,7 @@ def main() -> None:
     )
     parser.add_argument("--index-factory", metavar="TEXT", help="search approximately with this index of faiss")
     parser.add_argument("--search-parameters", metavar="TEXT", default="", help="of that index, such as nprobe=32")
+    parser.add_argument("--rerank", type=given_path, metavar="FILE", help="re-rank as a file of `retrieval.tune` says")
     parser.add_argument(
         "--json", action="store_true", help="print the figures and the path as one JSON object on stdout"
     )
@@ -213,6 +205,7 @@ def main() -> None:
         shard=given.shard,
         index_factory=given.index_factory,
         search_parameters=given.search_parameters,
+        rerank=given.rerank,
     )
     if given.json:
         json.dump(figures | {"path": str(given.out)}, sys.stdout, indent=2)

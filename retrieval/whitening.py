@@ -78,6 +78,12 @@ class Directions:
     vectors: np.ndarray
     source: dict
 
+    @property
+    def vary(self) -> int:
+        """In how many directions the descriptors vary: one without variance comes out as a rounding error of the largest one."""
+        rounding = np.sqrt(len(self.mean)) * np.finfo(np.float32).eps * self.variances[0]
+        return int(np.sum(self.variances > rounding))
+
     def whitening(self, dimensions: int, shrinkage: float = SHRINKAGE) -> Whitening:
         """The whitening to the `dimensions` directions of largest variance.
 
@@ -91,10 +97,7 @@ class Directions:
                 f"{self.images} descriptors of {length} numbers cannot be whitened to {dimensions} dimensions: expected 1 to "
                 f"{length} dimensions, and without shrinkage at least {length} descriptors. Embed more images, or keep fewer dimensions."
             )
-        # A direction without variance comes out as a rounding error of the largest one.
-        rounding = np.sqrt(length) * np.finfo(np.float32).eps * self.variances[0]
-        vary = int(np.sum(self.variances > rounding))
-        if dimensions > vary:
+        if dimensions > (vary := self.vary):
             raise DataError(
                 f"the descriptors vary in {vary} of {length} directions, so they cannot be whitened to {dimensions} dimensions: the "
                 f"others hold nothing. Pass --dimensions {vary} or less."

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from landmark_zoo import extras
-from landmark_zoo.commands import Count, Flag, Json
+from landmark_zoo.commands import Count, Flag, Json, Seed
 from zoo.command import log
 
 if TYPE_CHECKING:
@@ -78,6 +78,7 @@ def search(
     shard: str | None = None,
     index_factory: str | None = None,
     search_parameters: str = "",
+    rerank: Path | None = None,
     as_json: Json = False,
 ) -> None:
     """Rank the 100 nearest index images of each query, write a contest predictions file, and print its metrics.
@@ -93,6 +94,7 @@ def search(
         shard: search the part I of N parts of the index (from 0), written I/N; --out is then a file for `landmark-zoo merge`.
         index_factory: search approximately with this index of faiss, for example IVF1024,Flat; the recall is printed.
         search_parameters: of that index, for example nprobe=32.
+        rerank: re-rank as a file of `landmark-zoo tune` says.
         as_json: print the metrics and the path as one JSON object on stdout.
     """
     with extras.explained():
@@ -108,8 +110,37 @@ def search(
             shard=shard,
             index_factory=index_factory,
             search_parameters=search_parameters,
+            rerank=rerank,
         )
     _print_figures(figures, out, as_json)
+
+
+def tune(
+    *,
+    train: Path,
+    data: Path,
+    out: Path,
+    images: Count = 20_000,
+    queries: Count = 1000,
+    seed: Seed = 0,
+    device: str = "auto",
+) -> None:
+    """Choose a re-ranking on the training set, by leaving images out, and say which whitening helps.
+
+    Args:
+        train: store or embeddings of the split train.
+        data: the data set, for its landmarks.
+        out: the re-ranking to write (JSON), for `landmark-zoo search --rerank`.
+        images: about how many images take part, of landmarks drawn at random.
+        queries: about how many of them are queries.
+        seed: of both choices.
+        device: auto (a GPU if there is one), cpu, cuda or cuda:N.
+    """
+    with extras.explained():
+        from retrieval.tune import tune_files
+
+        tune_files(train, data, out, images=images, queries=queries, seed=seed, device=device)
+    print(out)
 
 
 def merge(

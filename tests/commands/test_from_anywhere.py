@@ -26,6 +26,9 @@ stages:
   - {epochs: 1, resolution: 32, margin: 0.1, learning_rate: 0.01}
 """
 LINE = ["--ckpt", "model.safetensors"]
+RERANKING = (
+    '{"format": "landmark-zoo re-ranking 1", "k_reciprocal": {"k1": 3, "k2": 2}, "augment_database": {"neighbours": 2}}'
+)
 SEARCH = ["--index", "index.safetensors", "--queries", "test.safetensors", "--data", "data"]
 
 COMMANDS: dict[str, tuple[str, Sequence[str], str]] = {
@@ -59,6 +62,16 @@ COMMANDS: dict[str, tuple[str, Sequence[str], str]] = {
         "new/imported.safetensors",
     ),
     "search": ("retrieval.search", [*SEARCH, "--out", "new/predictions.csv"], "new/predictions.csv"),
+    "re-rank": (
+        "retrieval.search",
+        [*SEARCH, "--rerank", "rerank.json", "--out", "new/reranked.csv"],
+        "new/reranked.csv",
+    ),
+    "tune": (
+        "retrieval.tune",
+        ["--train", "train.safetensors", "--data", "data", "--queries", "2", "--out", "new/rerank.json"],
+        "new/rerank.json",
+    ),
     "whitening": (
         "retrieval.whitening",
         ["--embeddings", "index.safetensors", "--dimensions", "4", "--out", "new/whitening.safetensors"],
@@ -131,10 +144,11 @@ def desk(tmp_path_factory: pytest.TempPathFactory, tiny_saved_models: Path) -> P
     _write_data(folder / "data")
     _write_photographs(folder / "my photos")
     random = np.random.default_rng(0)
-    for split, count in (("index", 16), ("test", 4)):
+    for split, count in (("train", 8), ("index", 16), ("test", 4)):
         ids = tuple(_image_id(split, number) for number in range(count))
         descriptors = random.normal(size=(count, 8)).astype(np.float32)
         Embeddings(ids, descriptors, {"model": "random"}).save(folder / f"{split}.safetensors")
+    (folder / "rerank.json").write_text(RERANKING, encoding="utf-8")
     _write_published(folder / "published.safetensors")
     return folder
 

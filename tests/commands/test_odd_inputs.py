@@ -22,6 +22,7 @@ COMMANDS: dict[str, Callable[[Path], list[object]]] = {
     "export.normal_form.__main__": lambda odd: ["--onnx", odd],
     "export.writer.__main__": lambda odd: ["--onnx", odd],
     "retrieval.search": lambda odd: ["--index", odd, "--queries", odd],
+    "retrieval.tune": lambda odd: ["--train", odd, "--data", odd],
     "retrieval.whitening": lambda odd: ["--embeddings", odd, "--dimensions", 4],
     "retrieval.data.check": lambda odd: ["--data", odd],
     "retrieval.data.from_folder": lambda odd: [odd],

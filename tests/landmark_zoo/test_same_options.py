@@ -38,6 +38,7 @@ MODULES = {
     "ensemble": "export.ensemble",
     "embed": "export.embed",
     "search": "retrieval.search",
+    "tune": "retrieval.tune",
     "serve": "export.serve",
     "report": "retrieval.viewer.__main__",
     "demo": "pipeline.__main__",

@@ -22,7 +22,13 @@ MODULES = (
         "export.embed",
         "export.serve",
     ),
-    *("export.normal_form.__main__", "export.writer.__main__", "retrieval.search", "retrieval.whitening"),
+    *(
+        "export.normal_form.__main__",
+        "export.writer.__main__",
+        "retrieval.search",
+        "retrieval.tune",
+        "retrieval.whitening",
+    ),
     *(
         "retrieval.data.check",
         "retrieval.data.from_folder",
