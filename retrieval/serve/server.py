@@ -34,8 +34,6 @@ def listen(host: str, port: int) -> socket.socket:
     Raises:
         ServeError: the port is in use or reserved, or the host is not one of this machine.
     """
-    if not host.strip():  # to the system, every address of this machine
-        raise ServeError(f"--host is empty. Use {HOST}, or a name of this machine.")
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE

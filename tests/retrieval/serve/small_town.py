@@ -2,6 +2,7 @@
 
 import io
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,7 +26,6 @@ HOSTILE = "</script><img src=x onerror=\"alert(1)\"> & 'Brücke' 🏛"
 NAMES = ("Red tower", "Green gate", HOSTILE, "Grey hall")
 COLOURS = ((200, 40, 30), (30, 170, 60), (40, 60, 210), (150, 150, 150))
 IMAGES_EACH = 4
-WAIT = 0.01
 
 
 class Colours:
@@ -35,12 +35,12 @@ class Colours:
         self.inputs = (Resized(4, "antialias"),)
         self.source: dict[str, Any] = {"model": "colours", "size": 4, "checkpoint": "c" * 64}
         self._busy = threading.Lock()
-        self.calls = 0
+        self.seconds = 0.0
 
     def __call__(self, batch: Batch) -> np.ndarray:
         assert self._busy.acquire(blocking=False), "the model is called by two threads at once"
         try:
-            self.calls += 1
+            time.sleep(self.seconds)
             rows = batch[self.inputs[0]].reshape(-1, 48) / 255 + 0.01
             return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
         finally:

@@ -1,12 +1,15 @@
 """Whom the search page's server answers: requests to its own names, and not those that other sites make a browser send."""
 
+import socket
+
 import pytest
 from fastapi.testclient import TestClient
 
-from retrieval.serve.guard import Guard, host_name
+from retrieval.serve.app import create_app
+from retrieval.serve.guard import host_name
 from retrieval.serve.server import own_names
 from tests.retrieval.serve.conftest import LOCAL
-from tests.retrieval.serve.small_town import as_file, picture, town_app
+from tests.retrieval.serve.small_town import as_file, picture, town_finder
 
 
 @pytest.mark.parametrize(
@@ -30,9 +33,9 @@ def test_other_names_are_refused(client, host):
 
 
 def test_a_name_that_the_server_was_given(town, town_rows):
-    app = Guard(town_app(town, town_rows), own_names("photos.home"))
-    inner = TestClient(app, base_url="http://photos.home:8000").get("/health")
-    assert inner.status_code == 400  # of the inner guard: the name went through the outer one
+    app = create_app(town_finder(town, town_rows), names=own_names("Photos.home"))
+    for host, status in (("photos.home:8000", 200), (socket.gethostname(), 200), ("photos", 400)):
+        assert TestClient(app, base_url=LOCAL).get("/health", headers={"Host": host}).status_code == status
 
 
 @pytest.mark.parametrize(

@@ -69,12 +69,15 @@ def test_an_upload_that_never_ends_is_given_up(page_url, monkeypatch):
 
 @pytest.fixture
 def slow_searches(monkeypatch) -> Iterator[threading.Event]:
-    """Searches last until the event is set."""
-    go_on = threading.Event()
+    """Searches last until the event is set; no more than `queue.AT_ONCE` run at a time."""
+    go_on, running = threading.Event(), []
     search = Finder.__call__
 
     def slow(*given):
+        running.append(1)
+        assert len(running) <= queue.AT_ONCE
         go_on.wait(20)
+        running.pop()
         return search(*given)
 
     monkeypatch.setattr(Finder, "__call__", slow)
@@ -113,7 +116,7 @@ def test_a_search_that_takes_too_long_is_given_up(town, town_rows, slow_searches
     assert answer.status_code == 504 and "took longer" in answer.json()["error"]
 
 
-def test_somebody_who_leaves_takes_no_place_and_is_no_error(town, town_rows, slow_searches, caplog):
+def test_somebody_who_leaves_takes_no_place_and_is_no_error(town, town_rows, slow_searches, capsys):
     with served(town_app(town, town_rows)) as address:
         for _ in range(queue.AT_ONCE + queue.WAITING + 3):
             with connect(address) as connection:
@@ -121,7 +124,7 @@ def test_somebody_who_leaves_takes_no_place_and_is_no_error(town, town_rows, slo
             time.sleep(0.03)
         slow_searches.set()
         assert httpx.post(f"{address}search", content=PHOTOGRAPH).status_code == 200
-    assert not caplog.records
+    assert capsys.readouterr().err == ""
 
 
 # --- where it listens
