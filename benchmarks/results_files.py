@@ -20,9 +20,12 @@ from zoo.files import write_json
 from zoo.text import read_json
 
 FOLDER = Path(__file__).resolve().with_name("results")
+SEARCHED = tuple(
+    f"retrieval/{name}.py" for name in ("search", "exact", "bounds", "candidates", "store", "embeddings", "ranking")
+)
 TRAINED = (
     *(f"training/{name}.py" for name in ("loop", "recipes", "batches", "augment", "images")),
-    *("torch_models/train.py", "paddle_models/train.py", "retrieval/search.py"),
+    *("torch_models/train.py", "paddle_models/train.py", *SEARCHED),
     *(f"retrieval/{name}.py" for name in ("metrics", "right_hits")),
 )
 CODE: dict[str, tuple[str, ...]] = {
@@ -73,6 +76,7 @@ CODE: dict[str, tuple[str, ...]] = {
         *(f"retrieval/{name}.py" for name in ("right_hits", "metrics")),
         *("benchmarks/score.py", "benchmarks/delf_definition.py"),
     ),
+    "search": (*SEARCHED, "retrieval/approximate.py", "benchmarks/search.py"),
     "kills": (
         *(f"zoo/{name}.py" for name in ("files", "claims", "disk", "exchange", "processes", "command")),
         "tests/reliability/kills.py",

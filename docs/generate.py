@@ -28,6 +28,7 @@ from benchmarks import (
     paddle_onednn,
     schedule_tables,
     score,
+    search,
     serving_tables,
     training,
 )
@@ -319,6 +320,7 @@ def tables() -> dict[str, str]:
         "export cost": export_cost.table(read_results("export_cost")),
         "converters": converters.table(read_results("converters")),
         "training data": data.table(read_results("data")),
+        "search": search.table(read_results("search")),
         "gpu": gpu_table.table(read_results("gpu")),
         "training": training.table(read_results("training")),
         "head": head.table(read_results("head")["rows"]),

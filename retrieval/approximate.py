@@ -37,27 +37,50 @@ class Recall(NamedTuple):
     queries: int
 
 
-def approximate_search(index: Rows, queries: Rows, factory: str, parameters: str = "", k: int = CONTEST_K) -> Ranking:
-    """Ranks with an index of faiss, which is trained on a sample and filled block by block.
-
-    Distances are computed again in float64 and sorted, so only images that faiss did not find are missing.
+def approximate_index(index: Rows, factory: str, parameters: str = "") -> Any:
+    """An index of faiss, trained on a sample and filled block by block with the images that could be read.
 
     Args:
-        index, queries, k: as in `retrieval.search.search`.
+        index: descriptors.
         factory: for `faiss.index_factory`, for example "IVF1024,Flat".
         parameters: for `faiss.ParameterSpace`, for example "nprobe=32".
 
     Raises:
         SpecError: faiss does not know the factory string or a parameter.
-        DataError: as `retrieval.search.search`, or there are too few images to train the index.
+        DataError: there are too few images to train the index.
     """
-    require_searchable(index, queries, k)
-    readable = np.flatnonzero(np.isfinite(index.squared_norms))
-    made = _filled(index, readable, factory)
+    made = _told(lambda: faiss.index_factory(index.rows.shape[1], factory, faiss.METRIC_L2), f"index {factory!r}")
+    readable = _readable(index)
+    if not made.is_trained:
+        count = min(TRAINING_ROWS, len(readable))
+        sample = np.sort(np.random.default_rng(_SEED).choice(readable, count, replace=False))
+        try:
+            made.train(_float32(index, sample))
+        except RuntimeError as error:
+            raise DataError(
+                f"the index {factory!r} cannot be trained on {count:,} images: {_reason(error)}. Choose a smaller one."
+            ) from error
+    for start in tqdm(range(0, len(readable), _BLOCK), f"fill {factory}", unit="block", delay=_DELAY):
+        made.add(_float32(index, readable[start : start + _BLOCK]))
     if parameters:
         _told(
             lambda: faiss.ParameterSpace().set_index_parameters(made, parameters), f"search parameters {parameters!r}"
         )
+    return made
+
+
+def approximate_search(index: Rows, queries: Rows, made: Any, k: int = CONTEST_K) -> Ranking:
+    """Ranks with an index of faiss. Distances are computed again in float64 and sorted: only what faiss did not find is missing.
+
+    Args:
+        index, queries, k: as in `retrieval.search.search`.
+        made: `approximate_index` of `index`.
+
+    Raises:
+        DataError: as `retrieval.search.search`.
+    """
+    require_searchable(index, queries, k)
+    readable = _readable(index)
     k = min(k, len(readable))
     rows, distances = np.full((len(queries.ids), k), -1, np.int32), np.full((len(queries.ids), k), np.inf, np.float32)
     for start in tqdm(range(0, len(rows), _QUERIES), "search", unit="block", delay=_DELAY):
@@ -89,20 +112,8 @@ def measure_recall(
     return Recall(float(np.mean(shared)) / k, len(places))
 
 
-def _filled(index: Rows, readable: np.ndarray, factory: str) -> Any:
-    made = _told(lambda: faiss.index_factory(index.rows.shape[1], factory, faiss.METRIC_L2), f"index {factory!r}")
-    if not made.is_trained:
-        count = min(TRAINING_ROWS, len(readable))
-        sample = np.sort(np.random.default_rng(_SEED).choice(readable, count, replace=False))
-        try:
-            made.train(_float32(index, sample))
-        except RuntimeError as error:
-            raise DataError(
-                f"the index {factory!r} cannot be trained on {count:,} images: {_reason(error)}. Choose a smaller one."
-            ) from error
-    for start in tqdm(range(0, len(readable), _BLOCK), f"fill {factory}", unit="block", delay=_DELAY):
-        made.add(_float32(index, readable[start : start + _BLOCK]))
-    return made
+def _readable(index: Rows) -> np.ndarray:
+    return np.flatnonzero(np.isfinite(index.squared_norms))
 
 
 def _told(make: Callable[[], Any], what: str) -> Any:

@@ -20,8 +20,8 @@ from retrieval.ranking import Ranking
 from retrieval.searchable import require_searchable
 from retrieval.store import Rows
 
-SLACK = 28
-"""Candidates beyond k. Ranks 100 and 128 of GLDv2-like descriptors are 10 times as far apart as the largest rounding error."""
+SLACK = 16
+"""Candidates beyond k. Of descriptors like GLDv2's, the ranks 100 and 104 are farther apart already than the bound of the rounding."""
 GROUP = 32_768
 """Queries that are compared in one pass over the index, fewer if their descriptors are long."""
 BLOCK = 8192
@@ -152,17 +152,27 @@ class _Part:
 
 
 def _nearest_of_group(part: _Part, group: _Group, k: int, device: str, pool: Executor, bar: tqdm) -> Nearest:
-    kept = min(k + SLACK, part.readable)
-    made = _candidates(group, kept, device, pool)
+    if k + SLACK >= part.readable:
+        return _rescored(part, group, _all_rows(part, group, pool, bar), k, pool)
+    made = _candidates(group, k + SLACK, device, pool)
     for rows, squared_norms, start in part.blocks():
         made.add(rows, squared_norms, start)
         bar.update(len(rows) * len(group.norms))
     candidates, worst = made.best()
     found = _rescored(part, group, candidates, k, pool)
-    if kept < part.readable:
-        least = least_score(found.distances[:, -1], group.norms, part.index.rows.shape[1])
-        _complete(part, group, np.flatnonzero(~(worst < least)), least, found, pool)
+    least = least_score(found.distances[:, -1], group.norms, part.index.rows.shape[1])
+    _complete(part, group, np.flatnonzero(~(worst < least)), least, found, pool)
     return found
+
+
+def _all_rows(part: _Part, group: _Group, pool: Executor, bar: tqdm) -> np.ndarray:
+    """Every readable row as a candidate of every query, int64 [q, readable], one row in memory."""
+    multiply, found = Multiplier(group.augmented.shape[1], pool), []
+    for rows, squared_norms, start in part.blocks():
+        multiply.load(rows, squared_norms)  # compares the norms
+        found.append(start + np.flatnonzero(np.isfinite(squared_norms)))
+        bar.update(len(rows) * len(group.norms))
+    return np.broadcast_to(np.concatenate(found), (len(group.norms), part.readable))
 
 
 def _candidates(group: _Group, kept: int, device: str, pool: Executor) -> Candidates:
@@ -180,12 +190,18 @@ def _rescored(part: _Part, group: _Group, candidates: np.ndarray, k: int, pool: 
     def rescore(first: int) -> None:
         for query in range(first, min(first + _TASK, len(candidates))):
             rows = np.sort(candidates[query])  # a mapped file is read in order
-            distances = distances_to(group.descriptor(query), part.index.rows[rows].astype(np.float32, copy=False))
+            distances = _distances(part.index.rows, rows, group.descriptor(query))
             order = np.argsort(distances, kind="stable")[:k]
             found.rows[query], found.distances[query] = rows[order], distances[order]
 
     list(pool.map(rescore, range(0, len(candidates), _TASK)))
     return found
+
+
+def _distances(descriptors: np.ndarray, rows: np.ndarray, query: np.ndarray) -> np.ndarray:
+    """Distances in float64 to some rows of the index [N, D], of which `_RESCORED` are in memory at a time."""
+    parts = np.split(rows, range(_RESCORED, len(rows), _RESCORED))
+    return np.concatenate([distances_to(query, descriptors[own]) for own in parts])
 
 
 def _complete(

@@ -11,13 +11,14 @@ from pathlib import Path
 
 import numpy as np
 
-from retrieval.approximate import approximate_search, measure_recall
+from retrieval.approximate import approximate_index, approximate_search, measure_recall
 from retrieval.data.gldv2 import Gldv2
 from retrieval.devices import choose_device
 from retrieval.exact import search
 from retrieval.metrics import CONTEST_K, score
 from retrieval.ranking import Ranking, write_predictions
 from retrieval.rerank import NONE, apply, read_reranking
+from retrieval.searchable import require_searchable
 from retrieval.sharded import merge, read_part, read_shard, search_part, shard_rows, write_part
 from retrieval.solution import (
     NO_SOLUTION,
@@ -93,7 +94,9 @@ def search_files(
             with work_folder(out):  # new descriptors are stored in it
                 ranking = apply(*sides, ranking, parameters, device=chosen_device)
             return _written(out, ranking, solution)
-        ranking = approximate_search(*sides, index_factory, search_parameters)
+        require_searchable(*sides, CONTEST_K)
+        made = approximate_index(sides[0], index_factory, search_parameters)
+        ranking = approximate_search(*sides, made)
         recall = measure_recall(*sides, ranking, partial(search, device=chosen_device))
         found = {f"recall_{ranking.rows.shape[1]}": recall.share, "recall_queries": recall.queries}
         return found | _written(out, ranking, solution)

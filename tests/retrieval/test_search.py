@@ -4,7 +4,6 @@ import json
 import subprocess
 import sys
 
-import faiss
 import numpy as np
 import pytest
 
@@ -20,12 +19,6 @@ def embeddings(values: np.ndarray, prefix: str) -> Embeddings:
     return Embeddings(tuple(f"{prefix}{row}" for row in range(len(values))), values.astype(np.float32), {})
 
 
-@pytest.fixture(params=[0, 2**31 - 1], ids=["expanded", "direct"])
-def faiss_form(request, monkeypatch):
-    """Both of faiss's ways to compute distances; by default it uses the expanded, inexact one only for large batches."""
-    monkeypatch.setattr(faiss.cvar, "distance_compute_blas_threshold", request.param)
-
-
 def brute_force(index: Embeddings, queries: Embeddings, k: int) -> tuple[list[tuple[str, ...]], np.ndarray]:
     """Every distance as ‖x - y‖ in float64; a stable sort keeps the index's order for ties."""
     difference = queries.descriptors.astype(np.float64)[:, None] - index.descriptors.astype(np.float64)[None]
@@ -37,7 +30,7 @@ def brute_force(index: Embeddings, queries: Embeddings, k: int) -> tuple[list[tu
 @pytest.mark.parametrize(
     ("n", "q", "dimension", "k"), [(1, 1, 1, 1), (50, 3, 8, 10), (900, 40, 64, 100), (300, 25, 7, 100)]
 )
-def test_equals_brute_force(faiss_form, n, q, dimension, k):
+def test_equals_brute_force(n, q, dimension, k):
     rng = np.random.default_rng(n)
     index, queries = (embeddings(rng.normal(size=(rows, dimension)), name) for rows, name in ((n, "i"), (q, "q")))
     ranking = search(index, queries, k)
@@ -49,7 +42,7 @@ def test_equals_brute_force(faiss_form, n, q, dimension, k):
     np.testing.assert_allclose(ranking.distances, distances, rtol=1e-7, atol=0)
 
 
-def test_near_duplicates_are_ranked_as_in_float64(faiss_form):
+def test_near_duplicates_are_ranked_as_in_float64():
     rng = np.random.default_rng(1)
     centre = rng.normal(size=(1, 512))
     index = embeddings(centre + 1e-5 * rng.normal(size=(700, 512)), "i")
@@ -60,7 +53,7 @@ def test_near_duplicates_are_ranked_as_in_float64(faiss_form):
     np.testing.assert_allclose(ranking.distances, distances, rtol=1e-7, atol=0)
 
 
-def test_an_image_is_at_distance_zero_from_itself(faiss_form):
+def test_an_image_is_at_distance_zero_from_itself():
     index = embeddings(np.random.default_rng(2).normal(size=(200, 256)), "i")
     ranking = search(index, index, 1)
     assert [hits[0] for hits in ranking.hits] == list(index.ids)
@@ -69,12 +62,12 @@ def test_an_image_is_at_distance_zero_from_itself(faiss_form):
 
 @pytest.mark.parametrize("k", [1, 5, 100, 130])
 @pytest.mark.parametrize("value", [0.3, 0.7])
-def test_equal_distances_keep_the_order_of_the_index(faiss_form, k, value):
+def test_equal_distances_keep_the_order_of_the_index(k, value):
     index, queries = embeddings(np.full((500, 4), value), "i"), embeddings(np.full((25, 4), value), "q")
     assert set(search(index, queries, k).hits) == {index.ids[:k]}
 
 
-def test_ties_in_small_integers_equal_brute_force(faiss_form):
+def test_ties_in_small_integers_equal_brute_force():
     rng = np.random.default_rng(3)
     index, queries = (embeddings(rng.integers(1, 4, size=(n, 3)), name) for n, name in ((400, "i"), (30, "q")))
     assert list(search(index, queries, 20).hits) == brute_force(index, queries, 20)[0]

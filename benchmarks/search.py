@@ -1,0 +1,313 @@
+"""The exact search against the machine's matrix product and against faiss, and what the contest's size would take.
+
+Examples:
+    python -m benchmarks.search
+    python -m benchmarks.search --full --contest-queries 16384
+
+Descriptors are synthetic: four members' parts of 512 entries, landmarks whose numbers of images have a long tail, cosines of about .6 at
+rank 1 and .35 at rank 100, rounded to float16 in a file that is mapped. Measured are
+
+- sgemm: numpy's product of a block and queries of the search's sizes, all of its calls in a row: what the processors can do.
+- ours: `retrieval.search.search`, from the mapped file to the ranking, and the most anonymous memory of the process while it runs.
+- faiss IndexFlatL2: from float32 rows in memory, as its wheel comes, adding the rows not counted.
+- faiss IVF: its time per query without training and filling, the share of the exact 100 neighbours it finds, and mAP@100.
+
+`--contest-queries N` makes a file of the contest's index (761,757 × 2048, 3.1 GB, in the folder for temporary files), searches it for N of
+the 117,577 queries, and extrapolates: time in proportion to the queries, memory as measured and 0.8 kB more for each query's result.
+"""
+
+import argparse
+import os
+import platform
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import faiss
+import numpy as np
+
+from benchmarks.results_files import write_results
+from retrieval.approximate import approximate_index, approximate_search
+from retrieval.bounds import EXTRA
+from retrieval.candidates import QUERIES
+from retrieval.embeddings import squared_norms
+from retrieval.exact import BLOCK
+from retrieval.metrics import Truth, mean_average_precision
+from retrieval.ranking import Ranking
+from retrieval.search import search
+from retrieval.store import Selection
+from zoo.arguments import given_path, ranged
+from zoo.command import log, run
+from zoo.disk import require_room, temporary_folder
+from zoo.strict import Count
+
+MEMBERS, PART, LATENT = 4, 512, 16
+DIMENSIONS = MEMBERS * PART
+RELATED = 0.6
+"""Expected cosine of two images of one landmark."""
+INDEX, TEST = 761_757, 117_577
+"""Images of the contest's index and its queries."""
+QUICK, FULL = (32_768, 1024), (131_072, 4096)
+"""Index images and queries."""
+IVF = (("IVF256,Flat", 8), ("IVF256,Flat", 32), ("IVF256,SQfp16", 32))
+IVF_FULL = (("IVF1024,Flat", 8), ("IVF1024,Flat", 32), ("IVF1024,Flat", 128), ("IVF1024,SQfp16", 32))
+K = 100
+_WRITTEN = 8192
+_WATCHED_SECONDS = 0.02
+
+
+def make_landmarks(images: int, seed: int) -> np.ndarray:
+    """A landmark's number for each image, int64 [images]; the numbers of images per landmark fall like 1 / rank."""
+    weights = 1 / (np.arange(max(2, images // 25)) + 10)
+    return np.random.default_rng(seed).choice(len(weights), images, p=weights / weights.sum())
+
+
+def descriptors(landmarks: np.ndarray, seed: tuple[int, ...]) -> np.ndarray:
+    """float16 [images, 2048] of unit norm before rounding; images of one landmark are similar in each member's part.
+
+    Args:
+        landmarks: of the images.
+        seed: of what is particular to an image; landmarks look the same with any seed.
+    """
+    fixed, own = np.random.default_rng(1), np.random.default_rng(seed)
+    made = np.empty((len(landmarks), DIMENSIONS), np.float16)
+    for member in range(MEMBERS):
+        plane = fixed.standard_normal((LATENT, PART), dtype=np.float32)
+        looks = _unit(fixed.standard_normal((INDEX // 25, LATENT), dtype=np.float32))[landmarks]
+        image = _unit(own.standard_normal((len(landmarks), LATENT), dtype=np.float32))
+        latent = looks * np.float32(RELATED**0.5) + image * np.float32((1 - RELATED) ** 0.5)
+        made[:, member * PART : (member + 1) * PART] = _unit(latent @ plane) * np.float32(MEMBERS**-0.5)
+    return made
+
+
+def _unit(values: np.ndarray) -> np.ndarray:
+    return values / np.linalg.norm(values, axis=-1, keepdims=True)
+
+
+def mapped(folder: Path, name: str, landmarks: np.ndarray) -> Selection:
+    """Descriptors in a file, written in blocks and mapped."""
+    path = folder / f"{name}.npy"
+    require_room(path, 2 * DIMENSIONS * len(landmarks))
+    rows = np.lib.format.open_memmap(path, "w+", np.float16, (len(landmarks), DIMENSIONS))
+    norms = np.empty(len(landmarks))
+    for start in range(0, len(landmarks), _WRITTEN):
+        block = descriptors(landmarks[start : start + _WRITTEN], (2, len(name), start))
+        rows[start : start + _WRITTEN], norms[start : start + _WRITTEN] = block, squared_norms(block)
+    rows.flush()
+    del rows
+    ids = [f"{name[0]}{row}" for row in range(len(landmarks))]
+    return Selection(ids, np.load(path, mmap_mode="r"), norms, {})
+
+
+def sgemm_rate(queries: int, blocks: int) -> float:
+    """GFLOP/s of numpy's product of `blocks` blocks with `queries` queries, of the sizes that the search multiplies."""
+    rng = np.random.default_rng(0)
+    block = rng.standard_normal((BLOCK, DIMENSIONS + EXTRA), dtype=np.float32)
+    part = rng.standard_normal((min(QUERIES, queries), DIMENSIONS + EXTRA), dtype=np.float32)
+    out = np.empty((len(part), BLOCK), np.float32)
+    calls = max(4, blocks * queries // len(part))
+    np.matmul(part, block.T, out=out)
+    seconds, _ = timed(lambda: [np.matmul(part, block.T, out=out) for _ in range(calls)])
+    return calls * 2e-9 * len(part) * BLOCK * DIMENSIONS / seconds
+
+
+def timed(work: Callable[[], Any]) -> tuple[float, Any]:
+    """Seconds that something takes, and its result."""
+    began = time.perf_counter()
+    result = work()
+    return time.perf_counter() - began, result
+
+
+@contextmanager
+def most_anonymous_memory() -> Iterator[Callable[[], float]]:
+    """Watches this process; yields a function that returns the most anonymous memory until now, in GiB."""
+    peak, done = [0], threading.Event()
+
+    def watch() -> None:
+        while not done.wait(_WATCHED_SECONDS):
+            peak[0] = max(peak[0], _anonymous())
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield lambda: max(peak[0], _anonymous()) / 2**20
+    finally:
+        done.set()
+        watcher.join()
+
+
+def _anonymous() -> int:
+    """RssAnon of this process in KiB."""
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
+    return int(status.partition("RssAnon:")[2].split()[0])
+
+
+def measure(images: int, queries: int, ivf: tuple[tuple[str, int], ...], folder: Path) -> dict[str, Any]:
+    """Ours, sgemm before and after, and faiss, for one size."""
+    own = make_landmarks(images, 0), make_landmarks(images, 1)[:queries]
+    index, asked = (mapped(folder, name, landmarks) for name, landmarks in zip(("index", "queries"), own, strict=True))
+    truth = _truth(*own, index, asked)
+    operations = 2e-9 * images * queries * DIMENSIONS
+    search(index, _first(asked, 64))  # reads the file for the first time
+    rates = [sgemm_rate(queries, images // BLOCK)]
+    with most_anonymous_memory() as memory:
+        seconds, exact = timed(lambda: search(index, asked))
+        gib = memory()
+    rates.append(sgemm_rate(queries, images // BLOCK))
+    log(f"ours {operations / seconds:.0f} GFLOP/s in {seconds:.1f} s; sgemm {rates[0]:.0f} and {rates[1]:.0f}")
+    flat = measure_flat(index, asked, exact)
+    log(f"faiss IndexFlatL2 {operations / flat['seconds']:.0f} GFLOP/s in {flat['seconds']:.1f} s")
+    similarities = 1 - exact.distances.astype(np.float64) ** 2 / 2
+    return {
+        "images": images,
+        "queries": queries,
+        "sgemm_gflops": rates,
+        "ours": {"seconds": seconds, "gflops": operations / seconds, "anonymous_gib": gib},
+        "flat": flat | {"gflops": operations / flat["seconds"]},
+        "map100": mean_average_precision(exact, truth),
+        "cosines": {
+            rank: float(np.median(similarities[:, rank - 1]))
+            for rank in (
+                1,
+                K,
+            )
+        },
+        "ivf": [measure_ivf(index, asked, exact, truth, *row) for row in ivf],
+    }
+
+
+def measure_flat(index: Selection, queries: Selection, exact: Ranking) -> dict[str, float]:
+    """faiss's own exact search, and the share of queries for which it finds another set of images."""
+    made = faiss.IndexFlatL2(DIMENSIONS)
+    for start in range(0, len(index.ids), _WRITTEN):
+        made.add(index.rows[start : start + _WRITTEN].astype(np.float32))
+    asked = queries.rows.astype(np.float32)
+    seconds, (_, found) = timed(lambda: made.search(asked, K))
+    other = [len(np.setdiff1d(a, b)) > 0 for a, b in zip(found, exact.rows, strict=True)]
+    return {"seconds": seconds, "other_sets": float(np.mean(other))}
+
+
+def measure_ivf(
+    index: Selection, queries: Selection, exact: Ranking, truth: Truth, factory: str, nprobe: int
+) -> dict[str, Any]:
+    """An inverted file of faiss: what it finds, and its time without training and filling."""
+    building, made = timed(lambda: approximate_index(index, factory, f"nprobe={nprobe}"))
+    asked = queries.rows.astype(np.float32)
+    seconds, _ = timed(lambda: made.search(asked, K))
+    found = approximate_search(index, queries, made)
+    shared = [len(np.intersect1d(a, b)) for a, b in zip(found.rows, exact.rows, strict=True)]
+    row = {
+        "factory": factory,
+        "nprobe": nprobe,
+        "recall100": float(np.mean(shared)) / K,
+        "map100": mean_average_precision(found, truth),
+        "ms": 1000 * seconds / len(queries.ids),
+        "building_seconds": building,
+    }
+    log(f"{factory}, nprobe {nprobe}: recall {row['recall100']:.3f}, {row['ms']:.2f} ms a query")
+    return row
+
+
+def measure_contest(queries: int, folder: Path) -> dict[str, Any]:
+    """The whole index of the contest, mapped, and some of its queries."""
+    log(f"writing {INDEX:,} × {DIMENSIONS} float16")
+    index = mapped(folder, "index", make_landmarks(INDEX, 0))
+    asked = mapped(folder, "queries", make_landmarks(INDEX, 1)[:queries])
+    with most_anonymous_memory() as memory:
+        seconds, _ = timed(lambda: search(index, asked))
+        gib = memory()
+    results = (TEST - queries) * K * 8 / 2**30
+    return {
+        "queries": queries,
+        "seconds": seconds,
+        "gflops": 2e-9 * INDEX * queries * DIMENSIONS / seconds,
+        "anonymous_gib": gib,
+        "all_minutes": seconds / queries * TEST / 60,
+        "all_anonymous_gib": gib + results,
+    }
+
+
+def _first(rows: Selection, count: int) -> Selection:
+    return Selection(rows.ids[:count], rows.rows[:count], rows.squared_norms[:count], rows.source)
+
+
+def _truth(index_landmarks: np.ndarray, query_landmarks: np.ndarray, index: Selection, queries: Selection) -> Truth:
+    """Query id → ids of the index images of its landmark, for queries that have some."""
+    order = np.argsort(index_landmarks, kind="stable")
+    first, last = (np.searchsorted(index_landmarks[order], query_landmarks, side=side) for side in ("left", "right"))
+    found = {
+        queries.ids[q]: [index.ids[row] for row in order[a:b]] for q, (a, b) in enumerate(zip(first, last, strict=True))
+    }
+    return {query: rows for query, rows in found.items() if rows}
+
+
+def table(results: dict[str, Any]) -> str:
+    """The figures as Markdown."""
+    one = results["part"]
+    sgemm, ours, flat = max(one["sgemm_gflops"]), one["ours"], one["flat"]
+    per_query = 1000 / one["queries"]
+    lines = [
+        f"{one['images']:,} index images × {one['queries']:,} queries × {DIMENSIONS}-D, {results['processor']}, {results['threads']} threads:",
+        "",
+        "| | GFLOP/s | ms a query | of sgemm | recall@100 | mAP@100 |",
+        "| --- | ---: | ---: | ---: | ---: | ---: |",
+        f"| numpy's sgemm alone, best of two | {sgemm:.0f} | | 1 | | |",
+        f"| **ours, exact** | {ours['gflops']:.0f} | {ours['seconds'] * per_query:.2f} | {ours['gflops'] / sgemm:.2f} | 1 | {one['map100']:.3f} |",
+        f"| faiss IndexFlatL2 as its wheel comes | {flat['gflops']:.0f} | {flat['seconds'] * per_query:.2f} | {flat['gflops'] / sgemm:.2f} "
+        f"| {'1' if not flat['other_sets'] else 'below 1'} | |",
+    ]
+    lines += [
+        f"| faiss {row['factory']}, nprobe {row['nprobe']} | | {row['ms']:.2f} | | {row['recall100']:.2f} | {row['map100']:.3f} |"
+        for row in one["ivf"]
+    ]
+    ratio = flat["seconds"] / ours["seconds"]
+    lines += [
+        "",
+        f"Ours takes 1/{ratio:.1f} of IndexFlatL2's time and {ours['anonymous_gib']:.2f} GiB of anonymous memory.",
+    ]
+    if whole := results.get("contest"):
+        lines.append(
+            f"The contest's index, {INDEX:,} × {DIMENSIONS} float16 in a mapped file, for {whole['queries']:,} queries: {whole['seconds']:.0f} s, "
+            f"{whole['gflops']:.0f} GFLOP/s, {whole['anonymous_gib']:.2f} GiB; extrapolated to all {TEST:,}: {whole['all_minutes']:.0f} minutes, "
+            f"{whole['all_anonymous_gib']:.2f} GiB."
+        )
+    if results["settings"]:
+        lines.append(f"Set in the environment: {', '.join(results['settings'])}.")
+    return "\n".join(lines)
+
+
+def _processor() -> str:
+    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--full", action="store_true", help="131,072 images × 4,096 queries; default: 32,768 × 1,024")
+    parser.add_argument(
+        "--contest-queries", type=ranged(Count), help="queries for the contest's whole index; default: not measured"
+    )
+    parser.add_argument("--out", type=given_path, help="JSON to write (default: benchmarks/results/search.json)")
+    given = parser.parse_args()
+    results: dict[str, Any] = {
+        "processor": _processor(),
+        "threads": faiss.omp_get_max_threads(),
+        "settings": [
+            f"{name}={os.environ[name]}" for name in ("OPENBLAS_CORETYPE", "OMP_NUM_THREADS") if name in os.environ
+        ],
+    }
+    with temporary_folder() as folder:
+        results["part"] = measure(*(FULL if given.full else QUICK), IVF_FULL if given.full else IVF, folder)
+    if given.contest_queries:
+        with temporary_folder() as folder:
+            results["contest"] = measure_contest(given.contest_queries, folder)
+    print(table(results))
+    print(write_results("search", results, given.out))
+
+
+if __name__ == "__main__":
+    run(main)
