@@ -34,7 +34,7 @@ class Candidates(Protocol):
     def best(self) -> tuple[np.ndarray, np.ndarray]:
         """Row numbers int64 [q, m], in any order, and the smallest score among a query's, float64 [q].
 
-        A number is -1 if fewer than m rows were added whose score is a number.
+        At least m of the rows that were added have finite norms.
         """
         ...
 

@@ -54,7 +54,6 @@ class TorchCandidates:
         best = torch.topk(scores, min(m, scores.shape[1]), dim=1, sorted=False)
         scores = torch.cat([self._scores[part], best.values], dim=1)
         rows = torch.cat([self._rows[part], numbers[best.indices]], dim=1)
-        rows[scores == -torch.inf] = -1  # images that could not be read
         best = torch.topk(scores, m, dim=1, sorted=False)
         self._scores[part], self._rows[part] = best.values, rows.gather(1, best.indices)
 
