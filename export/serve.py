@@ -1,8 +1,8 @@
 """A page in the browser that finds the index images nearest to a photograph.
 
 Examples:
-    python -m export.serve --model ensemble/saved_model --store index.safetensors --data DATA
-    python -m export.serve --model resnet50.safetensors --store STORE --port 8080
+    python -m export.serve --model ensemble/saved_model --store index --data DATA
+    python -m export.serve --model resnet50.safetensors --store index --port 8080
 """
 
 import argparse

@@ -82,7 +82,7 @@ COMMANDS = {
     "serve": Command(
         "serve:serve",
         "Search by photograph in the browser.",
-        "serve --model out/saved_model --store index.safetensors --data DATA",
+        "serve --model out/saved_model --store index --data DATA",
     ),
     "report": Command(
         "retrieval:report",
