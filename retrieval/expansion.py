@@ -12,6 +12,7 @@ The result keeps the norm of the descriptor that it replaces, so descriptors of 
 are still cosines, and a longer neighbour counts more.
 """
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -56,6 +57,8 @@ def expand(path: Path, images: Rows, index: Rows, found: Neighbours, expansion: 
     size = images.rows.nbytes
     require_room(path, size, largest=size)
     new = np.lib.format.open_memmap(path, "w+", images.rows.dtype, images.rows.shape)
+    with open(path, "r+b") as file:  # a mapped file that a full disk has no room for would end the process
+        os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
     norms = np.full(len(images.ids), np.inf)
     found = found.nearest(expansion.neighbours)
     for start in range(0, len(norms), _BLOCK):
@@ -71,5 +74,4 @@ def expand(path: Path, images: Rows, index: Rows, found: Neighbours, expansion: 
         total[readable] *= np.sqrt(own[readable] / squared_norms(total[readable]))[:, None]
         new[block] = total
         norms[block][readable] = squared_norms(new[block][readable])
-    new.flush()
     return Selection(images.ids, new, norms, images.source)

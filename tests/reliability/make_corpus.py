@@ -22,7 +22,16 @@ from onnx import TensorProto, helper, numpy_helper
 
 from tests.reliability.fuzz import CORPUS
 from tests.reliability.reader import Files, write
-from tests.reliability.readers import manifest, onnx_file, recipe, run_folder, saved_model, tar_shards, training_state
+from tests.reliability.readers import (
+    manifest,
+    onnx_file,
+    recipe,
+    reranking,
+    run_folder,
+    saved_model,
+    tar_shards,
+    training_state,
+)
 from tests.reliability.safetensors_files import encode, layout
 from zoo.manifest import PLACE
 
@@ -492,6 +501,7 @@ def specimens() -> dict[str, dict[str, Files]]:
         "zip_submission": zips(),
         "recipe": recipes(),
         "manifest": in_file(str(PLACE), texts(manifest._VALID), {}),
+        "reranking": texts(reranking._VALID),
         "training_state": training_states(),
         "tar_shards": tars(),
         "json_file": {name: c for name, c in texts(b'{"b": 1}').items() if name not in ("list", "null", "text")},

@@ -1,5 +1,8 @@
 """Query expansion and database augmentation compared with their definitions in plain float64."""
 
+import errno
+import os
+
 import numpy as np
 import pytest
 
@@ -11,6 +14,7 @@ from retrieval.neighbours import Neighbours, cosines, other_neighbours
 from retrieval.rerank import Reranking, apply
 from retrieval.store import Selection
 from zoo.disk import temporary_folder
+from zoo.errors import OutputError
 
 
 def made(
@@ -115,6 +119,16 @@ def test_both_are_applied_to_a_ranking(count, tmp_path):
     np.testing.assert_array_equal(found.rows, wanted.rows)
     np.testing.assert_array_equal(found.distances, wanted.distances)
     assert not (found.rows == 4).any()
+
+
+def test_a_disk_that_fills_up_is_an_error_and_not_the_end_of_the_process(monkeypatch):
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    index, queries = made(20), made(3, seed=1)
+    with pytest.raises(OutputError, match="No space left on device"):
+        apply(index, queries, search(index, queries, 5), Reranking(expand_queries=Expansion(2)))
 
 
 def test_nothing_is_left_on_the_disk(tmp_path, monkeypatch):
