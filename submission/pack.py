@@ -91,8 +91,6 @@ def pack(
         DataError: the predictions do not belong to the data set.
         OutputError: `out` is not empty, or is a folder that must not be replaced.
     """
-    if (data is None) != (predictions is None):
-        raise SubmissionError("--data and --predictions belong together: a ranking, and the images that were ranked.")
     facts = read_metadata(metadata or TEMPLATE)
     facts["id"] = f"{owner}/{slug or facts['id'].rpartition('/')[2]}"
     facts |= ({"title": title} if title else {}) | ({"licenses": [{"name": licence}]} if licence else {})
@@ -101,6 +99,8 @@ def pack(
     _require_outside_of_this_repository(out)
     inputs = [saved_model, *include, *(path for path in (metadata, data, predictions) if path)]
     with output_folder(out, inputs, overwrite=overwrite):
+        if (data is None) != (predictions is None):
+            raise SubmissionError("--data and --predictions belong together: a ranking, and the images that were ranked.")
         manifest = check_saved_model(saved_model)
         python = tf22.find_python() if verified else None
         packed = sum(file.stat().st_size for file in files_below(saved_model))
@@ -138,8 +138,8 @@ def check_saved_model(path: Path) -> Manifest:
         raise SubmissionError(f"{path} has no {PLACE}, so nobody knows what it was made from. {_EXPORT}")
     if not report.manifest_fits:
         raise SubmissionError(
-            f"{path}: expected a {PLACE} that was written for its graph and variables, found one of other files or of an older "
-            f"version, so what was measured may not be what it holds. {_EXPORT}"
+            f"{path}: its {PLACE} was not written for its graph and variables, which were changed since, or an older version wrote "
+            f"it: what was measured may not be what it holds. {_EXPORT}"
         )
     measured = [(manifest.name, manifest.parity), *((source.spec.name, source.parity) for source in manifest.sources)]
     for name, rows in measured:
@@ -223,10 +223,11 @@ def _describe(rehearsal: Rehearsal | None, *, verified: bool) -> list[str]:
         f"verified: unzipped and run in {version}: max abs {row.max_abs:.1e} (≤ {row.tolerance:.0e}) from the current TensorFlow"
     ]
     if ranked := rehearsal.ranked:
-        choice = ", a choice of the data set" if ranked.chosen else ""
+        choice = " (a choice of the data set)" if ranked.chosen else ""
+        tied = ranked.queries - ranked.same
+        ties = f", {tied:,} of them but for images at the same distance" if tied else ""
         lines.append(
-            f"verified: ranked by {version}: {ranked.queries:,} queries in {ranked.images:,} images{choice}, {ranked.same:,} exactly as "
-            "in the predictions, the others but for ties"
+            f"verified: ranked by {version}: {ranked.queries:,} queries in {ranked.images:,} images{choice} as in the predictions{ties}"
         )
     lines.append(
         f"time: {rehearsal.images_per_second:.1f} images/s on this machine's {processors} processors ({version}, 800×600 photographs, one per "

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from retrieval.demo.dataset import DemoSize, write_demo_data
+from submission.pack import FILES
 
 ROOT = Path(__file__).resolve().parents[2]
 ROOMS = (
@@ -122,6 +123,23 @@ def test_the_module_commands_run_from_the_wheel(module, installed, tmp_path):
 @pytest.mark.parametrize("arguments", [("--help",), ("--version",), ("models",), ("demo", "--help")])
 def test_the_command_runs_from_the_wheel(arguments, installed, tmp_path):
     assert run(installed, "landmark-zoo", *arguments, cwd=tmp_path).stdout.strip()
+
+
+def test_a_submission_is_packed_from_the_wheel(installed, tiny_saved_models, tmp_path):
+    """With the notebook, the README and the metadata that are beside `submission/pack.py`."""
+    words = (
+        "pack",
+        "--saved-model",
+        tiny_saved_models / "good",
+        "--owner",
+        "someone",
+        "--out",
+        "upload",
+        "--no-verify",
+    )
+    done = run(installed, "landmark-zoo", *words, cwd=tmp_path)
+    assert done.stdout.splitlines()[-1] == "upload/submission.zip"
+    assert {path.name for path in (tmp_path / "upload").iterdir()} == {*FILES}
 
 
 TINY_RECIPE = """

@@ -205,7 +205,7 @@ def test_refuses_a_model_whose_parity_is_missing_or_failed(saved_model, tmp_path
 def test_refuses_a_manifest_of_another_graph(saved_model, tiny_saved_models, tmp_path):
     """As after copying a new graph into an old export, or an old manifest to a new one."""
     shutil.copyfile(tiny_saved_models / "another" / "saved_model.pb", saved_model / "saved_model.pb")
-    with pytest.raises(SubmissionError, match="written for its graph"):
+    with pytest.raises(SubmissionError, match="not written for its graph and variables"):
         pack_unrun(saved_model, tmp_path / "upload")
     place = saved_model / "assets.extra" / "landmark_zoo.json"
     older = json.loads(place.read_text())
