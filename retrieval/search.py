@@ -19,7 +19,8 @@ from retrieval.metrics import CONTEST_K, score
 from retrieval.ranking import Ranking, write_predictions
 from retrieval.rerank import NONE, apply, read_reranking
 from retrieval.searchable import require_searchable
-from retrieval.sharded import merge, read_part, read_shard, search_part, shard_rows, write_part
+from retrieval.shard import Shard
+from retrieval.sharded import merge, read_part, search_part, shard_rows, write_part
 from retrieval.solution import (
     NO_SOLUTION,
     RetrievalSolution,
@@ -70,10 +71,10 @@ def search_files(
 
     Raises:
         DataError: as `search`, or the solution cannot be read, does not have a query or names images that were not searched.
-        SpecError: `shard`, `device` or a string for faiss is wrong.
+        SpecError: `device` or a string for faiss is wrong, or options exclude each other.
         OutputError: `out` cannot be written.
     """
-    chosen_device, part = choose_device(device), read_shard(shard) if shard else None
+    chosen_device, part = choose_device(device), Shard.parse(shard) if shard else None
     if index_factory and shard:
         raise SpecError("--shard and --index-factory exclude each other; an approximate index is searched as a whole.")
     if search_parameters and not index_factory:
@@ -84,7 +85,7 @@ def search_files(
         parameters = read_reranking(rerank) if rerank else NONE
         log(f"searching {len(sides[0].ids):,} index images for {len(sides[1].ids):,} queries on {chosen_device}")
         if part:
-            rows = shard_rows(len(sides[0].ids), *part)
+            rows = shard_rows(len(sides[0].ids), part)
             write_part(out, search_part(*sides, CONTEST_K, rows, device=chosen_device))
             return {}
         _require_room(out, *sides)

@@ -20,7 +20,9 @@ class Shard(NamedTuple):
             DataError: it is not such a text.
         """
         number, _, parts = text.partition("/")
-        if not (number.isdecimal() and parts.isdecimal() and int(number) < int(parts) <= PROCESSES):
+        if len(text) > 20 or not (
+            text.isascii() and number.isdecimal() and parts.isdecimal() and int(number) < int(parts) <= PROCESSES
+        ):
             raise DataError(f"--shard: expected i/n with i from 0 to n - 1, such as 0/4, found {text[:40]!r}")
         return cls(int(number), int(parts))
 

@@ -18,6 +18,7 @@ from retrieval.exact import nearest
 from retrieval.ids import Ids
 from retrieval.ranking import Ranking
 from retrieval.searchable import require_searchable
+from retrieval.shard import Shard
 from retrieval.store import Rows
 from zoo.errors import DataError, SpecError
 from zoo.strict import read_fields
@@ -62,23 +63,9 @@ class Part:
     distances: np.ndarray
 
 
-def read_shard(text: str) -> tuple[int, int]:
-    """Part and number of parts of "i/n".
-
-    Raises:
-        SpecError: it is not of this form, or i is not below n.
-    """
-    first, slash, second = text.partition("/")
-    if not slash or not all(part.isascii() and part.isdecimal() and len(part) < 7 for part in (first, second)):
-        raise SpecError(f"--shard {text[:40]}: expected I/N, such as 0/4")
-    if int(first) >= int(second):
-        raise SpecError(f"--shard {text}: parts are numbered from 0 to {max(0, int(second) - 1)}")
-    return int(first), int(second)
-
-
-def shard_rows(images: int, shard: int, shards: int) -> range:
-    """The rows of part `shard` of `shards` (from 0): contiguous, and as many as in the others, or one more."""
-    return range(images * shard // shards, images * (shard + 1) // shards)
+def shard_rows(images: int, shard: Shard) -> range:
+    """The rows of a part: contiguous, and as many as in the others, or one more."""
+    return range(images * shard.number // shard.parts, images * (shard.number + 1) // shard.parts)
 
 
 def search_part(index: Rows, queries: Rows, k: int, rows: range | None = None, *, device: str = "cpu") -> Part:

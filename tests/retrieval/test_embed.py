@@ -207,7 +207,9 @@ from retrieval.store_writer import ChunkWriter
 with ChunkWriter(Path(sys.argv[1]), "0-of-1"): pass"""
 
 
-@pytest.mark.parametrize("text", ["", "1", "1/1", "2/2", "-1/2", "1/0", "a/2", "0/", "1.0/2", "0/100000000"])
+@pytest.mark.parametrize(
+    "text", ["", "1", "1/1", "2/2", "-1/2", "1/0", "a/2", "0/", "1.0/2", "0/100000000", "٠/٢", "9" * 5000 + "/2"]
+)
 def test_a_shard_is_one_of_several(text):
     with pytest.raises(DataError, match="expected i/n"):
         Shard.parse(text)

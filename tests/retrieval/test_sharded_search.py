@@ -7,9 +7,10 @@ import pytest
 
 from retrieval.embeddings import squared_norms
 from retrieval.search import search
-from retrieval.sharded import merge, read_part, read_shard, search_part, shard_rows, write_part
+from retrieval.shard import Shard
+from retrieval.sharded import merge, read_part, search_part, shard_rows, write_part
 from retrieval.store import Selection
-from zoo.errors import DataError, SpecError
+from zoo.errors import DataError
 from zoo.tensors import write_tensors
 
 
@@ -25,7 +26,7 @@ INDEX, QUERIES = rows_of(230, 0, "i", (0, 5, *range(115, 150))), rows_of(9, 1, "
 
 
 def parts_of(shards: int, k: int = 20, index: Selection = INDEX, queries: Selection = QUERIES) -> list:
-    return [search_part(index, queries, k, shard_rows(len(index.ids), shard, shards)) for shard in range(shards)]
+    return [search_part(index, queries, k, shard_rows(len(index.ids), Shard(shard, shards))) for shard in range(shards)]
 
 
 @pytest.mark.parametrize("shards", [1, 2, 3, 7, 100, 230])
@@ -45,7 +46,7 @@ def test_fewer_images_than_neighbours():
 
 def test_shards_are_contiguous_and_of_one_size():
     for images, shards in ((10, 3), (7, 7), (100, 9), (3, 5)):
-        rows = [shard_rows(images, shard, shards) for shard in range(shards)]
+        rows = [shard_rows(images, Shard(shard, shards)) for shard in range(shards)]
         assert [row for part in rows for row in part] == list(range(images))
         assert max(map(len, rows)) - min(map(len, rows)) <= 1
 
@@ -101,10 +102,3 @@ def test_damaged_files_are_refused(tmp_path):
         write_tensors(tmp_path / "part", {"rows": part.rows, "distances": part.distances}, header)
         with pytest.raises(DataError, match="Make it again with `landmark-zoo search --shard`"):
             read_part(tmp_path / "part")
-
-
-@pytest.mark.parametrize("text", ["", "3", "0/0", "2/2", "-1/2", "1/2/3", "a/b", "0.5/2", "٠/٢", "9" * 400 + "/2"])
-def test_a_shard_is_one_of_n(text):
-    with pytest.raises(SpecError, match="--shard"):
-        read_shard(text)
-    assert read_shard("0/1") == (0, 1) and read_shard("3/4") == (3, 4)
