@@ -49,7 +49,7 @@ class Nearest:
     distances: np.ndarray
 
 
-def search(index: Rows, queries: Rows, k: int = CONTEST_K, *, device: str = "cpu") -> Ranking:
+def search(index: Rows, queries: Rows, k: int = CONTEST_K, *, device: str = "cpu", progress: bool = True) -> Ranking:
     """Ranks the index for each query and keeps the min(k, n) nearest; equal distances keep the index's order.
 
     Args:
@@ -57,17 +57,18 @@ def search(index: Rows, queries: Rows, k: int = CONTEST_K, *, device: str = "cpu
         queries: all of them could be read.
         k: neighbours per query.
         device: `cpu`, or a device of PyTorch, such as `cuda`; the result is the same.
+        progress: show a progress bar if it takes long.
 
     Raises:
         DataError: k is below 1, one of the two is empty, their descriptors differ in size or were made by different
             models, a distance overflows float32, or a file is damaged.
     """
     require_searchable(index, queries, k)
-    found = nearest(index, queries, k, range(len(index.ids)), device)
+    found = nearest(index, queries, k, range(len(index.ids)), device, progress=progress)
     return Ranking(queries.ids, index.ids, found.rows.astype(np.int32), found.distances.astype(np.float32))
 
 
-def nearest(index: Rows, queries: Rows, k: int, rows: range, device: str = "cpu") -> Nearest:
+def nearest(index: Rows, queries: Rows, k: int, rows: range, device: str = "cpu", *, progress: bool = True) -> Nearest:
     """The nearest rows of an index, or of a part of it, for each query.
 
     Args:
@@ -76,6 +77,7 @@ def nearest(index: Rows, queries: Rows, k: int, rows: range, device: str = "cpu"
         k: neighbours per query; fewer are returned if `rows` has fewer that were readable.
         rows: the part of the index, in steps of 1.
         device: `cpu`, or a device of PyTorch, such as `cuda`.
+        progress: show a progress bar if it takes long.
 
     Raises:
         DataError: rows of the index are not those that its squared norms belong to.
@@ -90,7 +92,9 @@ def nearest(index: Rows, queries: Rows, k: int, rows: range, device: str = "cpu"
     step = max(1, min(GROUP, _GROUP_BYTES // row_bytes))
     with (
         ThreadPoolExecutor(max(1, faiss.omp_get_max_threads())) as pool,
-        tqdm(total=len(rows) * n, desc="search", unit="pair", unit_scale=True, delay=_DELAY) as bar,
+        tqdm(
+            total=len(rows) * n, desc="search", unit="pair", unit_scale=True, delay=_DELAY, disable=not progress
+        ) as bar,
     ):
         for start in range(0, n, step):
             group = _Group.of(queries, slice(start, min(start + step, n)))

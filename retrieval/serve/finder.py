@@ -10,8 +10,8 @@ import numpy as np
 from retrieval.data.landmarks import IndexLandmarks
 from retrieval.describer import Describer, describe
 from retrieval.embeddings import Embeddings
+from retrieval.exact import search
 from retrieval.provenance import require_same_model
-from retrieval.search import search
 from retrieval.store import Rows
 from zoo.errors import DataError
 
@@ -94,7 +94,7 @@ class Finder:
         """
         descriptor = self._describe(pixels)
         query = Embeddings((_QUERY,), descriptor[None], self.source)
-        ranking = search(self.index, query, most)
+        ranking = search(self.index, query, most, progress=False)
         found = np.isfinite(ranking.distances[0])
         rows, distances = ranking.rows[0][found], ranking.distances[0][found]
         height, width = pixels.shape[:2]

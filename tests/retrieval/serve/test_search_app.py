@@ -18,7 +18,7 @@ from retrieval.data.gldv2 import Gldv2
 from retrieval.data.images import open_bytes, read_image
 from retrieval.data.landmarks import IndexLandmarks
 from retrieval.embeddings import Embeddings, squared_norms
-from retrieval.search import search
+from retrieval.exact import search
 from retrieval.serve.app import NO_PICTURE, create_app
 from retrieval.serve.finder import Finder
 from retrieval.serve.guard import HEADERS
@@ -439,6 +439,12 @@ def test_images_that_could_not_be_read_are_not_found(town_rows):
     stored = Selection(town_rows.ids, rows, norms, town_rows.source)
     finder = Finder(Colours(), stored, IndexLandmarks({}, {}))
     assert sorted(hit.row for hit in finder(picture(0, 0)).hits) == list(range(1, 16, 2))
+
+
+def test_a_search_draws_no_progress_bar(client, town, monkeypatch, capsys):
+    monkeypatch.setattr("retrieval.exact._DELAY", 0)
+    assert client.post("/search", content=file_of(town, 0)).status_code == 200
+    assert capsys.readouterr().err == ""
 
 
 def test_answers_are_json_without_nan(client, town):
