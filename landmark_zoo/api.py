@@ -331,7 +331,13 @@ class Embedder:
             return self._embedder(images, batch_size)
 
 
-def search(index: "Vectors", queries: "Vectors", k: int = 100, device: str = "cpu") -> "Ranking":
+def search(
+    index: "Vectors",
+    queries: "Vectors",
+    k: int = 100,
+    device: str = "cpu",
+    rerank: str | os.PathLike | None = None,
+) -> "Ranking":
     """The k nearest index images of each query by Euclidean distance, exactly, nearest first (`retrieval.search`).
 
     Args:
@@ -339,13 +345,16 @@ def search(index: "Vectors", queries: "Vectors", k: int = 100, device: str = "cp
             the ids "0", "1", ….
         k: hits per query.
         device: `cpu`, `cuda`, `cuda:N`, or `auto`, which takes a GPU if there is one; the result is the same.
+        rerank: a file of `landmark-zoo tune`, whose re-ranking follows.
 
     Returns:
-        A ranking: `query_ids`, `hits` (ids per query) and `distances`, float32 [number of queries, min(k, N)].
+        A ranking: `query_ids`, `hits` (ids per query) and `distances`, float32 [number of queries, min(k, N)], which are not
+        Euclidean after k-reciprocal re-ranking.
 
     Raises:
         DataError: a side is empty, the sizes of the descriptors differ, two files are of different models, or a file cannot be
             read.
+        OutputError: the temporary folder has no room for a re-ranking's descriptors.
         SpecError: there is no such device.
         MissingToolError: faiss, or for a GPU torch, is not installed.
 
@@ -354,10 +363,13 @@ def search(index: "Vectors", queries: "Vectors", k: int = 100, device: str = "cp
         ('17', '4', '23', '8', '0')
     """
     with extras.explained():
-        from retrieval import search as room
         from retrieval.devices import choose_device
+        from retrieval.exact import search as find
+        from retrieval.rerank import NONE, apply, read_reranking
 
-        return room.search(_rows(index), _rows(queries), k, device=choose_device(device))
+        sides, chosen_device = (_rows(index), _rows(queries)), choose_device(device)
+        parameters = read_reranking(rerank) if rerank is not None else NONE
+        return apply(*sides, find(*sides, k, device=chosen_device), parameters, device=chosen_device)
 
 
 def evaluate(

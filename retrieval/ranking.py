@@ -20,6 +20,7 @@ class Ranking:
         index_ids: N ids, which `rows` counts.
         rows: int32 [q, k], rows of the index. A negative one is no hit: an approximate search may find fewer than k.
         distances: float32 [q, k], Euclidean, ascending along a row, in the unit of the descriptors; infinite for no hit.
+            k-reciprocal re-ranking (`retrieval.reciprocal`) replaces them by distances of its own.
     """
 
     query_ids: Sequence[str]

@@ -216,7 +216,7 @@ def _measure(
 ) -> list[Tried]:
     """Every way in every round."""
     found: list[list[np.ndarray]] = [[] for _ in ways]
-    for left_out in tqdm(plan, unit="round"):
+    for left_out in tqdm(plan, desc=f"{len(ways)} ways to retrieve", unit="round"):
         part = Prepared(images.round(left_out), device)
         for precisions, way in zip(found, ways, strict=True):
             precisions.append(part.precisions(way))

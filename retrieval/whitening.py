@@ -124,24 +124,26 @@ def find_directions(rows: Rows) -> Directions:
         DataError: there are none, or they are so large that their squares overflow.
     """
     length = rows.rows.shape[1]
-    images, total = 0, np.zeros(length)
-    for block in _blocks(rows):
-        images += len(block)
-        total += block.sum(axis=0, dtype=np.float64)
-    if not images:
-        raise DataError("there are no descriptors to fit a whitening on; expected at least 1.")
-    mean, covariance = total / images, np.zeros((length, length))
+    images, total, squares = 0, np.zeros(length), np.zeros((length, length))
+    shift = np.zeros(length, np.float32)
     with np.errstate(over="ignore", invalid="ignore"):
         for block in _blocks(rows):
-            # The mean is subtracted first: sums of squares of values that are far from 0 would lose the variance.
-            centred = (block - mean).astype(np.float32)
-            covariance += centred.T @ centred
-    if not np.isfinite(covariance).all():
+            if not images:
+                # Near the mean: sums of squares of values that are far from 0 would lose the variance.
+                shift = block.mean(axis=0, dtype=np.float64).astype(np.float32)
+            moved = block - shift
+            images += len(block)
+            total += moved.sum(axis=0, dtype=np.float64)
+            squares += moved.T @ moved
+    if not images:
+        raise DataError("there are no descriptors to fit a whitening on; expected at least 1.")
+    if not np.isfinite(squares).all():
         raise DataError(
             "the descriptors hold NaN, or are so large that their squares overflow float32; normalise them."
         )
-    variances, vectors = np.linalg.eigh(covariance / images)
-    return Directions(images, mean, np.maximum(variances[::-1], 0.0), vectors[:, ::-1], rows.source)
+    mean = total / images
+    variances, vectors = np.linalg.eigh(squares / images - np.outer(mean, mean))
+    return Directions(images, shift + mean, np.maximum(variances[::-1], 0.0), vectors[:, ::-1], rows.source)
 
 
 def fit(rows: Rows, dimensions: int, shrinkage: float = SHRINKAGE) -> Whitening:
@@ -159,10 +161,11 @@ def fit(rows: Rows, dimensions: int, shrinkage: float = SHRINKAGE) -> Whitening:
 
 
 def _blocks(rows: Rows) -> Iterator[np.ndarray]:
-    """The descriptors of images that could be read, in blocks."""
+    """The descriptors of images that could be read, float32, in blocks that are not empty."""
     for start in range(0, len(rows.rows), _BLOCK):
         readable = np.isfinite(rows.squared_norms[start : start + _BLOCK])
-        yield rows.rows[start : start + _BLOCK][readable]
+        if readable.any():
+            yield rows.rows[start : start + _BLOCK][readable].astype(np.float32)
 
 
 def write_whitening(path: str | os.PathLike, whitening: Whitening) -> None:

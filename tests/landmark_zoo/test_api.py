@@ -128,6 +128,9 @@ def test_from_export_to_metrics(checkpoint, tmp_path):
     assert served.dtype == np.float32 and served.shape == (5, 512)
     np.testing.assert_allclose(served, normal, rtol=0, atol=1e-5)
     ranking = lz.search(served, served[3:4], k=2)
+    (tmp_path / "rerank.json").write_text('{"format": "landmark-zoo re-ranking 1", "k_reciprocal": {"k1": 2, "k2": 1}}')
+    reranked = lz.search(served, served[3:4], k=2, rerank=tmp_path / "rerank.json")
+    assert reranked.hits[0][0] == "3" and (reranked.distances != ranking.distances).any()
     assert ranking.hits[0][0] == "3" and ranking.distances.shape == (1, 2)
     assert lz.evaluate(ranking, {"0": ["3"]}) == {"map": 1.0, "precision_1": 1.0, "median_position": 1.0}
     assert lz.evaluate(ranking, {"0": [h for h in "01234" if h not in ranking.hits[0]]})["map"] == 0
