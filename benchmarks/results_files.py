@@ -46,6 +46,10 @@ CODE: dict[str, tuple[str, ...]] = {
         *(f"retrieval/data/{name}.py" for name in ("images", "sources", "shrink")),
         "benchmarks/data.py",
     ),
+    "embed": (
+        *(f"retrieval/{name}.py" for name in ("embed_split", "image_batches", "store", "store_writer", "cluster")),
+        *("retrieval/data/images.py", "zoo/preprocess.py", "benchmarks/embed.py"),
+    ),
     "training": (
         *(
             f"{side}_models/{name}.py"
