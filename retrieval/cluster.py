@@ -1,19 +1,22 @@
-"""Embeds a split on a Ray cluster (extra `cluster`): Ray Data hands out the numbers of chunks, and each worker computes and writes
-its chunks as a single process does (`retrieval.embed_split.embed_chunks`).
+"""The work of a command on a Ray cluster (extra `cluster`).
 
-No descriptor travels through Ray. A worker that dies is replaced and its chunks are computed again; if the command dies, the next one
-continues with the chunks that the store lacks. All machines must see the model, the data set and the store under the same paths, and
-have landmark-zoo installed.
+To embed a split, Ray Data hands out the numbers of chunks, and each worker computes and writes its chunks as a single process does
+(`retrieval.embed_split.embed_chunks`). A search's parts are tasks that write their results as a single process does.
+
+No descriptor travels through Ray. A worker that dies is replaced and its work is done again; if the command dies, the next one
+continues with what is missing on the disk. All machines must see the same files under the same paths, and have landmark-zoo installed.
 """
 
 import logging
 import os
 import socket
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from tqdm import tqdm
 
 from retrieval.data.gldv2 import Gldv2
 from retrieval.data.sources import open_source
@@ -93,7 +96,35 @@ def embed_on_cluster(
     return store
 
 
-_ANSWER_SECONDS = 10.0
+_ANSWER_SECONDS, _RETRIES = 10.0, 10
+
+
+def run_on_cluster(
+    calls: Sequence[Callable[[], object]], *, address: str, cpus_per_worker: int | None = None, label: str
+) -> None:
+    """Runs functions on a cluster, each in a process with a GPU if there are any; what they return is dropped.
+
+    Args:
+        calls: without arguments; a function whose process died is called again.
+        address, cpus_per_worker: as in `embed_on_cluster`.
+        label: of the progress bar.
+
+    Raises:
+        ZooError: what a function raised, or there is no cluster at `address`.
+    """
+    with _connected(address):
+        cpus, gpus, _ = _resources(cpus_per_worker)
+        task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=_RETRIES)(_called)
+        waiting = [task.remote(call) for call in calls]
+        with tqdm(total=len(waiting), desc=label, unit="part") as bar:
+            while waiting:
+                done, waiting = ray.wait(waiting)
+                ray.get(done)
+                bar.update(len(done))
+
+
+def _called(call: Callable[[], object]) -> None:
+    call()
 
 
 class _Worker:

@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -20,7 +21,7 @@ from retrieval.ranking import Ranking, write_predictions
 from retrieval.rerank import NONE, apply, read_reranking
 from retrieval.searchable import require_searchable
 from retrieval.shard import Shard
-from retrieval.sharded import merge, read_part, search_part, shard_rows, write_part
+from retrieval.sharded import is_result_of, merge, read_part, search_part, shard_rows, write_part
 from retrieval.solution import (
     NO_SOLUTION,
     RetrievalSolution,
@@ -29,12 +30,15 @@ from retrieval.solution import (
     require_relevant_in_index,
 )
 from retrieval.store import Rows, chosen, open_rows
-from zoo.arguments import given_path
+from zoo.arguments import given_path, ranged
 from zoo.command import log, run
 from zoo.disk import require_room
 from zoo.errors import DataError, SpecError
 from zoo.files import output_file, work_folder
+from zoo.strict import Count
 
+ROWS_PER_PART = 65_536
+"""Images of a part of a search on a cluster."""
 HELP = """\
 python -m retrieval.search --index index_store --queries test_store --data DIR --out predictions.csv
 
@@ -56,6 +60,8 @@ def search_files(
     index_factory: str | None = None,
     search_parameters: str = "",
     rerank: str | os.PathLike | None = None,
+    cluster: str | None = None,
+    cpus_per_worker: int | None = None,
 ) -> dict[str, float | None]:
     """Ranks a store or an embeddings file for the queries of another and writes the predictions; returns their metrics.
 
@@ -68,6 +74,8 @@ def search_files(
         shard: "i/n" searches the i-th of n parts of the index (from 0) for `merge_files`.
         index_factory, search_parameters: search approximately (`retrieval.approximate`); the result then has the recall, too.
         rerank: a file of `retrieval.tune`, whose re-ranking follows an exact search of the whole index.
+        cluster, cpus_per_worker: search parts of the index on a Ray cluster (`retrieval.cluster`) and merge them; the finished ones
+            are kept in `<out>.parts` until all are, so that the same command continues.
 
     Raises:
         DataError: as `search`, or the solution cannot be read, does not have a query or names images that were not searched.
@@ -81,6 +89,12 @@ def search_files(
         raise SpecError("--search-parameters belongs to --index-factory; an exact search has none.")
     if rerank and (index_factory or shard):
         raise SpecError("--rerank needs an exact search of the whole index: leave --index-factory and --shard out.")
+    if cluster:
+        if index_factory or shard or rerank:
+            raise SpecError(
+                "--cluster excludes --index-factory, --shard and --rerank: it makes the parts of an exact search."
+            )
+        return _search_on_cluster(index, queries, out, data, all_queries, device, cluster, cpus_per_worker)
     with _sides(index, queries, out, data, all_queries, [rerank] if rerank else []) as (sides, solution):
         parameters = read_reranking(rerank) if rerank else NONE
         log(f"searching {len(sides[0].ids):,} index images for {len(sides[1].ids):,} queries on {chosen_device}")
@@ -91,7 +105,8 @@ def search_files(
         _require_room(out, *sides)
         if not index_factory:
             ranking = search(*sides, device=chosen_device)
-            log(f"re-ranking: {parameters}")
+            if rerank:
+                log(f"re-ranking: {parameters}")
             with work_folder(out):  # new descriptors are stored in it
                 ranking = apply(*sides, ranking, parameters, device=chosen_device)
             return _written(out, ranking, solution)
@@ -101,6 +116,38 @@ def search_files(
         recall = measure_recall(*sides, ranking, partial(search, device=chosen_device))
         found = {f"recall_{ranking.rows.shape[1]}": recall.share, "recall_queries": recall.queries}
         return found | _written(out, ranking, solution)
+
+
+def _search_on_cluster(
+    index: str | os.PathLike,
+    queries: str | os.PathLike,
+    out: str | os.PathLike,
+    data: str | os.PathLike | None,
+    all_queries: bool,
+    device: str,
+    cluster: str,
+    cpus_per_worker: int | None,
+) -> dict[str, float | None]:
+    from retrieval.cluster import run_on_cluster  # Ray is an extra, and takes a second to import
+
+    index, queries = Path(index).absolute(), Path(queries).absolute()  # the workers have other working directories
+    data = Path(data).absolute() if data is not None else None
+    folder = Path(f"{out}.parts").absolute()
+    with _sides(index, queries, out, data, all_queries) as (sides, solution):
+        _require_room(out, *sides)
+        parts = -(-len(sides[0].ids) // ROWS_PER_PART)
+        places = {Shard(number, parts): folder / f"{number:05d}.safetensors" for number in range(parts)}
+        calls = [
+            partial(search_files, index, queries, place, data, all_queries=all_queries, device=device, shard=str(shard))
+            for shard, place in places.items()
+            if not is_result_of(place, *sides, shard_rows(len(sides[0].ids), shard), CONTEST_K)
+        ]
+        if len(calls) < parts:
+            log(f"continuing after {parts - len(calls):,} of {parts:,} parts")
+        run_on_cluster(calls, address=cluster, cpus_per_worker=cpus_per_worker, label="search")
+        figures = _written(out, merge([read_part(place) for place in places.values()], *sides), solution)
+    shutil.rmtree(folder, ignore_errors=True)
+    return figures
 
 
 def merge_files(
@@ -192,6 +239,10 @@ def main() -> None:
     parser.add_argument(
         "--shard", metavar="I/N", help="search one of N parts of the index, from 0; --out is its result"
     )
+    parser.add_argument("--cluster", metavar="ADDRESS", help="search on a Ray cluster: its address, auto, or local")
+    parser.add_argument(
+        "--cpus-per-worker", type=ranged(Count), help="with --cluster; default: those of the smallest machine"
+    )
     parser.add_argument("--index-factory", metavar="TEXT", help="search approximately with this index of faiss")
     parser.add_argument("--search-parameters", metavar="TEXT", default="", help="of that index, such as nprobe=32")
     parser.add_argument("--rerank", type=given_path, metavar="FILE", help="re-rank as a file of `retrieval.tune` says")
@@ -207,6 +258,8 @@ def main() -> None:
         all_queries=given.all_queries,
         device=given.device,
         shard=given.shard,
+        cluster=given.cluster,
+        cpus_per_worker=given.cpus_per_worker,
         index_factory=given.index_factory,
         search_parameters=given.search_parameters,
         rerank=given.rerank,

@@ -132,6 +132,17 @@ def read_part(path: str | os.PathLike) -> Part:
     return Part(searched, tensors["rows"], tensors["distances"])
 
 
+def is_result_of(path: str | os.PathLike, index: Rows, queries: Rows, rows: range, k: int) -> bool:
+    """Whether a file is the finished result of a part of this very search."""
+    try:
+        found = read_part(path)
+    except DataError:
+        return False
+    return found.searched == Searched(
+        fingerprint(index), fingerprint(queries), rows.start, rows.stop, len(index.ids), k
+    )
+
+
 def fingerprint(rows: Rows) -> str:
     """A hash of ids, norms and source: descriptors with the same one are the same, with odds like those of two files of one sha256."""
     ids = rows.ids.text if isinstance(rows.ids, Ids) else "".join(f"{name}\n" for name in rows.ids).encode()

@@ -100,7 +100,9 @@ def pack(
     inputs = [saved_model, *include, *(path for path in (metadata, data, predictions) if path)]
     with output_folder(out, inputs, overwrite=overwrite):
         if (data is None) != (predictions is None):
-            raise SubmissionError("--data and --predictions belong together: a ranking, and the images that were ranked.")
+            raise SubmissionError(
+                "--data and --predictions belong together: a ranking, and the images that were ranked."
+            )
         manifest = check_saved_model(saved_model)
         python = tf22.find_python() if verified else None
         packed = sum(file.stat().st_size for file in files_below(saved_model))

@@ -79,6 +79,8 @@ def search(
     index_factory: str | None = None,
     search_parameters: str = "",
     rerank: Path | None = None,
+    cluster: str | None = None,
+    cpus_per_worker: Count | None = None,
     as_json: Json = False,
 ) -> None:
     """Rank the 100 nearest index images of each query, write a contest predictions file, and print its metrics.
@@ -95,6 +97,8 @@ def search(
         index_factory: search approximately with this index of faiss, for example IVF1024,Flat; the recall is printed.
         search_parameters: of that index, for example nprobe=32.
         rerank: re-rank as a file of `landmark-zoo tune` says.
+        cluster: search on a Ray cluster: its address, auto, or local.
+        cpus_per_worker: with --cluster; default: those of the smallest machine.
         as_json: print the metrics and the path as one JSON object on stdout.
     """
     with extras.explained():
@@ -111,6 +115,8 @@ def search(
             index_factory=index_factory,
             search_parameters=search_parameters,
             rerank=rerank,
+            cluster=cluster,
+            cpus_per_worker=cpus_per_worker,
         )
     _print_figures(figures, out, as_json)
 

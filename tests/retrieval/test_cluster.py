@@ -8,12 +8,16 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 
 from retrieval.demo.dataset import DemoSize, write_demo_data
+from retrieval.embeddings import Embeddings
+from retrieval.search import search_files
 from retrieval.store import Store
 from zoo.checkpoint import Checkpoint, save_checkpoint
+from zoo.errors import SpecError
 from zoo.processes import ROOT
 from zoo.variants import get_spec
 from zoo.weights import initial_weights
@@ -147,6 +151,25 @@ def test_an_error_of_a_worker_is_told_as_it_is(desk, address):
     assert done.returncode == 2
     assert "is neither a SavedModel's folder nor an ONNX file nor a checkpoint" in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr
+
+
+def test_a_search_in_parts_is_the_search_of_the_whole(address, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("retrieval.search.ROWS_PER_PART", 150)
+    generator = np.random.default_rng(0)
+    for name, count in (("index", 400), ("queries", 9), ("others", 400)):
+        rows = generator.integers(-2, 3, (count, 6)).astype(np.float32) + np.float32(0.5)  # many equal distances
+        Embeddings(tuple(f"{name}{n}" for n in range(count)), rows, {"model": "m"}).save(tmp_path / name)
+    places = (tmp_path / "index", tmp_path / "queries")
+    search_files(*places, tmp_path / "alone.csv")
+    (tmp_path / "both.csv.parts").mkdir()
+    search_files(*places, tmp_path / "both.csv.parts" / "00001.safetensors", shard="1/3")
+    search_files(tmp_path / "others", places[1], tmp_path / "both.csv.parts" / "00002.safetensors", shard="2/3")
+    search_files(*places, tmp_path / "both.csv", cluster=address, cpus_per_worker=1)
+    assert "continuing after 1 of 3 parts" in capsys.readouterr().err, "what another search left is not used"
+    assert (tmp_path / "both.csv").read_bytes() == (tmp_path / "alone.csv").read_bytes()
+    assert not (tmp_path / "both.csv.parts").exists()
+    with pytest.raises(SpecError, match="excludes"):
+        search_files(*places, tmp_path / "c.csv", cluster=address, shard="0/2")
 
 
 def test_no_cluster_is_an_error(desk):
