@@ -68,7 +68,12 @@ def url(listener: socket.socket, host: str) -> str:
 
 def own_names(host: str) -> set[str]:
     """The host names by which this server may be reached; see `retrieval.serve.guard`."""
-    return {host, socket.gethostname(), socket.getfqdn()}
+    name = socket.gethostname()
+    return {
+        host,
+        name,
+        name.partition(".")[0] + ".local",
+    }  # the last is what computers in a home network call each other
 
 
 def make_server(app: ASGIApp) -> uvicorn.Server:
