@@ -25,7 +25,7 @@ HEAVY = (
         "tests/training/test_resume.py",
         "tests/training/test_training_command.py",
     ),
-    *("tests/architecture/test_docs.py", "tests/submission/test_pack.py", "tests/export/test_quiet_tensorflow.py"),
+    *("tests/architecture/test_docs.py", "tests/submission", "tests/export/test_quiet_tensorflow.py"),
 )
 """Files and folders of tests that start commands with a framework, build a wheel or the site, or resolve packages."""
 

@@ -19,6 +19,7 @@ from zoo.command import log
 from zoo.disk import temporary_folder
 from zoo.errors import DataError, SubmissionError
 from zoo.inputs import real_path
+from zoo.manifest import versions
 
 HEIGHT, WIDTH = 600, 800
 """Of the photographs whose time is taken; the longer side of most of the contest's images is 800."""
@@ -55,12 +56,14 @@ class Rehearsal:
 
     Attributes:
         tensorflow: its version.
-        difference: of its descriptors of the photographs from the current TensorFlow's.
+        reference: version of the current TensorFlow.
+        difference: between their descriptors of the photographs.
         images_per_second: 800×600 photographs, decoded and embedded one by one.
         ranked: None if no data set was ranked.
     """
 
     tensorflow: str
+    reference: str
     difference: parity.Row
     images_per_second: float
     ranked: Ranked | None
@@ -92,7 +95,7 @@ def rehearse(
     chosen = _choose(Gldv2(data), predictions) if data and predictions else None  # its errors come before the work
     tensorflow, row, seconds = _photographs(submission, saved_model, python)
     ranked = _rank(submission, python, chosen, predictions) if chosen and predictions else None
-    return Rehearsal(tensorflow, row, 1 / seconds, ranked)
+    return Rehearsal(tensorflow, versions("tensorflow")["tensorflow"], row, 1 / seconds, ranked)
 
 
 def _photographs(submission: Path, saved_model: Path, python: Path) -> tuple[str, parity.Row, float]:

@@ -93,7 +93,7 @@ def _rehearsed(rehearsal: Rehearsal | None) -> str:
         return "The packed zip was not run in TensorFlow 2.2."
     text = (
         f"The packed zip was unzipped and run in TensorFlow {rehearsal.tensorflow}: its descriptors of photographs differ by at most "
-        f"{rehearsal.difference.max_abs:.1e} from those of the SavedModel in the TensorFlow that wrote it."
+        f"{rehearsal.difference.max_abs:.1e} from those of the SavedModel in TensorFlow {rehearsal.reference}."
     )
     if ranked := rehearsal.ranked:
         text += f" It ranked {ranked.images:,} images for {ranked.queries:,} queries as expected."

@@ -222,7 +222,7 @@ def _describe(rehearsal: Rehearsal | None, *, verified: bool) -> list[str]:
     processors = len(os.sched_getaffinity(0))
     row = rehearsal.difference
     lines = [
-        f"verified: unzipped and run in {version}: max abs {row.max_abs:.1e} (≤ {row.tolerance:.0e}) from the current TensorFlow"
+        f"verified: unzipped and run in {version}: max abs {row.max_abs:.1e} (≤ {row.tolerance:.0e}) from TensorFlow {rehearsal.reference}"
     ]
     if ranked := rehearsal.ranked:
         choice = " (a choice of the data set)" if ranked.chosen else ""

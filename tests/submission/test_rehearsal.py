@@ -100,7 +100,9 @@ def test_a_ranking_comes_with_its_data_set(data, tiny_saved_models, tmp_path):
 @pytest.mark.parametrize(("speed", "warns"), [(20.3, True), (20.4, False)])
 def test_more_than_the_contests_hours_are_warned_of(speed, warns):
     row = parity.Row("savedmodel → tf 2.2", "submission.zip", 1e-7, 1.0, 1e-5)
-    said = " ".join(pack._describe(Rehearsal("2.2.0", row, speed, Ranked(3, 30, 3, chosen=False)), verified=True))
+    said = " ".join(
+        pack._describe(Rehearsal("2.2.0", "2.19.1", row, speed, Ranked(3, 30, 3, chosen=False)), verified=True)
+    )
     assert f"{speed} images/s" in said and "12.0 h for 879,334 images" in said
     assert ("WARNING" in said) == warns
 
