@@ -29,6 +29,7 @@ from tests.reliability.readers import (
     reranking,
     run_folder,
     saved_model,
+    store,
     tar_shards,
     training_state,
 )
@@ -502,6 +503,11 @@ def specimens() -> dict[str, dict[str, Files]]:
         "recipe": recipes(),
         "manifest": in_file(str(PLACE), texts(manifest._VALID), {}),
         "reranking": texts(reranking._VALID),
+        "store": {
+            **in_file("store.json", texts(store._VALID["store.json"]), store._VALID),
+            **{f"hostile_{number}": store._VALID | changed for number, changed in enumerate(store._REFUSED)},
+            **{f"sound_{number}": store._VALID | changed for number, changed in enumerate(store._READ)},
+        },
         "training_state": training_states(),
         "tar_shards": tars(),
         "json_file": {name: c for name, c in texts(b'{"b": 1}').items() if name not in ("list", "null", "text")},
