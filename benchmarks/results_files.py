@@ -21,7 +21,18 @@ from zoo.text import read_json
 
 FOLDER = Path(__file__).resolve().with_name("results")
 SEARCHED = tuple(
-    f"retrieval/{name}.py" for name in ("search", "exact", "bounds", "candidates", "store", "embeddings", "ranking")
+    f"retrieval/{name}.py"
+    for name in (
+        "search",
+        "exact",
+        "bounds",
+        "candidates",
+        "bfloat16_candidates",
+        "devices",
+        "store",
+        "embeddings",
+        "ranking",
+    )
 )
 TRAINED = (
     *(f"training/{name}.py" for name in ("loop", "recipes", "batches", "augment", "images")),

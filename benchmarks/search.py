@@ -9,11 +9,12 @@ rank 1 and .35 at rank 100, rounded to float16 in a file that is mapped. Measure
 
 - sgemm: numpy's product of a block and queries of the search's sizes, all of its calls in a row: what the processors can do.
 - ours: `retrieval.search.search`, from the mapped file to the ranking, and the most anonymous memory of the process while it runs.
+- ours, bfloat16: the same with `device="bfloat16"`, on processors that are fast with it; the ranking is the same.
 - faiss IndexFlatL2: from float32 rows in memory, as its wheel comes, adding the rows not counted. How far it is from ours depends on the
   processor: the wheels of faiss 1.15 bring OpenBLAS 0.3.15 of 2021, which takes its oldest instructions on a processor that it does not
   know. The table says which kernels each BLAS has chosen.
 
-These three take turns, and the best of several rounds counts.
+These take turns, and the best of several rounds counts.
 - faiss IVF: its time a query without training and filling, the share of the exact 100 neighbours it finds, and mAP@100.
 
 `--contest-queries N` makes a file of the contest's index (761,757 × 2048, 3.1 GB, in the folder for temporary files), searches it for N of
@@ -27,6 +28,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +40,9 @@ from benchmarks.results_files import write_results
 from retrieval.approximate import approximate_index, approximate_search
 from retrieval.bounds import EXTRA
 from retrieval.candidates import QUERIES
+from retrieval.devices import BFLOAT16, choose_device
 from retrieval.embeddings import squared_norms
-from retrieval.exact import BLOCK, GROUP, SLACK
+from retrieval.exact import BLOCK, GROUP, SLACK, WORTHWHILE
 from retrieval.metrics import Truth, mean_average_precision
 from retrieval.ranking import Ranking
 from retrieval.search import search
@@ -163,13 +166,15 @@ def measure(images: int, queries: int, ivf: tuple[tuple[str, int], ...], folder:
         exact = search(index, asked)  # reads the file for the first time, so it is not timed
         gib = memory()
     flat, float32 = flat_index(index), asked.rows.astype(np.float32)
-    best = {"sgemm": np.inf, "ours": np.inf, "flat": np.inf}
+    contenders = {"ours": partial(search, index, asked), "flat": partial(flat.search, float32, K)}
+    if choose_device("auto") == BFLOAT16 and images * queries * DIMENSIONS >= WORTHWHILE:
+        contenders["bfloat16"] = partial(search, index, asked, device=BFLOAT16)
+        if (contenders["bfloat16"]().rows != exact.rows).any():
+            raise AssertionError("bfloat16 candidates gave another ranking")
+    best = dict.fromkeys(("sgemm", *contenders), np.inf)
     for number in range(ROUNDS):
-        seconds = {
-            "sgemm": operations / sgemm_rate(queries, images // BLOCK),
-            "ours": timed(lambda: search(index, asked))[0],
-            "flat": timed(lambda: flat.search(float32, K))[0],
-        }
+        seconds = {"sgemm": operations / sgemm_rate(queries, images // BLOCK)}
+        seconds |= {name: timed(work)[0] for name, work in contenders.items()}
         best = {name: min(value, seconds[name]) for name, value in best.items()}
         rates = ", ".join(f"{name} {operations / value:.0f}" for name, value in seconds.items())
         log(f"round {number + 1}: {rates} GFLOP/s")
@@ -228,13 +233,15 @@ def measure_contest(queries: int, folder: Path) -> dict[str, Any]:
     log(f"writing {INDEX:,} × {DIMENSIONS} float16")
     index = mapped(folder, "index", make_landmarks(INDEX, 0))
     asked = mapped(folder, "queries", make_landmarks(INDEX, 1)[:queries])
+    device = choose_device("auto")
     with most_anonymous_memory() as memory:
-        seconds, _ = timed(lambda: search(index, asked))
+        seconds, _ = timed(lambda: search(index, asked, device=device))
         gib = memory()
     group = max(0, GROUP - queries) * (4 * (DIMENSIONS + EXTRA) + 12 * (K + SLACK))
     results = (TEST - queries) * K * _RESULT_BYTES
     return {
         "queries": queries,
+        "device": device,
         "seconds": seconds,
         "gflops": 2e-9 * INDEX * queries * DIMENSIONS / seconds,
         "anonymous_gib": gib,
@@ -264,9 +271,17 @@ def table(results: dict[str, Any]) -> str:
         "| | GFLOP/s | of sgemm | ms a query | recall@100 | mAP@100 |",
         "| --- | ---: | ---: | ---: | ---: | ---: |",
         f"| numpy's sgemm alone | {rates['sgemm']:.0f} | 1 | {ms['sgemm']:.2f} | | |",
-        f"| **ours, exact** | {rates['ours']:.0f} | {rates['ours'] / rates['sgemm']:.2f} | {ms['ours']:.2f} | 1 | {one['map100']:.3f} |",
-        f"| faiss IndexFlatL2 as its wheel comes | {rates['flat']:.0f} | {rates['flat'] / rates['sgemm']:.2f} | {ms['flat']:.2f} "
-        f"| another set for {one['flat_other_sets']:.1%} of the queries | |",
+    ]
+    names = {
+        "ours": "**ours, exact**",
+        "bfloat16": "**ours, exact, bfloat16**",
+        "flat": "faiss IndexFlatL2 as its wheel comes",
+    }
+    found = {"ours": "1", "bfloat16": "1", "flat": f"another set for {one['flat_other_sets']:.1%} of the queries"}
+    lines += [
+        f"| {title} | {rates[name]:.0f} | {rates[name] / rates['sgemm']:.2f} | {ms[name]:.2f} | {found[name]} | {one['map100']:.3f} |"
+        for name, title in names.items()
+        if name in rates
     ]
     lines += [
         f"| faiss {row['factory']}, nprobe {row['nprobe']} | | | {row['ms']:.2f} | {row['recall100']:.2f} | {row['map100']:.3f} |"
@@ -274,12 +289,13 @@ def table(results: dict[str, Any]) -> str:
     ]
     lines += [
         "",
-        f"Ours is {rates['ours'] / rates['flat']:.1f} times as fast as IndexFlatL2 and takes {one['anonymous_gib']:.2f} GiB of anonymous memory. "
+        f"Ours is {max(rates['ours'], rates.get('bfloat16', 0)) / rates['flat']:.1f} times as fast as IndexFlatL2 and takes "
+        f"{one['anonymous_gib']:.2f} GiB of anonymous memory. "
         f"BLAS: {'; '.join(results['blas']) or 'not known'}.",
     ]
     if whole := results.get("contest"):
         lines.append(
-            f"The contest's index, {INDEX:,} × {DIMENSIONS} float16 in a mapped file, for {whole['queries']:,} queries: {whole['seconds']:.0f} s, "
+            f"The contest's index, {INDEX:,} × {DIMENSIONS} float16 in a mapped file, for {whole['queries']:,} queries on {whole['device']}: {whole['seconds']:.0f} s, "
             f"{whole['gflops']:.0f} GFLOP/s, {whole['anonymous_gib']:.2f} GiB; extrapolated to all {TEST:,}: {whole['all_minutes']:.0f} minutes, "
             f"{whole['all_anonymous_gib']:.2f} GiB."
         )

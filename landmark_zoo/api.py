@@ -344,7 +344,7 @@ def search(
         index, queries: a `Store` or `Embeddings`, the path of one, or an array float32 [N, D], whose row numbers become
             the ids "0", "1", ….
         k: hits per query.
-        device: `cpu`, `cuda`, `cuda:N`, or `auto`, which takes a GPU if there is one; the result is the same.
+        device: `cpu`, `bfloat16`, `cuda`, `cuda:N`, or `auto`, which takes the fastest here; the result is the same.
         rerank: a file of `landmark-zoo tune`, whose re-ranking follows.
 
     Returns:

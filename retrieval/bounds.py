@@ -84,10 +84,14 @@ def distances_to(query: np.ndarray, rows: np.ndarray) -> np.ndarray:
     return np.sqrt(squares)
 
 
-def _gamma(dimensions: int) -> float:
-    """γ of a score's D + 2 products, enlarged for what the columns themselves add to it."""
-    terms = (dimensions + 2 + EXTRA) * _UNIT
+def error_share(products: int) -> float:
+    """γ of a sum of products in float32, enlarged for what further columns add to it."""
+    terms = (products + EXTRA) * _UNIT
     return _MARGIN * terms / (1 - terms)
+
+
+def _gamma(dimensions: int) -> float:
+    return error_share(dimensions + EXTRA)
 
 
 def _above(values: np.ndarray) -> np.ndarray:

@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from retrieval.bounds import EXTRA, distances_to, least_score, query_columns
 from retrieval.candidates import QUERIES, Candidates, HeapCandidates, Multiplier, require_norms
+from retrieval.devices import BFLOAT16
 from retrieval.metrics import CONTEST_K
 from retrieval.ranking import Ranking
 from retrieval.searchable import require_searchable
@@ -22,6 +23,10 @@ from retrieval.store import Rows
 
 SLACK = 16
 """Candidates beyond k. Of descriptors like GLDv2's, the ranks 100 and 104 are farther apart already than the bound of the rounding."""
+ROUGH_SLACK = 40
+"""The same for products in bfloat16."""
+WORTHWHILE = 5 * 10**11
+"""Multiplications for which importing PyTorch pays."""
 GROUP = 32_768
 """Queries that are compared in one pass over the index, fewer if their descriptors are long."""
 BLOCK = 8192
@@ -56,7 +61,7 @@ def search(index: Rows, queries: Rows, k: int = CONTEST_K, *, device: str = "cpu
         index: n images that could be read, and any number of others, which are never found.
         queries: all of them could be read.
         k: neighbours per query.
-        device: `cpu`, or a device of PyTorch, such as `cuda`; the result is the same.
+        device: `cpu`, `bfloat16` or a device of PyTorch, such as `cuda` (`retrieval.devices`); the result is the same.
         progress: show a progress bar if it takes long.
 
     Raises:
@@ -76,7 +81,7 @@ def nearest(index: Rows, queries: Rows, k: int, rows: range, device: str = "cpu"
             squared norm are left out; no query has one.
         k: neighbours per query; fewer are returned if `rows` has fewer that were readable.
         rows: the part of the index, in steps of 1.
-        device: `cpu`, or a device of PyTorch, such as `cuda`.
+        device: `cpu`, `bfloat16`, or a device of PyTorch, such as `cuda` (`retrieval.devices`).
         progress: show a progress bar if it takes long.
 
     Raises:
@@ -158,7 +163,7 @@ class _Part:
 def _nearest_of_group(part: _Part, group: _Group, k: int, device: str, pool: Executor, bar: tqdm) -> Nearest:
     if k + SLACK >= part.readable:
         return _rescored(part, group, _all_rows(part, group, pool, bar), k, pool)
-    made = _candidates(group, k + SLACK, device, pool)
+    made = _candidates(part, group, k, device, pool)
     for rows, squared_norms, start in part.blocks():
         made.add(rows, squared_norms, start)
         bar.update(len(rows) * len(group.norms))
@@ -179,12 +184,21 @@ def _all_rows(part: _Part, group: _Group, pool: Executor, bar: tqdm) -> np.ndarr
     return np.broadcast_to(np.concatenate(found), (len(group.norms), part.readable))
 
 
-def _candidates(group: _Group, kept: int, device: str, pool: Executor) -> Candidates:
-    if device == "cpu":
-        return HeapCandidates(group.augmented, kept, pool)
-    from retrieval.torch_candidates import TorchCandidates  # PyTorch is needed for this only
+def _candidates(part: _Part, group: _Group, k: int, device: str, pool: Executor) -> Candidates:
+    """What keeps somewhat more than k candidates of each query; PyTorch is imported only where it is needed."""
+    if device == BFLOAT16:
+        if part.readable * group.augmented.size < WORTHWHILE:
+            return HeapCandidates(group.augmented, k + SLACK, pool)
+        from retrieval.bfloat16_candidates import Bfloat16Candidates, takes
 
-    return TorchCandidates(group.augmented, kept, device)
+        if not takes(group.norms**2) or not takes(part.index.squared_norms):
+            return HeapCandidates(group.augmented, k + SLACK, pool)
+        return Bfloat16Candidates(group.augmented, group.norms, min(k + ROUGH_SLACK, part.readable))
+    if device == "cpu":
+        return HeapCandidates(group.augmented, k + SLACK, pool)
+    from retrieval.torch_candidates import TorchCandidates
+
+    return TorchCandidates(group.augmented, k + SLACK, device)
 
 
 def _rescored(part: _Part, group: _Group, candidates: np.ndarray, k: int, pool: Executor) -> Nearest:

@@ -235,7 +235,7 @@ def main() -> None:
     )
     parser.add_argument("--out", type=given_path, required=True, help="predictions file to write")
     parser.add_argument("--all-queries", action="store_true", help="search the queries that --data does not score, too")
-    parser.add_argument("--device", default="auto", help="auto (a GPU if there is one), cpu, cuda or cuda:N")
+    parser.add_argument("--device", default="auto", help="auto (the fastest here), cpu, bfloat16, cuda or cuda:N")
     parser.add_argument(
         "--shard", metavar="I/N", help="search one of N parts of the index, from 0; --out is its result"
     )

@@ -92,7 +92,7 @@ def search(
         data: folder with retrieval_solution_v2.1.csv, whose scored queries are searched; default: all queries are searched, and nothing
             is scored.
         all_queries: with --data, search the queries that are not scored, too.
-        device: auto (a GPU if there is one), cpu, cuda or cuda:N.
+        device: auto (the fastest here), cpu, bfloat16 (some CPUs), cuda or cuda:N; all find the same neighbours.
         shard: search the part I of N parts of the index (from 0), written I/N; --out is then a file for `landmark-zoo merge`.
         index_factory: search approximately with this index of faiss, for example IVF1024,Flat; the recall is printed.
         search_parameters: of that index, for example nprobe=32.
@@ -140,7 +140,7 @@ def tune(
         images: about how many images take part, of landmarks drawn at random.
         queries: about how many of them are queries.
         seed: of both choices.
-        device: auto (a GPU if there is one), cpu, cuda or cuda:N.
+        device: auto (the fastest here), cpu, bfloat16 (some CPUs), cuda or cuda:N; all find the same neighbours.
     """
     with extras.explained():
         from retrieval.tune import tune_files

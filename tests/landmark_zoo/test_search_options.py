@@ -92,6 +92,6 @@ def test_options_that_exclude_each_other(files):
     with pytest.raises(SpecError, match="--search-parameters belongs to --index-factory"):
         search(**files, search_parameters="nprobe=3")
     for device in ("gpu", "cuda:x", "cpu:0", ""):
-        with pytest.raises(SpecError, match="expected auto, cpu, cuda or cuda:N"):
+        with pytest.raises(SpecError, match="expected auto, cpu, bfloat16, cuda or cuda:N"):
             search(**files, device=device)
     assert not files["out"].exists()

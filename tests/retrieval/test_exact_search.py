@@ -9,7 +9,7 @@ from retrieval.search import search
 from retrieval.store import Selection, columns
 from zoo.errors import DataError
 
-DEVICES = ["cpu", pytest.param("cpu:0", id="torch")]
+DEVICES = ["cpu", "bfloat16", pytest.param("cpu:0", id="torch")]
 """`cpu:0` is the CPU as a device of PyTorch, so the code for GPUs runs."""
 
 
@@ -38,7 +38,8 @@ def expected(index: Selection, queries: Selection, k: int) -> tuple[np.ndarray, 
 @pytest.fixture
 def small_blocks(monkeypatch):
     """Several groups, blocks and tasks even for a few hundred rows."""
-    for name, value in {"GROUP": 13, "BLOCK": 64, "_TASK": 3, "_RESCORED": 10}.items():
+    small = {"GROUP": 13, "BLOCK": 64, "_TASK": 3, "_RESCORED": 10, "WORTHWHILE": 0}
+    for name, value in small.items():
         monkeypatch.setattr(exact, name, value)
     monkeypatch.setattr(exact, "QUERIES", 5)
 
@@ -102,7 +103,7 @@ def test_a_mapped_file_is_not_changed(small_blocks, tmp_path):
     np.save(tmp_path / "rows.npy", unit(300, 24, 0, "float16"))
     mapped = np.load(tmp_path / "rows.npy", mmap_mode="r")
     index = Selection([str(row) for row in range(300)], mapped, squared_norms(mapped), {})
-    for device in ("cpu", "cpu:0"):
+    for device in ("cpu", "bfloat16", "cpu:0"):
         require_equal(index, rows_of(unit(10, 24, 1)), 20, device)
 
 
