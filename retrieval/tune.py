@@ -274,7 +274,7 @@ def main() -> None:
         help="about how many of them are queries; default: %(default)s",
     )
     parser.add_argument("--seed", type=ranged(Seed), default=0, help="of both choices")
-    parser.add_argument("--device", default="auto", help="auto (a GPU if there is one), cpu, cuda or cuda:N")
+    parser.add_argument("--device", default="auto", help="auto (the fastest here), cpu, bfloat16, cuda or cuda:N")
     given = parser.parse_args()
     tune_files(
         given.train,
