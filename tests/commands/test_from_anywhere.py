@@ -67,6 +67,7 @@ COMMANDS: dict[str, tuple[str, Sequence[str], str]] = {
         [*SEARCH, "--rerank", "rerank.json", "--out", "new/reranked.csv"],
         "new/reranked.csv",
     ),
+    "report": ("retrieval.viewer", [*SEARCH, "--out", "new/report.html"], "new/report.html"),
     "tune": (
         "retrieval.tune",
         ["--train", "train.safetensors", "--data", "data", "--queries", "2", "--out", "new/rerank.json"],

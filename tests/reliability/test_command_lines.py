@@ -132,6 +132,8 @@ def test_every_number_of_the_command_refuses_what_is_out_of_range(command, optio
         "ensemble": ["--members", "m", "--out", "o"],
         "check": ["x"],
         "embed": ["x", "--data", "d", "--out", "o"],
+        "search": ["--index", "i", "--queries", "q", "--out", "o"],
+        "tune": ["--train", "t", "--data", "d", "--out", "o"],
         "serve": ["--model", "m", "--store", "s"],
         "data check": ["--data", "d"],
         "data from-folder": ["x", "--out", "o"],
