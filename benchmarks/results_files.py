@@ -92,6 +92,13 @@ CODE: dict[str, tuple[str, ...]] = {
         *("benchmarks/score.py", "benchmarks/delf_definition.py"),
     ),
     "search": (*SEARCHED, "retrieval/approximate.py", "benchmarks/search.py"),
+    "rerank": (
+        *(
+            f"retrieval/{name}.py"
+            for name in ("expansion", "leave_one_out", "neighbours", "reciprocal", "rerank", "tune")
+        ),
+        *("retrieval/whitening.py", "benchmarks/rerank.py"),
+    ),
     "kills": (
         *(f"zoo/{name}.py" for name in ("files", "claims", "disk", "exchange", "processes", "command")),
         "tests/reliability/kills.py",
