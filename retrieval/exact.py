@@ -2,7 +2,8 @@
 
 Products in float32 select somewhat more than k candidates per query, whose distances are computed again in float64. A strict bound of the
 rounding errors (`retrieval.bounds`) certifies that no other image can be nearer than the k-th. For a query for which it does not, such as
-one with hundreds of equal images around it, a second pass takes every image that could be.
+one with hundreds of equal images around it, a second pass takes every image that could be. Candidates from products in bfloat16, whose
+bound is larger, are selected once more in float32 first.
 """
 
 from collections.abc import Iterator
@@ -113,7 +114,7 @@ class _Group:
     """Queries in memory.
 
     Attributes:
-        place: which queries they are.
+        place: which queries they are, or are among.
         augmented: float32 [q, D + 2], descriptors and `bounds.query_columns`.
         norms: ‖q‖, float64 [q].
     """
@@ -131,6 +132,10 @@ class _Group:
         require_norms(np.einsum("qd,qd->q", descriptors, descriptors), squared, rows.shape[1], "the queries")
         augmented[:, -EXTRA:] = query_columns(np.sqrt(squared), rows.shape[1])
         return cls(place, augmented, np.sqrt(squared))
+
+    def only(self, queries: np.ndarray) -> "_Group":
+        """Some of the queries."""
+        return _Group(self.place, self.augmented[queries], self.norms[queries])
 
     def descriptor(self, query: int) -> np.ndarray:
         """float64 [D]."""
@@ -170,7 +175,13 @@ def _nearest_of_group(part: _Part, group: _Group, k: int, device: str, pool: Exe
     candidates, worst = made.best()
     found = _rescored(part, group, candidates, k, pool)
     least = least_score(found.distances[:, -1], group.norms, part.index.rows.shape[1])
-    _complete(part, group, np.flatnonzero(~(worst < least)), least, found, pool)
+    uncertain = np.flatnonzero(~(worst < least))
+    if device == BFLOAT16 and len(uncertain):
+        bar.total += len(part.rows) * len(uncertain)
+        again = _nearest_of_group(part, group.only(uncertain), k, "cpu", pool, bar)
+        found.rows[uncertain], found.distances[uncertain] = again.rows, again.distances
+    else:
+        _complete(part, group, uncertain, least, found, pool)
     return found
 
 

@@ -41,17 +41,36 @@ def test_a_score_is_never_too_small(kind, dimensions):
         assert (above >= least_score(distances[numbers[query]], norms[query], dimensions)).all()
 
 
-def test_the_bound_certifies_nearly_all_queries(monkeypatch):
-    """Too large a bound would be right as well, but would send every query to the second pass."""
-    asked = []
+@pytest.fixture
+def selected_again(monkeypatch) -> list[int]:
+    """How many queries were selected in float32, although bfloat16 was asked for."""
+    made: list[int] = []
+    heap = exact.HeapCandidates
     monkeypatch.setattr(exact, "WORTHWHILE", 0)
-    monkeypatch.setattr(exact, "_complete", lambda *given: asked.extend(given[2]))
-    index, queries = (
-        Selection([str(row) for row in range(n)], rows := descriptors("unit", n, 64, n), squared_norms(rows), {})
-        for n in (5000, 100)
+    monkeypatch.setattr(
+        exact, "HeapCandidates", lambda queries, *given: made.append(len(queries)) or heap(queries, *given)
     )
-    search(index, queries, 100, device="bfloat16")
-    assert len(asked) < 10
+    return made
+
+
+def stored(kind: str, n: int) -> Selection:
+    rows = descriptors(kind, n, 64, n)
+    return Selection([str(row) for row in range(n)], rows, squared_norms(rows), {})
+
+
+def test_the_bound_certifies_nearly_all_queries(selected_again):
+    """Too large a bound would be right as well, but would make bfloat16 useless."""
+    search(stored("unit", 5000), stored("unit", 100), 100, device="bfloat16")
+    assert sum(selected_again) < 10
+
+
+def test_what_bfloat16_does_not_certify_is_selected_in_float32(selected_again):
+    """Descriptors that bfloat16 cannot tell apart, and float32 can."""
+    index = stored("close", 600)
+    found = search(index, index, 50, device="bfloat16")
+    assert selected_again == [600]
+    expected = search(index, index, 50)
+    assert (found.rows == expected.rows).all() and (found.distances == expected.distances).all()
 
 
 @pytest.mark.parametrize("scale", [1e-5, 1e5])
