@@ -116,7 +116,10 @@ CODE: dict[str, tuple[str, ...]] = {
             "pipeline/run_folder.py",
         ),
         *(f"retrieval/data/{name}.py" for name in ("csv_tables", "gldv2", "images", "sources", "tar_shards")),
-        *(f"retrieval/{name}.py" for name in ("embeddings", "whitening", "solution", "revisited/ground_truth")),
+        *(
+            f"retrieval/{name}.py"
+            for name in ("sharded", "embeddings", "whitening", "solution", "revisited/ground_truth")
+        ),
         *(f"export/{name}.py" for name in ("onnx_file", "zips", "bounded_graph", "saved_model_file")),
         *("export/checker/[!mr]*.py", "export/checker/model_rules.py", "export/checker/registry.py"),
         *("tests/reliability/[!tksn]*.py", "tests/reliability/s[!l]*.py", "tests/reliability/readers/*.py"),

@@ -99,6 +99,7 @@ def search_files(
         parameters = read_reranking(rerank) if rerank else NONE
         log(f"searching {len(sides[0].ids):,} index images for {len(sides[1].ids):,} queries on {chosen_device}")
         if part:
+            require_room(Path(out), needed := len(sides[1].ids) * CONTEST_K * 16, largest=needed)
             rows = shard_rows(len(sides[0].ids), part)
             write_part(out, search_part(*sides, CONTEST_K, rows, device=chosen_device))
             return {}
