@@ -75,6 +75,7 @@ CODE: dict[str, tuple[str, ...]] = {
         "training/classes.py",
         *("benchmarks/head.py", "benchmarks/head_process.py"),
     ),
+    "report": ("retrieval/viewer/*.py", "benchmarks/report.py"),
     "demo": (*EXPORTED, *TRAINED, "retrieval/demo/*.py"),
     "photographs": (*EXPORTED, *TRAINED),
     "gpu": (

@@ -119,16 +119,16 @@ def report_files(
         sides = _open_sides(index, queries)
         ranking = _ranking(dataset, solution, predictions, sides)
         other = (Path(compare).name, read_retrieval_predictions(compare, solution)) if compare is not None else None
-        source = {"Ranking": Path(predictions).name} if predictions is not None else {"Ranking": "exact search"}
+        name, source = dataset.root.absolute().name, Path(predictions).name if predictions else "exact search"
         report = make_report(
-            Path(predictions or index or out).stem,
+            f"{name}: {source}",
             dataset,
             ranking,
             solution,
             sides,
             with_map=with_map,
             other=other,
-            configuration={"Data set": dataset.root.absolute().name, **source},
+            configuration={"Data set": name, "Ranking": source},
         )
         write_report(out, report)
 

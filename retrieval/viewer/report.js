@@ -113,8 +113,10 @@ document.addEventListener('DOMContentLoaded', () => {
     state.at = 0;
     const filtered = state.landmark !== null || state.text !== '';
     const taken = state.takenFor === null ? '' : ` with hits of ${data.landmarks[state.takenFor]}`;
-    const number = state.queries.length.toLocaleString('en');
-    byId('count').textContent = filtered ? `${number} of ${count.toLocaleString('en')} queries${taken}` : `${number} queries`;
+    const all = filtered ? ` of ${count.toLocaleString('en')}` : '';
+    const mean = state.queries.reduce((sum, query) => sum + arrays.precisions[query], 0) / state.queries.length;
+    const precision = state.queries.length ? `, mAP ${three(mean)}` : '';
+    byId('count').textContent = `${state.queries.length.toLocaleString('en')}${all} queries${taken}${precision}`;
     byId('clear').hidden = !filtered;
     byId('nothing').hidden = state.queries.length > 0;
     list.reset();

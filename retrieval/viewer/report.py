@@ -36,7 +36,7 @@ PICTURED = 20_000
 HARDEST = 12
 """Queries in the plain list, which is what is printed and what readers without JavaScript see."""
 HARDEST_HITS = 5
-LANDMARK_ROWS, CONFUSION_ROWS = 1000, 100
+LANDMARK_ROWS, CONFUSION_ROWS = 300, 100
 
 
 @dataclass(frozen=True, eq=False)

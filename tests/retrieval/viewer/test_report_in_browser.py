@@ -174,13 +174,14 @@ def test_filters(browser, page, found):
     own = set(np.flatnonzero(found.query_landmarks == found.query_landmarks[0]).tolist())
     name = found.landmarks[found.query_landmarks[0]]
     choose(browser, "find", name)
-    assert set(rows(browser)) <= own and text(browser, "count") == f"{len(own)} of 60 queries"
+    mean = found.precisions[list(own)].mean()
+    assert set(rows(browser)) <= own and text(browser, "count") == f"{len(own)} of 60 queries, mAP {mean:.3f}"
     choose(browser, "find", found.query_ids[7].upper())
     assert rows(browser) == [7]
     choose(browser, "find", "no such thing")
     assert rows(browser) == [] and browser.find_element(By.ID, "nothing").is_displayed()
     browser.find_element(By.ID, "clear-too").click()
-    assert text(browser, "count") == "60 queries" and len(rows(browser)) > 2
+    assert text(browser, "count") == f"60 queries, mAP {found.precisions.mean():.3f}" and len(rows(browser)) > 2
 
 
 def test_confusions_and_landmarks_filter_the_queries(browser, page, found):
@@ -192,7 +193,9 @@ def test_confusions_and_landmarks_filter_the_queries(browser, page, found):
     first.click()
     until(lambda: browser.current_url.endswith("#queries") and rows(browser))
     assert set(rows(browser)) <= expected
-    assert text(browser, "count") == f"{len(expected)} of 60 queries with hits of {found.landmarks[taken_for]}"
+    assert text(browser, "count").startswith(
+        f"{len(expected)} of 60 queries with hits of {found.landmarks[taken_for]},"
+    )
     browser.execute_script("location.hash = 'landmarks'")
     worst = browser.find_element(By.CSS_SELECTOR, "table.landmarks button")
     until(worst.is_displayed)
