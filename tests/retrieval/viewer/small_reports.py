@@ -72,7 +72,7 @@ def ranked(queries: int = 30, landmarks: int = 6, per_landmark: int = 8, others:
     solution = RetrievalSolution({}, truth, ["ignored"])
     named = {image: landmark for image, landmark in zip(index_ids, of_index, strict=True) if landmark >= 0}
     table = IndexLandmarks(named, {landmark: f"Tower {landmark}" for landmark in range(landmarks)})
-    return results(nearest(index, asked, 40), solution, table, Sides(index, asked))
+    return results(nearest(index, asked, 14), solution, table, Sides(index, asked))
 
 
 def nearest(index: Embeddings, queries: Embeddings, k: int) -> Ranking:

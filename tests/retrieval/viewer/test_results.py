@@ -108,3 +108,9 @@ def test_confusions_and_scores_by_landmark():
     worst, best = landmark_scores(found)
     assert worst == LandmarkScore(a, 2, pytest.approx((1 / 3 / 2 + 1 / 2) / 2), 2, 4)
     assert best == LandmarkScore(b, 1, 1.0, 1, 1)
+
+
+def test_a_right_hit_is_no_confusion_whatever_the_tables_call_it():
+    table = IndexLandmarks({"i0": 1, "i1": 1, "i2": 2}, {})
+    found = results(ranking({"a": [2, 0, 1]}), RetrievalSolution({}, {"a": ("i0", "i1", "i2")}, []), table)
+    assert confusions(found) == []
