@@ -11,6 +11,8 @@ from zoo.errors import DataError
 
 POINTS = 20_000
 """At most: all scored queries, then hits and missed images, those that matter most first. 8,000 take 20 s on two cores."""
+FEWEST = 8
+"""Points that make a map."""
 FEW = 5_000
 """Points that one thread places: more threads would gain seconds, and lose minutes where other processes have the cores."""
 DIMENSIONS = 50
@@ -26,11 +28,11 @@ def descriptor_map(results: Results, sides: Sides, *, seed: int = 0) -> np.ndarr
 
     Raises:
         ModuleNotFoundError: openTSNE is not installed (extra `map`).
-        DataError: fewer than four images have descriptors.
+        DataError: fewer than `FEWEST` images have descriptors.
     """
     descriptors, places = _descriptors(results, sides)
-    if len(places) < 4:
-        raise DataError(f"expected descriptors of at least 4 images for a map, found {len(places)}.")
+    if len(places) < FEWEST:
+        raise DataError(f"expected descriptors of at least {FEWEST} images for a map, found {len(places)}.")
     points = _t_sne(_principal(descriptors), seed)
     low, high = points.min(axis=0), points.max(axis=0)
     scale = max(float((high - low).max()), 1e-12)  # one scale for both axes keeps distances comparable

@@ -23,7 +23,7 @@ from retrieval.solution import (
 )
 from retrieval.store import open_rows
 from retrieval.viewer.configuration import configuration_of
-from retrieval.viewer.descriptor_map import descriptor_map
+from retrieval.viewer.descriptor_map import FEWEST, POINTS, descriptor_map
 from retrieval.viewer.figures import Run
 from retrieval.viewer.report import Other, Report, pictures_of, write_report
 from retrieval.viewer.results import Results, results
@@ -59,18 +59,13 @@ def make_report(
         ranking: of the solution's queries; others are left out.
         solution: the ground truth.
         sides: the descriptors, for cosines and the map.
-        with_map: place the descriptors on a map; without openTSNE the page says how to get one.
+        with_map: place the descriptors on a map; without `sides` or openTSNE the page says how to get one.
         other: a ranking to compare with, and its name.
         configuration: what made the ranking, before what the descriptors say of themselves.
         run: what a pipeline measured.
     """
     made = results(ranking, solution, index_landmarks(dataset, _named(ranking, solution)), sides)
-    positions, no_map = None, NOT_ASKED
-    if with_map and sides and importlib.util.find_spec(MAP_PACKAGE):
-        log(f"placing up to {len(made.query_ids) + len(made.image_ids):,} descriptors on the map")
-        positions = descriptor_map(made, sides)
-    elif with_map:
-        no_map = NO_MAP
+    positions, no_map = _map(made, sides if with_map else None)
     described = configuration_of(sides.index.source) if sides else {}
     return Report(
         title,
@@ -82,6 +77,19 @@ def make_report(
         no_map,
         run,
     )
+
+
+def _map(made: Results, sides: Sides | None) -> tuple[np.ndarray | None, str]:
+    """The positions of the descriptors, or None and why there are none."""
+    if sides is None:
+        return None, NOT_ASKED
+    if not importlib.util.find_spec(MAP_PACKAGE):
+        return None, NO_MAP
+    points = len(made.query_ids) + len(made.image_ids)
+    if points < FEWEST:
+        return None, f"There is no map of the descriptors: {points} are too few."
+    log(f"placing {min(points, POINTS):,} descriptors on the map")
+    return descriptor_map(made, sides), ""
 
 
 def report_files(

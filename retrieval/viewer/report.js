@@ -468,8 +468,17 @@ document.addEventListener('DOMContentLoaded', () => {
 
   // ---- Views: the address decides which part of the report is shown
 
+  /** What stands behind the # of the address; '' if it is no text. */
+  function address() {
+    try {
+      return decodeURIComponent(location.hash.slice(1));
+    } catch {
+      return '';
+    }
+  }
+
   function show() {
-    const name = decodeURIComponent(location.hash.slice(1));
+    const name = address();
     const query = name.startsWith('query=') ? data.queries.indexOf(name.slice('query='.length)) : -1;
     const target = query >= 0 ? byId('queries') : byId(name) ?? byId('summary');
     const view = target.closest('.view') ?? byId('summary').closest('.view');

@@ -79,6 +79,7 @@ def test_a_mistake_is_one_line_with_a_hint(tokens, hint, tmp_path):
         ("tensorflow", ["ensemble", "--members", "a", "--out", "b"], "export"),
         ("faiss", ["search", "--index", "i", "--queries", "q", "--out", "o"], "retrieval,cpu"),
         ("jinja2", ["demo", "--out", "o"], "retrieval"),
+        ("jinja2", ["report", "--predictions", "p.csv", "--data", "d", "--out", "o"], "retrieval"),
         ("fastapi", ["serve", "--model", "m", "--store", "s"], "serve"),
         ("python_multipart", ["serve", "--model", "m", "--store", "s"], "serve"),
         ("uvicorn", ["serve", "--model", "m", "--store", "s"], "serve"),

@@ -55,5 +55,11 @@ def test_beyond_the_limit_images_are_marked_as_absent(monkeypatch):
 
 def test_too_few_points_are_an_error():
     found, sides = clusters(1, 1)
-    with pytest.raises(DataError, match="at least 4 images"):
+    with pytest.raises(DataError, match="at least 8 images"):
         descriptor_map(found, sides)
+
+
+def test_the_fewest_points_make_a_map():
+    found, sides = clusters(1, module.FEWEST - 2)
+    assert len(found.query_ids) + len(found.image_ids) == module.FEWEST
+    assert (descriptor_map(found, sides) != ABSENT).all()

@@ -13,8 +13,11 @@ import pytest
 from retrieval.data.gldv2 import Gldv2
 from retrieval.demo.dataset import DemoSize, write_demo_data
 from retrieval.embeddings import Embeddings
+from retrieval.search import search
+from retrieval.solution import read_retrieval_solution
 from retrieval.viewer.configuration import configuration_of
-from retrieval.viewer.make_report import predicted_ranking, report_files
+from retrieval.viewer.make_report import make_report, predicted_ranking, report_files
+from retrieval.viewer.similarities import Sides
 from zoo.errors import DataError
 
 SMALL = DemoSize(
@@ -121,6 +124,19 @@ def test_without_open_tsne_a_map_that_is_asked_for_is_an_error_before_the_work(f
     with pytest.raises(ModuleNotFoundError):
         report_files(tmp_path / "r.html", files["data"], index=files["index"], queries=files["test"], with_map=True)
     assert not (tmp_path / "r.html").exists()
+
+
+def test_why_there_is_no_map(files, monkeypatch):
+    dataset = Gldv2(files["data"])
+    solution = read_retrieval_solution(dataset.solution_path)
+    sides = Sides(Embeddings.load(files["index"]), Embeddings.load(files["test"]))
+    ranking = search(sides.index, sides.queries)
+    assert "add --map" in make_report("a", dataset, ranking, solution, sides).no_map
+    monkeypatch.setattr("retrieval.viewer.make_report.FEWEST", 1000)
+    assert "too few" in make_report("a", dataset, ranking, solution, sides, with_map=True).no_map
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    made = make_report("a", dataset, ranking, solution, sides, with_map=True)
+    assert made.positions is None and "pip install 'landmark-zoo[map]'" in made.no_map
 
 
 def test_the_configuration_is_what_the_descriptors_say():

@@ -275,6 +275,13 @@ def test_a_link_leads_to_a_query(browser, page, found):
     until(lambda: browser.execute_script("return document.activeElement.dataset.query") == str(last))
 
 
+@pytest.mark.parametrize("address", ["%", "query=none", "keys", "no such place", ""])
+def test_an_address_that_leads_nowhere_shows_the_summary(browser, page, address):
+    opened(browser, page, address)
+    assert browser.find_element(By.TAG_NAME, "h1").is_displayed()
+    assert complaints(browser) == []
+
+
 @pytest.mark.parametrize("dark", [False, True])
 def test_the_map(browser, page, dark):
     opened(browser, page, "map", dark=dark)
