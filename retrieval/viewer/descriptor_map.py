@@ -1,6 +1,5 @@
 """Descriptors in two dimensions, by t-SNE: images that are near each other there are near each other in the descriptor space."""
 
-import os
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,11 +9,9 @@ from retrieval.viewer.similarities import Sides
 from zoo.errors import DataError
 
 POINTS = 20_000
-"""At most: all scored queries, then hits and missed images, those that matter most first. 8,000 take 20 s on two cores."""
+"""At most: all scored queries, then hits and missed images, those that matter most first. 8,000 take half a minute."""
 FEWEST = 8
 """Points that make a map."""
-FEW = 5_000
-"""Points that one thread places: more threads would gain seconds, and lose minutes where other processes have the cores."""
 DIMENSIONS = 50
 """Kept before t-SNE by principal components, as its authors recommend."""
 ABSENT = np.uint16(65535)
@@ -24,7 +21,7 @@ ABSENT = np.uint16(65535)
 def descriptor_map(results: Results, sides: Sides, *, seed: int = 0) -> np.ndarray:
     """Positions uint16 [Q + N, 2] of the queries and then of the index images, from 0 to 65,534; `ABSENT` if not on the map.
 
-    The same descriptors, seed, number of cores and library versions give the same map.
+    The same descriptors, seed and library versions give the same map.
 
     Raises:
         ModuleNotFoundError: openTSNE is not installed (extra `map`).
@@ -70,6 +67,7 @@ def _t_sne(rows: np.ndarray, seed: int) -> np.ndarray:
     from openTSNE import TSNE  # an extra: only the map needs it
 
     perplexity = min(30, (len(rows) - 1) // 3)  # t-SNE needs three times as many neighbours
-    threads = 1 if len(rows) < FEW else os.cpu_count() or 1
-    made = TSNE(perplexity=perplexity, initialization="pca", n_jobs=threads, random_state=seed).fit(rows)
+    # One thread: the map does not depend on the number of cores, and threads that wait for each other by spinning take ten times
+    # as long where other processes have the cores.
+    made = TSNE(perplexity=perplexity, initialization="pca", n_jobs=1, random_state=seed).fit(rows)
     return np.asarray(made, np.float64)

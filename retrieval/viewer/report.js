@@ -15,7 +15,10 @@ document.addEventListener('DOMContentLoaded', () => {
 
   function unpacked({ kind, data: text }) {
     const types = { Int32Array, Uint32Array, Uint16Array, Uint8Array, Float32Array };
-    return new types[kind](Uint8Array.from(atob(text), (character) => character.charCodeAt(0)).buffer);
+    const characters = atob(text);
+    const bytes = new Uint8Array(characters.length);
+    for (let place = 0; place < bytes.length; place++) bytes[place] = characters.charCodeAt(place);
+    return new types[kind](bytes.buffer);
   }
 
   /** The address of a picture: of a query by its number, of an index image by `count` + its number; '' if there is none. */
