@@ -64,14 +64,17 @@ def parity_rows(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return sorted(judged, key=lambda row: (row["passed"], -badness(row)))
 
 
-def size_table(sizes: Mapping[str, float]) -> tuple[list[str], list[tuple[str, dict[str, float]]]]:
-    """Sizes as a table: the kinds "checkpoint", "SavedModel", … as columns and the models as rows; a lone file is a row "file"."""
+def size_table(sizes: Mapping[str, float]) -> tuple[list[str], list[tuple[str, list[float | None]]]]:
+    """Sizes as a table: the kinds "checkpoint", "SavedModel", … as columns and models as rows, with None where there is nothing.
+
+    A name of one word is a file by itself, a row with one value.
+    """
     rows: dict[str, dict[str, float]] = {}
     for name, value in sizes.items():
         kind, _, model = name.partition(" ")
-        rows.setdefault(model or kind, {})[kind if model else "file"] = value
-    kinds = list(dict.fromkeys(kind for row in rows.values() for kind in row))
-    return kinds, list(rows.items())
+        rows.setdefault(model or kind, {})[kind if model else ""] = value
+    kinds = [kind for kind in dict.fromkeys(kind for row in rows.values() for kind in row) if kind]
+    return kinds, [(name, [row[""]] if "" in row else [row.get(kind) for kind in kinds]) for name, row in rows.items()]
 
 
 def seconds(value: float) -> str:

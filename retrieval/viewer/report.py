@@ -128,6 +128,7 @@ def _environment() -> Environment:
     )
     environment.filters |= {name: getattr(run_figures, name) for name in ("seconds", "byte_size", "scientific")}
     environment.filters["sentence"] = lambda figures: sentence(figures).replace("-", "−")
+    environment.filters["breakable"] = lambda text: Markup("_<wbr>").join(str(text).split("_"))
     return environment
 
 
