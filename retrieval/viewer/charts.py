@@ -10,7 +10,7 @@ from retrieval.viewer.figures import POINT_KEYS
 
 LINES = 6
 """Colours of lines in report.css; more models than this begin again with the first."""
-POINTS = 100
+POINTS = 60
 """Points of a line, about: a training has up to millions of steps, and the loss of one batch says little."""
 
 
