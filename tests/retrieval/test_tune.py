@@ -1,6 +1,7 @@
 """Parameters are chosen on training images that are left out, only if they are shown to help, and never by looking at a query."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -88,10 +89,9 @@ def test_what_helps_is_chosen_with_its_figures():
     figures = found.tuning
     assert (figures["images"], figures["landmarks"], figures["queries"], figures["rounds"]) == (96, 12, 96, 8)
     assert len(figures["tried"]) == 4 + 1 + 3
-    best = max(figures["tried"], key=lambda one: one["map100"])
-    assert best["parameters"] == found.parts()
-    assert best["difference"] == pytest.approx(best["map100"] - figures["map100"])
-    assert best["interval"][0] > 0 and best["p"] < 0.01
+    (chosen,) = (one for one in figures["tried"] if one["parameters"] == found.parts())
+    assert chosen["difference"] == pytest.approx(chosen["map100"] - figures["map100"])
+    assert chosen["interval"][0] > 0 and chosen["p"] < 0.01
     whitenings = figures["whitening"]["tried"]
     assert {one["parameters"]["dimensions"] for one in whitenings} == {4, 8}  # 64 are more than there are
 
@@ -112,8 +112,28 @@ def test_the_best_of_many_needs_a_smaller_p(monkeypatch):
     plain = tuning.Tried(NONE, random.uniform(size=80))
     better = tuning.Tried(Reranking(expand_queries=Expansion(3)), plain.precisions + random.normal(0.03, 0.12, size=80))
     assert better.gain(plain).shown
-    assert tuning._shown("re-ranking", [better], plain) is better
-    assert tuning._shown("re-ranking", [better] + 100 * [plain], plain) is None
+    assert tuning._choose("re-ranking", [better], plain) is better
+    assert tuning._choose("re-ranking", [better] + 100 * [plain], plain) is None
+
+
+def test_the_mildest_of_equally_good_ones_is_chosen():
+    """A little more on training landmarks is no reason for more neighbours; a clear gain is."""
+    random = np.random.default_rng(0)
+    plain = tuning.Tried(NONE, random.uniform(0.2, 0.5, size=200))
+
+    def better(by: float, **parts: object) -> tuning.Tried:
+        return tuning.Tried(replace(NONE, **parts), plain.precisions + random.normal(by, 0.1, size=200))
+
+    mild = better(0.1, k_reciprocal=KReciprocal(5, 2, 0.5))
+    more = [
+        better(0.105, k_reciprocal=KReciprocal(5, 2, 0.3)),
+        better(0.105, k_reciprocal=KReciprocal(20, 6, 0.5)),
+        better(0.105, k_reciprocal=KReciprocal(5, 2, 0.5), expand_queries=Expansion(3)),
+    ]
+    assert tuning._choose("re-ranking", [*more, mild], plain) is mild
+    assert tuning._choose("re-ranking", [*more, better(0.02, expand_queries=Expansion(3)), mild], plain) is mild
+    clear = better(0.2, k_reciprocal=KReciprocal(20, 6, 0.3), expand_queries=Expansion(20))
+    assert tuning._choose("re-ranking", [*more, clear, mild], plain) is clear
 
 
 def test_landmarks_without_a_second_image_are_refused():
