@@ -23,8 +23,8 @@ class Results:
 
     Attributes:
         query_ids: Q ids.
-        image_ids: N ids of index images that are hits or missed, those that matter most first: first hits, second hits,
-            first missed images and so on.
+        image_ids: N ids of index images that are hits or missed, those that matter most first: the first hit of every query,
+            the first image that each missed, the second hits and so on.
         landmarks: L names; two landmarks may have the same.
         query_landmarks: int32 [Q].
         image_landmarks: int32 [N]; -1: neither the tables nor the ground truth know one.
@@ -79,16 +79,11 @@ def results(
     place = {query: row for row, query in enumerate(ranking.query_ids)}
     queries = sorted(truth)
     lists = [_first_hits(ranking, place.get(query)) for query in queries]
-    missed = [
-        [image for image in truth[query] if image not in set(hits)][:MISSED]
-        for query, hits in zip(queries, lists, strict=True)
-    ]
+    relevant = [dict.fromkeys(truth[query]) for query in queries]  # a solution may repeat an image
+    missed = [_missed(hits, own) for hits, own in zip(lists, relevant, strict=True)]
     images = _by_priority([hits[:HITS] for hits in lists], missed)
     number = {image: place for place, image in enumerate(images)}
-    correct = [
-        np.isin(hits, list(truth[query])) if hits else np.zeros(0, bool)
-        for query, hits in zip(queries, lists, strict=True)
-    ]
+    correct = [[image in own for image in hits] for hits, own in zip(lists, relevant, strict=True)]
     distances, cosines = similarities(ranking, [place.get(query) for query in queries], HITS, sides)
     names, of_query, of_image = landmark_numbers(queries, images, truth, landmarks)
     return Results(
@@ -98,17 +93,15 @@ def results(
         query_landmarks=of_query,
         image_landmarks=of_image,
         hits=_padded([[number[image] for image in hits[:HITS]] for hits in lists], -1, np.int32),
-        correct=_padded([list(right[:HITS]) for right in correct], False, bool),
+        correct=_padded([right[:HITS] for right in correct], False, bool),
         distances=distances,
         cosines=cosines,
         precisions=average_precisions(
             dict(zip(queries, lists, strict=True)), {query: truth[query] for query in queries}
         ),
-        found=np.array(
-            [len(set(truth[query]) & set(hits)) for query, hits in zip(queries, lists, strict=True)], np.int32
-        ),
-        relevant=np.array([len(set(truth[query])) for query in queries], np.int32),
-        first=np.array([int(right.argmax()) + 1 if right.any() else 0 for right in correct], np.int32),
+        found=np.array([len(own.keys() & set(hits)) for hits, own in zip(lists, relevant, strict=True)], np.int32),
+        relevant=np.array([len(own) for own in relevant], np.int32),
+        first=np.array([right.index(True) + 1 if True in right else 0 for right in correct], np.int32),
         missed=[[number[image] for image in found] for found in missed],
         public=np.array([query in solution.public for query in queries]),
         ignored=len(solution.ignored),
@@ -121,6 +114,12 @@ def _first_hits(ranking: Ranking, row: int | None) -> list[str]:
     return (
         [] if row is None else [ranking.index_ids[int(place)] for place in ranking.rows[row, :CONTEST_K] if place >= 0]
     )
+
+
+def _missed(hits: list[str], relevant: dict[str, None]) -> list[str]:
+    """The first `MISSED` relevant images that are not among the hits."""
+    found = set(hits)
+    return [image for image in relevant if image not in found][:MISSED]
 
 
 def _padded(lists: Sequence[Sequence], fill: object, kind: type) -> np.ndarray:

@@ -65,6 +65,7 @@ def test_predictions_alone(files, tmp_path):
     report_files(tmp_path / "r.html", files["data"], predictions=files["perfect.csv"])
     text = (tmp_path / "r.html").read_text(encoding="utf-8")
     assert "1.0000" in text and "perfect" in text and "--map" in text
+    assert "4 queries (2 public and 2 private) were scored" in " ".join(text.split())
     data = data_of(tmp_path / "r.html")
     assert len(data["queries"]) == 4 and data["pictured"] == len(data["images"])
     assert all(re.fullmatch(r"[A-Z][a-z ]+ \d", name) for name in data["landmarks"])  # the names of the data set

@@ -44,6 +44,13 @@ def test_images_that_matter_most_come_first():
     assert list(found.image_ids) == ["i5", "i7", "i120", "i122", "i6", "i121"]
 
 
+def test_an_image_that_the_solution_or_the_ranking_repeats_counts_once():
+    truth = ("i1", "i1", "i9", "i9")
+    found = results(ranking({"a": [1, 1, 2]}), RetrievalSolution({}, {"a": truth}, []), NOTHING)
+    assert (found.relevant[0], found.found[0]) == (2, 1)
+    assert [found.image_ids[image] for image in found.missed[0]] == ["i9"]
+
+
 def test_at_most_so_many_missed_are_shown_but_all_are_counted():
     truth = tuple(INDEX[:50])
     found = results(ranking({"a": [60]}), RetrievalSolution({}, {"a": truth}, []), NOTHING)
