@@ -13,7 +13,6 @@ DOCS = Path(__file__).resolve().parents[2] / "docs"
 OLDER_NETWORKS: set[tuple[str, str]] = set()
 """(model, framework) of full-size rows that other code made: to be measured again with `python -m parity_tests.full_size`."""
 OLDER_BENCHMARKS = {
-    "search",
     "head",
     "gpu",
     "schedule",
