@@ -145,6 +145,7 @@ class OnnxDescriber:
             "framework": "onnxruntime",
             "size": spec.preprocess.size,
             "checkpoint": metadata.get("checkpoint_sha256"),
+            "specs": [spec.to_dict()],
             "file": file_sha256(
                 path
             ),  # it may have been quantised, and then an interrupted embedding must not continue
@@ -183,6 +184,7 @@ class SavedModelDescriber:
             "model": manifest.name,
             "framework": "tensorflow",
             "size": max(self.inputs).size,
+            "specs": [source.spec.to_dict() for source in manifest.sources],
         } | model_identity(manifest)
 
     def __call__(self, batch: Batch) -> np.ndarray:

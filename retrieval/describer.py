@@ -19,7 +19,7 @@ class Describer(Protocol):
 
     Attributes:
         inputs: the ways of resizing that it needs: one, or several for an ensemble.
-        source: JSON values for `Embeddings.source`: model, framework, size and, if known, the checkpoint's sha256.
+        source: JSON values for `Embeddings.source`: model, framework, size and, if known, the checkpoint's sha256 and the specs.
     """
 
     @property
@@ -76,4 +76,5 @@ def checkpoint_source(checkpoint: Checkpoint, framework: str) -> dict:
         "framework": framework,
         "size": size,
         "checkpoint": checkpoints.fingerprint(checkpoint),
+        "specs": [checkpoint.spec.to_dict()],
     }

@@ -71,7 +71,7 @@ class StoreManifest:
         dtype: of the stored rows.
         batch: images per call of the model; another number could change the last digits.
         chunk: images that are finished together.
-        source: `Embeddings.source`: the model, its checkpoint's sha256, the image size, and the data's fingerprint.
+        source: `Embeddings.source`: the model, its spec, its checkpoint's sha256, the image size, and the data's fingerprint.
         changed: fingerprint of the data with the times of their last changes.
         ids_sha256: of `ids.txt`.
         versions: of the packages that made it.

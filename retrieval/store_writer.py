@@ -74,6 +74,7 @@ def make_store(
             cannot be written.
     """
     require_ids(ids)
+    source = json.loads(json.dumps(source))  # as a manifest that is there will be read
     text = Ids.of(ids).text
     digest = hashlib.sha256(text).hexdigest()
     wanted = StoreManifest(len(ids), dimensions, dtype, batch, chunk, source, changed, digest, dict(versions or {}))

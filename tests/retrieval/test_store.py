@@ -167,6 +167,14 @@ def test_a_ranking_makes_ids_when_they_are_asked_for(tmp_path):
     assert (tmp_path / "p.csv").read_text(encoding="utf-8") == "id,images\nq,c a\nr,b c\n"
 
 
+def test_a_source_with_tuples_is_the_same_when_it_is_read_again(tmp_path):
+    first, again = (
+        make_store(tmp_path / "store", IDS, 3, {"specs": [{"mean": (0.5, 0.4)}]}, "", batch=1, chunk=1)
+        for _ in range(2)
+    )
+    assert first == again
+
+
 def test_a_copied_store_is_the_same(tmp_path):
     shutil.copytree(make(tmp_path / "store"), tmp_path / "copy")
     np.testing.assert_array_equal(Store.open(tmp_path / "copy").rows, Store.open(tmp_path / "store").rows)
