@@ -36,11 +36,10 @@ from zoo.errors import DataError, ZooError
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")  # the command has its own
 os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-logging.getLogger("ray.data").setLevel(logging.ERROR)
 
-import ray  # noqa: E402
-import ray.data  # noqa: E402
-import ray.exceptions  # noqa: E402
+import ray
+import ray.data
+import ray.exceptions
 
 CHUNKS_PER_CALL = 4
 """Chunks that a worker computes in one call: within a call it decodes ahead over the borders of chunks."""
@@ -87,6 +86,7 @@ def embed_on_cluster(
                 fn_constructor_kwargs={"open_model": open_model, "root": root, "split": split, "out": place},
                 runtime_env={"env_vars": {"TF_NUM_INTRAOP_THREADS": str(cpus)}},
             )
+            logging.getLogger("ray.data").setLevel(logging.ERROR)  # here, because Ray sets it when a data set is made
             with progress_bar(manifest, range(manifest.chunks), left, f"embed {split} on {workers} workers") as bar:
                 for row in finished.iter_rows():
                     bar.update(len(manifest.rows_of(int(row["chunk"]))))
