@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from retrieval.data.fingerprint import fingerprint
+from retrieval.data.fingerprint import fingerprints
 from retrieval.data.gldv2 import Gldv2
 from retrieval.data.sources import open_source
 from retrieval.describer import Describer
@@ -106,13 +106,13 @@ def prepare_store(
 ) -> StoreManifest:
     """Makes the files of a split's store, or finds them. Arguments and errors as `embed_split`."""
     require_batch_size(batch_size)
-    source = {"data": {"split": split, "fingerprint": fingerprint(data, split)}}
+    found, with_times = fingerprints(data, split)
     return make_store(
         out,
         images_to_embed(data, split, only_scored=only_scored),
         _length(describer),
-        describer.source | source,
-        fingerprint(data, split, times=True),
+        describer.source | {"data": {"split": split, "fingerprint": found}},
+        with_times,
         batch=batch_size,
         chunk=batch_size * BATCHES_PER_CHUNK,
         dtype=dtype,

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from retrieval.data.check import check_data
-from retrieval.data.fingerprint import fingerprint
+from retrieval.data.fingerprint import fingerprint, fingerprints
 from retrieval.data.gldv2 import Gldv2
 from retrieval.data.images import read_image
 from zoo.errors import DataError, OutputError
@@ -201,6 +201,12 @@ def test_a_fingerprint_with_times_follows_an_image_of_the_same_size(root, split)
     image.write_bytes(bytes(len(image.read_bytes())))
     after = fingerprint(Gldv2(root), split), fingerprint(Gldv2(root), split, times=True)
     assert after[0] == before[0] and after[1] != before[1]
+
+
+@pytest.mark.parametrize("split", ["train", "index", "test"])
+def test_both_fingerprints_of_one_pass_are_those_of_two(root, split):
+    dataset = Gldv2(root)
+    assert fingerprints(dataset, split) == (fingerprint(dataset, split), fingerprint(dataset, split, times=True))
 
 
 def test_check_data_lists_missing_and_broken_images_and_training_skips_them(root):
