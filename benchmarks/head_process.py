@@ -132,7 +132,7 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
         loss.backward()
         group.total(modules["distributed"].sums_of_squares([margin.weight.grad]))
         optimiser.step(_RATE)
-        losses.append(float(loss))
+        losses.append(float(loss.detach()))
         seconds.append(time.perf_counter() - start)
     figures = {"rank": group.rank, "before": before, "peak": here.peak(), "exchanged": sum(exchanged)}
     group.leave()

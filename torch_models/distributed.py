@@ -7,6 +7,7 @@ BatchNorm here is our own; the other is that both frameworks then compute the sa
 
 import datetime
 import functools
+import gc
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from typing import Any, NamedTuple
 
 import torch
 import torch.distributed as dist
+import torch.distributed.nn  # before `join`: see `Group.leave`
 from torch import Tensor, nn
 
 _MINUTES = 30
@@ -76,8 +78,14 @@ class Group:
         return every
 
     def leave(self) -> None:
-        """Ends the exchange; no process may call the others afterwards."""
+        """Ends the exchange and its threads; no process may call the others afterwards.
+
+        A thread that outlives the interpreter may abort the process, and the threads live as long as anything refers to their
+        group: a trainer does, so call this where there is none any more. `torch.distributed.nn` keeps the group that exists
+        when it is imported as a default of its functions, so it is imported before there is one; `torch.optim` would later.
+        """
         if self.size > 1:
+            gc.collect()  # a trainer's modules refer to each other
             dist.destroy_process_group()
 
     def _reduced(self, values: Tensor, how: Any) -> Tensor:

@@ -8,6 +8,7 @@ import json
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # Paddle's launcher takes a path, not a module
 
@@ -49,12 +50,25 @@ def rows(name: str, value: np.ndarray, own: range, recipe: Recipe) -> np.ndarray
     return value[own.start * each : own.stop * each] if name.startswith("arc_margin.") and len(value) > 1 else value
 
 
+def exchanging_threads() -> list[str]:
+    """Names of this process's threads that exchange tensors; none where the system does not tell names of threads."""
+    names = [path.read_text(encoding="utf-8").strip() for path in Path("/proc/self/task").glob("*/comm")]
+    return sorted(name for name in names if "gloo" in name)
+
+
 def main(framework: str, folder: Path, steps: int, every: bool, device: str = "cpu") -> None:
     """Writes `<setting>-<rank>.npz`: the losses, and the process's tensors after the last step."""
     library = importlib.import_module(framework)
     module = importlib.import_module(f"{framework}_models.train")
     library.set_default_dtype("float64" if framework == "paddle" else library.float64)
     group = module.join(device)
+    _train_all(module, group, folder, steps, every, device)
+    group.leave()
+    if left := exchanging_threads():
+        raise SystemExit(f"these threads outlived the exchange, and may abort the process when it ends: {left}")
+
+
+def _train_all(module: Any, group: Any, folder: Path, steps: int, every: bool, device: str) -> None:
     for name, change in SETTINGS.items():
         recipe = replace(RECIPE, **change)
         spec = recipe.spec(recipe.models[0])
@@ -70,7 +84,6 @@ def main(framework: str, folder: Path, steps: int, every: bool, device: str = "c
             labels = random.integers(0, CLASSES, BATCH)
             measured.append(trainer.step(images[share], labels[share], schedule[number]))
         np.savez(folder / f"{name}-{group.rank}.npz", measured=trainer.read(measured), **trainer.tensors())
-    group.leave()
 
 
 if __name__ == "__main__":
