@@ -18,7 +18,7 @@ from retrieval.devices import choose_device
 from retrieval.exact import search
 from retrieval.metrics import CONTEST_K, score
 from retrieval.ranking import Ranking, write_predictions
-from retrieval.rerank import NONE, apply, read_reranking
+from retrieval.rerank import apply, read_reranking
 from retrieval.searchable import require_searchable
 from retrieval.shard import Shard
 from retrieval.sharded import is_result_of, merge, read_part, search_part, shard_rows, write_part
@@ -82,7 +82,7 @@ def search_files(
         SpecError: `device` or a string for faiss is wrong, or options exclude each other.
         OutputError: `out` cannot be written.
     """
-    chosen_device, part = choose_device(device), Shard.parse(shard) if shard else None
+    part = Shard.parse(shard) if shard else None
     if index_factory and shard:
         raise SpecError("--shard and --index-factory exclude each other; an approximate index is searched as a whole.")
     if search_parameters and not index_factory:
@@ -95,8 +95,9 @@ def search_files(
                 "--cluster excludes --index-factory, --shard and --rerank: it makes the parts of an exact search."
             )
         return _search_on_cluster(index, queries, out, data, all_queries, device, cluster, cpus_per_worker)
+    chosen_device = choose_device(device)
     with _sides(index, queries, out, data, all_queries, [rerank] if rerank else []) as (sides, solution):
-        parameters = read_reranking(rerank) if rerank else NONE
+        reranking = read_reranking(rerank) if rerank else None
         log(f"searching {len(sides[0].ids):,} index images for {len(sides[1].ids):,} queries on {chosen_device}")
         if part:
             require_room(Path(out), needed := len(sides[1].ids) * CONTEST_K * 16, largest=needed)
@@ -106,10 +107,10 @@ def search_files(
         _require_room(out, *sides)
         if not index_factory:
             ranking = search(*sides, device=chosen_device)
-            if rerank:
-                log(f"re-ranking: {parameters}")
-            with work_folder(out):  # new descriptors are stored in it
-                ranking = apply(*sides, ranking, parameters, device=chosen_device)
+            if reranking:
+                log(f"re-ranking: {reranking}")
+                with work_folder(out):  # new descriptors are stored in it
+                    ranking = apply(*sides, ranking, reranking, device=chosen_device)
             return _written(out, ranking, solution)
         require_searchable(*sides, CONTEST_K)
         made = approximate_index(sides[0], index_factory, search_parameters)
@@ -146,7 +147,7 @@ def _search_on_cluster(
         if len(calls) < parts:
             log(f"continuing after {parts - len(calls):,} of {parts:,} parts")
         run_on_cluster(calls, address=cluster, cpus_per_worker=cpus_per_worker, label="search")
-        figures = _written(out, merge([read_part(place) for place in places.values()], *sides), solution)
+        figures = _merged(list(places.values()), out, sides, solution)
     shutil.rmtree(folder, ignore_errors=True)
     return figures
 
@@ -173,7 +174,7 @@ def merge_files(
     """
     with _sides(index, queries, out, data, all_queries, parts) as (sides, solution):
         _require_room(out, *sides)
-        return _written(out, merge([read_part(path) for path in parts], *sides), solution)
+        return _merged(parts, out, sides, solution)
 
 
 @contextmanager
@@ -213,6 +214,15 @@ def queries_to_search(queries: Rows, solution: RetrievalSolution | None, all_que
         if not wanted.any():
             raise DataError(f"none of the {len(wanted):,} queries is scored. {NO_SOLUTION}")
     return queries if wanted.all() else chosen(queries, np.flatnonzero(wanted))
+
+
+def _merged(
+    parts: Sequence[str | os.PathLike],
+    out: str | os.PathLike,
+    sides: tuple[Rows, Rows],
+    solution: RetrievalSolution | None,
+) -> dict[str, float | None]:
+    return _written(out, merge([read_part(path) for path in parts], *sides), solution)
 
 
 def _written(out: str | os.PathLike, ranking: Ranking, solution: RetrievalSolution | None) -> dict[str, float | None]:
