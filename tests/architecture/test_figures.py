@@ -23,7 +23,6 @@ OLDER_BENCHMARKS = {
     "photographs",
     "serving",
     "kills",
-    "embed",
 }
 """Files in benchmarks/results that other code made; docs/benchmarks.md has the commands that measure them again."""
 
