@@ -359,8 +359,9 @@ def with_tables(text: str, tables: dict[str, str]) -> str:
     Raises:
         DataError: a mark whose name is no table, or a mark that is not closed.
     """
-    for name in re.findall(r"<!-- (?!/)([\w ]+) -->", text):
-        pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
+    for name in re.findall(r"<!-- (?!/)(.+?) -->", text):
+        mark = re.escape(name)
+        pattern = re.compile(rf"(<!-- {mark} -->\n).*?(<!-- /{mark} -->)", re.DOTALL)
         if name not in tables or not pattern.search(text):
             raise DataError(f"expected <!-- {name} --> … <!-- /{name} --> with one of the names {', '.join(tables)}")
         text = pattern.sub(lambda match, table=tables[name]: f"{match[1]}\n{table}\n\n{match[2]}", text)

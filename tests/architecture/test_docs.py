@@ -84,9 +84,10 @@ def test_a_mark_that_names_no_table_is_an_error():
         generate.with_tables("<!-- parity -->\n", {"parity": ""})
 
 
-def test_a_table_replaces_what_stood_between_its_marks():
-    page = "before\n<!-- parity -->\n\nold\n\n<!-- /parity -->\nafter\n"
-    assert generate.with_tables(page, {"parity": "new"}) == page.replace("old", "new")
+@pytest.mark.parametrize("name", ["parity", "full size", "re-ranking", "a (b)"])
+def test_a_table_replaces_what_stood_between_its_marks(name):
+    page = f"before\n<!-- {name} -->\n\nold\n\n<!-- /{name} -->\nafter\n"
+    assert generate.with_tables(page, {name: "new"}) == page.replace("old", "new")
 
 
 def test_the_site_builds_without_warnings(tmp_path: Path):
