@@ -9,16 +9,15 @@ import numpy as np
 import PIL.Image
 
 from export import parity, tf22
-from export.parity.everywhere import run_current
 from export.parity.probes import picture
 from retrieval.data.csv_tables import read_rows
 from retrieval.data.gldv2 import Gldv2
-from retrieval.data.images import UnreadableImageError, read_image
+from retrieval.data.images import UnreadableImageError, decode, read_image
+from retrieval.data.sources import ImageSource, open_source
 from zoo import contest
 from zoo.command import log
 from zoo.disk import temporary_folder
 from zoo.errors import DataError, SubmissionError
-from zoo.inputs import real_path
 from zoo.manifest import versions
 
 HEIGHT, WIDTH = 600, 800
@@ -100,6 +99,9 @@ def rehearse(
 
 def _photographs(submission: Path, saved_model: Path, python: Path) -> tuple[str, parity.Row, float]:
     """The version of TensorFlow 2.2, its difference from the current TensorFlow, and its seconds per photograph."""
+    # Not above: it imports ONNX Runtime, and packing without a rehearsal does not.
+    from export.parity.everywhere import run_current
+
     random, images = np.random.default_rng(2022), {}
     with temporary_folder() as folder:
         for split, count in PHOTOGRAPHS.items():
@@ -127,10 +129,18 @@ def _descriptors(scored: Mapping) -> dict[str, np.ndarray]:
 
 @dataclass(frozen=True)
 class _Choice:
-    """The images of a data set that are ranked: paths by id, and the expected ranking of each query."""
+    """The images of a data set that are ranked.
 
-    queries: dict[str, Path]
-    index: dict[str, Path]
+    Attributes:
+        sources: of the images, by split.
+        queries, index: ids of images that can be read.
+        expected: the ranking of each query.
+        of_larger: whether they are a part of the data set.
+    """
+
+    sources: dict[str, ImageSource]
+    queries: list[str]
+    index: list[str]
     expected: dict[str, tuple[str, ...]]
     of_larger: bool
 
@@ -152,23 +162,23 @@ def _choose(dataset: Gldv2, predictions: Path) -> _Choice:
         others = [name for name in index if name not in wanted]
         wanted |= {others[n] for n in random.permutation(len(others))[: LARGEST - len(expected) - len(wanted)]}
         index = tuple(name for name in index if name in wanted)
-    queries = _readable(dataset, "test", expected)
+    sources = {split: open_source(dataset, split) for split in ("test", "index")}
+    queries = _readable(sources["test"], expected)
     if not queries:
         raise DataError(f"{dataset.root}: expected images to rank, found none that can be read.")
-    return _Choice(queries, _readable(dataset, "index", index), expected, larger)
+    return _Choice(sources, queries, _readable(sources["index"], index), expected, larger)
 
 
-def _readable(dataset: Gldv2, split: str, names: Iterable[str]) -> dict[str, Path]:
-    """Paths by id; embedding leaves images out that cannot be read, and the scorer would stop at them."""
-    found = {}
+def _readable(source: ImageSource, names: Iterable[str]) -> list[str]:
+    """Those that can be read: embedding leaves the others out, and the scorer would stop at them."""
+    found = []
     for name in names:
-        path = dataset.image_path(split, name)
         try:
-            read_image(path)
+            decode(source.read(name), source.place(name))
         except UnreadableImageError as error:
             log(f"left out: {error}")
             continue
-        found[name] = path
+        found.append(name)
     return found
 
 
@@ -199,10 +209,10 @@ def _require_known(predictions: Path, split: str, named: Iterable[str], known: s
 def _rank(submission: Path, python: Path, choice: _Choice, predictions: Path) -> Ranked:
     """Raises `SubmissionError` if TensorFlow 2.2 ranks a data set in another order than the predictions."""
     with temporary_folder() as folder:
-        for split, images in (("test", choice.queries), ("index", choice.index)):
+        for split, names in (("test", choice.queries), ("index", choice.index)):
             (folder / split).mkdir()
-            for name, path in images.items():
-                (folder / split / f"{name}.jpg").symlink_to(real_path(path))
+            for name in names:
+                (folder / split / f"{name}.jpg").write_bytes(choice.sources[split].read(name))
         scored = tf22.score(submission, folder / "test", folder / "index", python=python)
     index = scored["index"].astype(np.float64)
     tie = TIE / math.sqrt(index.shape[1]) * float(np.median(np.linalg.norm(index, axis=1)))
