@@ -15,6 +15,7 @@ import os
 import sys
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 if not __package__:  # run as a file: the packages lie in the repository's root, not in this folder
     sys.path[0] = str(Path(__file__).resolve().parents[1])
@@ -154,6 +155,15 @@ def describe(report: Report, images: int, gflops: float, side: int) -> list[str]
     return [*lines, f"TensorFlow {report.tensorflow} on CPUs: {verdict}"]
 
 
+def as_json(report: Report, images: int, gflops: float, side: int) -> dict[str, Any]:
+    """The report as JSON values; arguments as in `describe`."""
+    verdict = {"tensorflow": report.tensorflow, "accepted": report.accepted, "bytes": report.size}
+    cost = {"gflop": report.gflop, "side": side, "images": images, "gflops": gflops}
+    findings = [asdict(finding) | {"layer": finding.layer} for finding in report.findings]
+    made = {"manifest": asdict(report.manifest) if report.manifest else None, "manifest_fits": report.manifest_fits}
+    return {**verdict, **cost, "findings": findings, **made}
+
+
 def _provenance(manifest: Manifest) -> list[str]:
     """One line per network, and one for what was measured."""
     lines = [
@@ -204,14 +214,8 @@ def main() -> None:
     """Command line."""
     arguments = parse_arguments()
     report = check(arguments.saved_model, arguments.tf, contest=not arguments.no_contest, side=arguments.side)
-    if arguments.json:
-        findings = [asdict(finding) | {"layer": finding.layer} for finding in report.findings]
-        gflop = {"gflop": report.gflop, "side": arguments.side, "images": arguments.images, "gflops": arguments.gflops}
-        size = {"tensorflow": report.tensorflow, "accepted": report.accepted, "bytes": report.size}
-        made = {"manifest": asdict(report.manifest) if report.manifest else None, "manifest_fits": report.manifest_fits}
-        print(json.dumps({**size, **gflop, "findings": findings, **made}, indent=2))
-    else:
-        print("\n".join(describe(report, arguments.images, arguments.gflops, arguments.side)))
+    shown = (report, arguments.images, arguments.gflops, arguments.side)
+    print(json.dumps(as_json(*shown), indent=2) if arguments.json else "\n".join(describe(*shown)))
     sys.exit(not report.accepted)
 
 

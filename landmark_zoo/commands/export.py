@@ -133,17 +133,10 @@ def check(
     from landmark_zoo import api
 
     report = api.check(saved_model, tf, contest=not no_contest, side=side)
-    from export.check import describe
+    from export import check as checked
 
-    if as_json:
-        from dataclasses import asdict
-
-        findings = [asdict(finding) | {"layer": finding.layer} for finding in report.findings]
-        verdict = {"tensorflow": report.tensorflow, "accepted": report.accepted, "bytes": report.size}
-        cost = {"gflop": report.gflop, "side": side, "images": images, "gflops": gflops}
-        print(json.dumps({**verdict, **cost, "findings": findings}, indent=2))
-    else:
-        print("\n".join(describe(report, images, gflops, side)))
+    shown = (report, images, gflops, side)
+    print(json.dumps(checked.as_json(*shown), indent=2) if as_json else "\n".join(checked.describe(*shown)))
     sys.exit(not report.accepted)
 
 
