@@ -44,6 +44,7 @@ from parity_tests.small_models import FAMILIES
 from retrieval.comparison import SIGNIFICANCE, p_text
 from tests.reliability import fuzz, kills
 from training.reference import reference
+from zoo import contest
 from zoo.command import run
 from zoo.constants import FRAMEWORKS
 from zoo.errors import DataError
@@ -297,8 +298,8 @@ def results_lines(rows: list[dict[str, str]], runs: dict[str, dict]) -> str:
             f"- **Retrieval**: mAP@100 of the demo's ensemble {demo['ensemble']:.2f}{note}, of its members "
             f"{_mean(demo['members'].values()):.2f} on average; scores vary between machines "
             f"([why](docs/benchmarks.md#retrieval-scores)){_age('demo')}.",
-            f"- **Search**, exact, of the contest's 761,757 × 2048 descriptors: {searched['queries']:,} queries in "
-            f"{searched['seconds']:.0f} s on two cores; all 117,577, extrapolated, in {searched['all_minutes']:.0f} minutes and "
+            f"- **Search**, exact, of the contest's {contest.INDEX_IMAGES:,} × {search.DIMENSIONS} descriptors: {searched['queries']:,} queries in "
+            f"{searched['seconds']:.0f} s on two cores; all {contest.QUERIES:,}, extrapolated, in {searched['all_minutes']:.0f} minutes and "
             f"{searched['all_anonymous_gib']:.1f} GiB ([table](docs/benchmarks.md#search)){_age('search')}.",
         )
     )

@@ -34,7 +34,9 @@ def parse_arguments() -> argparse.Namespace:
         help="compute on a Ray cluster: its address, auto, or local; default: in this process",
     )
     parser.add_argument(
-        "--cpus-per-worker", type=ranged(Count), help="with --cluster; default: those of the smallest machine"
+        "--cpus-per-worker",
+        type=ranged(Count),
+        help="with --cluster; default: a GPU's share, or those of the smallest machine",
     )
     return parser.parse_args()
 

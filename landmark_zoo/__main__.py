@@ -54,17 +54,17 @@ COMMANDS = {
     "embed": Command(
         "retrieval:embed",
         "Compute the descriptors of a split.",
-        "embed out/saved_model --data DATA --split index --out index.safetensors",
+        "embed out/saved_model --data DATA --split index --out index",
     ),
     "search": Command(
         "retrieval:search",
         "Rank the index for each query and score it.",
-        "search --index index.safetensors --queries test.safetensors --data DATA --out predictions.csv",
+        "search --index index --queries test --data DATA --out predictions.csv",
     ),
     "tune": Command(
         "retrieval:tune",
         "Choose a re-ranking on the training set.",
-        "tune --train train.safetensors --data DATA --out rerank.json",
+        "tune --train train --data DATA --out rerank.json",
     ),
     "merge": Command(
         "retrieval:merge",

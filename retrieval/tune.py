@@ -1,8 +1,8 @@
 """Re-ranking parameters and a whitening, chosen on the training set; the queries of the test set are not looked at.
 
 Example:
-    python -m retrieval.tune --train train.safetensors --data DATA --out rerank.json
-    python -m retrieval.search --index index.safetensors --queries test.safetensors --rerank rerank.json --out predictions.csv
+    python -m retrieval.tune --train train --data DATA --out rerank.json
+    python -m retrieval.search --index index --queries test --rerank rerank.json --out predictions.csv
 
 In rounds, one image of every landmark is left out and is a query against all other training images. A grid of alpha query
 expansion, database augmentation, k-reciprocal re-ranking and their combinations is tried. The best counts as a help if its gain in

@@ -44,7 +44,7 @@ def embed(
         only_scored: of --split test, the queries that the solution scores.
         overwrite: replace a store of another model or data set.
         cluster: compute on a Ray cluster: its address, auto, or local; default: in this process.
-        cpus_per_worker: with --cluster; default: those of the smallest machine.
+        cpus_per_worker: with --cluster; default: a GPU's share, or those of the smallest machine.
     """
     with extras.explained():
         from export.embedder import open_describer
@@ -98,7 +98,7 @@ def search(
         search_parameters: of that index, for example nprobe=32.
         rerank: re-rank as a file of `landmark-zoo tune` says.
         cluster: search on a Ray cluster: its address, auto, or local.
-        cpus_per_worker: with --cluster; default: those of the smallest machine.
+        cpus_per_worker: with --cluster; default: a GPU's share, or those of the smallest machine.
         as_json: print the metrics and the path as one JSON object on stdout.
     """
     with extras.explained():
