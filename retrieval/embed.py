@@ -10,9 +10,7 @@ import numpy as np
 from retrieval.data.gldv2 import SPLITS, Gldv2
 from retrieval.describer import Describer
 from retrieval.embed_split import embed_split
-from retrieval.image_batches import (
-    BATCH_SIZE,
-)
+from retrieval.image_batches import BATCH_SIZE
 from retrieval.shard import Shard
 from retrieval.store import Dtype
 from retrieval.store_writer import WAIT_SECONDS

@@ -6,7 +6,6 @@ the same zip again if Kaggle has unpacked it.
 """
 
 import argparse
-import hashlib
 import os
 import shutil
 import sys
@@ -33,7 +32,7 @@ from zoo.disk import require_room  # noqa: E402
 from zoo.errors import ExportError, OutputError, SubmissionError  # noqa: E402
 from zoo.files import new_file, new_folder, output_folder, work_folder, write_json  # noqa: E402
 from zoo.inputs import real_path, require_file  # noqa: E402
-from zoo.manifest import PLACE, Manifest  # noqa: E402
+from zoo.manifest import PLACE, Manifest, file_sha256  # noqa: E402
 
 ZIP = "submission.zip"
 LISTING = "submission-files.json"
@@ -172,9 +171,7 @@ def write_zip(saved_model: Path, path: Path) -> dict[str, dict]:
             entry.create_system, entry.external_attr, entry.file_size = 3, 0o100644 << 16, file.stat().st_size
             with open(file, "rb") as source, archive.open(entry, "w") as target:
                 shutil.copyfileobj(source, target, 1 << 20)
-            with open(file, "rb") as source:
-                sha256 = hashlib.file_digest(source, "sha256").hexdigest()
-            listing[entry.filename] = {"bytes": entry.file_size, "sha256": sha256}
+            listing[entry.filename] = {"bytes": entry.file_size, "sha256": file_sha256(file)}
     return listing
 
 
