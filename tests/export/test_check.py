@@ -296,6 +296,8 @@ def test_command_line(models, tmp_path):
     done = run(sys.executable, "-m", "export.check", tmp_path / "submission.zip", "--json")
     assert done.returncode == 1, done.stderr
     report = json.loads(done.stdout)
+    twin = run(sys.executable, "-m", "landmark_zoo", "check", tmp_path / "submission.zip", "--json")
+    assert (twin.returncode, json.loads(twin.stdout)) == (1, report), twin.stderr
     assert not report["accepted"] and report["bytes"] == os.path.getsize(tmp_path / "submission.zip")
     (finding,) = report["findings"]
     assert (finding["layer"], finding["op"], finding["rejects"]) == ("layer1.0.conv2", "Conv2D", True)
