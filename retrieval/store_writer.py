@@ -4,7 +4,6 @@ The files are made once at their full size. A finished chunk is flushed to the d
 loses the chunks in work and nothing else, and a store that was continued equals an unbroken one to the bit.
 """
 
-import csv
 import hashlib
 import json
 import os
@@ -16,6 +15,7 @@ from typing import Self
 
 import numpy as np
 
+from retrieval.data.csv_tables import write_rows
 from retrieval.embeddings import require_descriptors, squared_norms
 from retrieval.ids import Ids, require_ids
 from retrieval.provenance import difference
@@ -175,16 +175,10 @@ def complete(folder: Path) -> bool:
     if not (folder / COMPLETE).exists():
         unreadable = {image_id: why for chunk in sorted(done) for image_id, why in done[chunk].items()}
         if unreadable:
-            _write_unreadable(folder / UNREADABLE, unreadable)
+            with new_file(folder / UNREADABLE) as partial:
+                write_rows(partial, [("id", "reason"), *unreadable.items()])
         write_json(folder / COMPLETE, {"images": manifest.images, "unreadable": len(unreadable)})
     return True
-
-
-def _write_unreadable(path: Path, unreadable: Mapping[str, str]) -> None:
-    with new_file(path) as partial, open(partial, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(("id", "reason"))
-        writer.writerows(unreadable.items())
 
 
 def _manifest_of(folder: Path) -> StoreManifest | None:
