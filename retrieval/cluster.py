@@ -29,7 +29,7 @@ from retrieval.embed_split import (
     unfinished,
 )
 from retrieval.image_batches import StoredImages
-from retrieval.store import Store, StoreManifest, read_ids
+from retrieval.store import Store, StoreManifest, finished_chunks, read_ids, read_manifest
 from retrieval.store_writer import ChunkWriter
 from zoo.errors import DataError, ZooError
 
@@ -132,16 +132,16 @@ class _Worker:
 
     def __init__(self, open_model: Callable[[], Describer], root: Path, split: str, out: Path) -> None:
         self._describer, self._out, self._ids = open_model(), out, read_ids(out)
+        self._done = finished_chunks(out, read_manifest(out)).keys()
         self._images = StoredImages(open_source(Gldv2(root), split, progress=False), self._ids)
         self._name = f"{socket.gethostname()}-{uuid.uuid4().hex[:12]}"
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        chunks = sorted(int(chunk) for chunk in batch["chunk"])
+        # A call is repeated if a worker died in it. The worker that replaces it leaves out what it had finished; another
+        # computes the few chunks of the call once more, which writes the same bytes.
+        chunks = sorted({int(chunk) for chunk in batch["chunk"]} - self._done)
         with ChunkWriter(self._out, self._name) as writer:
-            # A call is repeated if a worker died in it; what it had finished stays.
-            embed_chunks(
-                self._describer, self._images, self._ids, writer, unfinished(self._out, writer.manifest, chunks)
-            )
+            embed_chunks(self._describer, self._images, self._ids, writer, chunks)
         return batch
 
 
