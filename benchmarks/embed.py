@@ -18,7 +18,6 @@ The last line of stdout is the path of the JSON file with all figures.
 import argparse
 import os
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -34,20 +33,17 @@ from retrieval.data.sources import open_source
 from retrieval.describer import Describer
 from retrieval.embed_split import embed_split
 from retrieval.image_batches import BATCH_SIZE, Batch, StoredImages, batches
+from zoo import contest
 from zoo.arguments import given_path, ranged
 from zoo.checkpoint import save_checkpoint
 from zoo.command import log, run
 from zoo.disk import temporary_folder
 from zoo.errors import DataError
-from zoo.processes import ROOT
+from zoo.processes import module_command, module_environment, run_module
 from zoo.strict import Count
 from zoo.variants import get_spec
 
 MODELS = (("resnet50", 224), ("resnest14_narrow", 80))
-TARGET = 0.8
-"""The least share of the bare SavedModel's images per second, for ResNet-50."""
-CONTEST_IMAGES = 879_334
-"""Images of the contest: 761,757 of the index and 117,577 queries."""
 
 
 class Nothing:
@@ -65,8 +61,12 @@ def saved_model(name: str, size: int, folder: Path) -> Path:
     checkpoint = folder / f"{name}.safetensors"
     save_checkpoint(checkpoint, random_checkpoint(get_spec(name), seed=1, framework="torch"))
     out = folder / name
-    words = ["export.to_savedmodel", "--ckpt", checkpoint, "--size", size, "--no-verify", "--out", out]
-    subprocess.run([sys.executable, "-m", *map(str, words)], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+    done = run_module(
+        *("export.to_savedmodel", "--ckpt", checkpoint, "--size", size, "--no-verify", "--out", out),
+        capture_output=True,
+    )
+    if done.returncode:
+        raise DataError(f"{name} could not be exported: {done.stderr.strip()[-500:]}")
     return out / "saved_model"
 
 
@@ -94,13 +94,11 @@ def bare(describer: Describer, data: Gldv2, count: int) -> float:
 
 def command(model: Path, data: Path, out: Path, *options: str, threads: int | None = None) -> subprocess.Popen:
     """`python -m export.embed` on the training split."""
-    environment = dict(os.environ) | {"PYTHONPATH": str(ROOT)}
+    environment = module_environment()
     if threads:
         environment |= {"TF_NUM_INTRAOP_THREADS": str(threads), "TF_NUM_INTEROP_THREADS": "1"}
-    words = ["export.embed", model, "--data", data, "--split", "train", "--out", out, *options]
-    return subprocess.Popen(
-        [sys.executable, "-m", *map(str, words)], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    words = module_command("export.embed", model, "--data", data, "--split", "train", "--out", out, *options)
+    return subprocess.Popen(words, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 def finished(*processes: subprocess.Popen) -> None:
@@ -161,7 +159,7 @@ def table(results: dict[str, Any]) -> str:
             f"{share(row):.2f}",
             *(f"{rates[how]:g}" for how in ("reading", "command", "two shards", "Ray")),
             "to the bit" if all(row["same_rows"].values()) else "**no**",
-            f"{CONTEST_IMAGES / rates['embed'] / 3600:.1f}",
+            f"{contest.IMAGES / rates['embed'] / 3600:.1f}",
         ]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
