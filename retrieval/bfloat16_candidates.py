@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from retrieval.bounds import EXTRA, error_share
-from retrieval.candidates import require_norms
+from retrieval.candidates import keep_largest, require_norms
 
 _QUERIES = 2048
 """Queries that are multiplied with a block at a time."""
@@ -99,11 +99,7 @@ class Bfloat16Candidates:
         products, scores = (kept[: shape[0] * shape[1]].view(shape) for kept in (self._products, self._scores))
         torch.mm(self._queries[part], block.T, out=products)
         scores.copy_(products)
-        heap = faiss.float_minheap_array_t()
-        ids, values = self._heap.I[part], self._heap.D[part]
-        heap.nh, heap.k = ids.shape
-        heap.ids, heap.val = faiss.swig_ptr(ids), faiss.swig_ptr(values)
-        heap.addn(shape[1], faiss.swig_ptr(scores.numpy()), start, 0, len(ids))  # pyright: ignore[reportCallIssue]
+        keep_largest(self._heap, part, scores.numpy(), start)
 
 
 def takes(squared_norms: np.ndarray) -> bool:

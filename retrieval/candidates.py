@@ -58,18 +58,27 @@ class HeapCandidates:
         self._multiply.load(rows, squared_norms)
         for first in range(0, len(self._queries), QUERIES):
             part = slice(first, min(first + QUERIES, len(self._queries)))
-            self._keep(part, self._multiply.scores(self._queries[part]), start)
+            keep_largest(self._heap, part, self._multiply.scores(self._queries[part]), start)
 
     def best(self) -> tuple[np.ndarray, np.ndarray]:
         """As `Candidates.best`."""
         return self._heap.I, self._heap.D[:, 0].astype(np.float64)  # the first of a heap is its smallest
 
-    def _keep(self, part: slice, scores: np.ndarray, start: int) -> None:
-        heap = faiss.float_minheap_array_t()
-        ids, values = self._heap.I[part], self._heap.D[part]
-        heap.nh, heap.k = ids.shape
-        heap.ids, heap.val = faiss.swig_ptr(ids), faiss.swig_ptr(values)
-        heap.addn(scores.shape[1], faiss.swig_ptr(scores), start, 0, len(ids))  # pyright: ignore[reportCallIssue]
+
+def keep_largest(heaps: faiss.ResultHeap, part: slice, scores: np.ndarray, start: int) -> None:
+    """Adds a block's scores to the heaps of some queries; `ResultHeap.add_result` takes those of all queries only.
+
+    Args:
+        heaps: of all queries.
+        part: the queries whose scores these are.
+        scores: float32 [q, n].
+        start: number of the block's first row.
+    """
+    heap = faiss.float_minheap_array_t()
+    ids, values = heaps.I[part], heaps.D[part]
+    heap.nh, heap.k = ids.shape
+    heap.ids, heap.val = faiss.swig_ptr(ids), faiss.swig_ptr(values)
+    heap.addn(scores.shape[1], faiss.swig_ptr(scores), start, 0, len(ids))  # pyright: ignore[reportCallIssue]
 
 
 class Multiplier:

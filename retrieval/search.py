@@ -252,7 +252,9 @@ def main() -> None:
     )
     parser.add_argument("--cluster", metavar="ADDRESS", help="search on a Ray cluster: its address, auto, or local")
     parser.add_argument(
-        "--cpus-per-worker", type=ranged(Count), help="with --cluster; default: those of the smallest machine"
+        "--cpus-per-worker",
+        type=ranged(Count),
+        help="with --cluster; default: a GPU's share, or those of the smallest machine",
     )
     parser.add_argument("--index-factory", metavar="TEXT", help="search approximately with this index of faiss")
     parser.add_argument("--search-parameters", metavar="TEXT", default="", help="of that index, such as nprobe=32")

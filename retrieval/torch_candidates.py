@@ -1,6 +1,6 @@
 """Candidates of a search on a GPU: the same products and the same bound as on CPUs, in PyTorch.
 
-The only file of this room that imports a framework, and it is imported only for a search on a GPU.
+It imports PyTorch, so it is imported only where a search runs on a GPU or there may be one.
 """
 
 from collections.abc import Iterator
