@@ -168,6 +168,8 @@ class _Part:
 def _nearest_of_group(part: _Part, group: _Group, k: int, device: str, pool: Executor, bar: tqdm) -> Nearest:
     if k + SLACK >= part.readable:
         return _rescored(part, group, _all_rows(part, group, pool, bar), k, pool)
+    if device == BFLOAT16 and not _bfloat16_pays(part, group):
+        device = "cpu"
     made = _candidates(part, group, k, device, pool)
     for rows, squared_norms, start in part.blocks():
         made.add(rows, squared_norms, start)
@@ -195,18 +197,23 @@ def _all_rows(part: _Part, group: _Group, pool: Executor, bar: tqdm) -> np.ndarr
     return np.broadcast_to(np.concatenate(found), (len(group.norms), part.readable))
 
 
+def _bfloat16_pays(part: _Part, group: _Group) -> bool:
+    """Whether products in bfloat16 are faster here than in float32, and their bound holds."""
+    if part.readable * group.augmented.size < WORTHWHILE:
+        return False
+    from retrieval.bfloat16_candidates import takes
+
+    return takes(group.norms**2) and takes(part.index.squared_norms)
+
+
 def _candidates(part: _Part, group: _Group, k: int, device: str, pool: Executor) -> Candidates:
     """What keeps somewhat more than k candidates of each query; PyTorch is imported only where it is needed."""
-    if device == BFLOAT16:
-        if part.readable * group.augmented.size < WORTHWHILE:
-            return HeapCandidates(group.augmented, k + SLACK, pool)
-        from retrieval.bfloat16_candidates import Bfloat16Candidates, takes
-
-        if not takes(group.norms**2) or not takes(part.index.squared_norms):
-            return HeapCandidates(group.augmented, k + SLACK, pool)
-        return Bfloat16Candidates(group.augmented, group.norms, min(k + ROUGH_SLACK, part.readable))
     if device == "cpu":
         return HeapCandidates(group.augmented, k + SLACK, pool)
+    if device == BFLOAT16:
+        from retrieval.bfloat16_candidates import Bfloat16Candidates
+
+        return Bfloat16Candidates(group.augmented, group.norms, min(k + ROUGH_SLACK, part.readable))
     from retrieval.torch_candidates import TorchCandidates
 
     return TorchCandidates(group.augmented, k + SLACK, device)
