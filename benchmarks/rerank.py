@@ -12,8 +12,6 @@ descriptors of 2048 numbers to 512, and both steps over a whole index for 20,000
 """
 
 import argparse
-import threading
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.results_files import write_results
+from benchmarks.search import most_anonymous_memory, timed
 from retrieval.comparison import SIGNIFICANCE, bootstrap_interval, compare, p_text
 from retrieval.data.gldv2 import Gldv2
 from retrieval.embeddings import squared_norms
@@ -31,9 +30,10 @@ from retrieval.metrics import Truth, average_precisions
 from retrieval.neighbours import other_neighbours
 from retrieval.ranking import Ranking
 from retrieval.reciprocal import KReciprocal
-from retrieval.rerank import NONE, Reranking, apply
+from retrieval.rerank import NONE, PARTS, Reranking, apply
+from retrieval.search import queries_to_search
 from retrieval.solution import read_retrieval_solution
-from retrieval.store import Rows, Selection, chosen, open_rows
+from retrieval.store import Rows, Selection, open_rows
 from retrieval.tune import QUERIES, SHRINKAGES, tune
 from retrieval.whitening import find_directions, fit
 from zoo.arguments import given_path, ranged
@@ -62,8 +62,8 @@ def measure_set(data: Path, folder: Path, asked: int = QUERIES) -> dict[str, Any
     table = dataset.train()
     labels = dict(zip(table.ids, table.labels.tolist(), strict=True))
     tuned = tune(joined(labels, train, images=INDEX, seed=0), queries=asked)
-    truth = read_retrieval_solution(dataset.solution_path).everything
-    queries = chosen(test, np.flatnonzero([image_id in truth for image_id in test.ids]))
+    solution = read_retrieval_solution(dataset.solution_path)
+    truth, queries = solution.everything, queries_to_search(test, solution)
     plain = search(index, queries)
     base = average_precisions(plain, truth)
     ways = {kind: _best(tuned.tuning["tried"], parts) for kind, parts in KINDS.items()}
@@ -80,15 +80,21 @@ def measure_set(data: Path, folder: Path, asked: int = QUERIES) -> dict[str, Any
         "train": {"map100": tuned.tuning["map100"], "queries": tuned.tuning["queries"]},
         "test": {"map100": float(base.mean()), "interval": bootstrap_interval(base)},
         "rows": rows,
-        "whitening": measure_whitenings(train, index, queries, truth, tuned.tuning["whitening"]["tried"]),
+        "whitening": measure_whitenings(train, index, queries, truth, base, tuned.tuning["whitening"]["tried"]),
     }
 
 
 def measure_whitenings(
-    train: Rows, index: Rows, queries: Rows, truth: Truth, tried: Sequence[dict[str, Any]]
+    train: Rows, index: Rows, queries: Rows, truth: Truth, base: np.ndarray, tried: Sequence[dict[str, Any]]
 ) -> list[dict[str, Any]]:
-    """What each whitening that was tried on the training set gains on the test queries, and the same without shrinkage."""
-    base = average_precisions(search(index, queries), truth)
+    """What each whitening that was tried on the training set gains on the test queries, and the same without shrinkage.
+
+    Args:
+        train, index, queries: descriptors of the three splits.
+        truth: of the queries.
+        base: average precision of each query without a whitening.
+        tried: what `tune` tried.
+    """
     directions = find_directions(train)
     gains = {tuple(one["parameters"].values()): one["difference"] for one in tried}
     found = []
@@ -97,12 +103,8 @@ def measure_whitenings(
             if not shrinkage and directions.images < len(directions.mean):
                 continue  # refused: the smallest variances are accidents
             whitening = directions.whitening(dimensions, shrinkage)
-            sides = (whitening.apply(side.rows) for side in (index, queries))
-            whitened = [
-                Selection(side.ids, rows, squared_norms(rows), {})
-                for side, rows in zip((index, queries), sides, strict=True)
-            ]
-            gain = compare(average_precisions(search(whitened[0], whitened[1]), truth), base)
+            ranking = search(whitening.images(index), whitening.images(queries))
+            gain = compare(average_precisions(ranking, truth), base)
             row = {"dimensions": dimensions, "shrinkage": shrinkage}
             found.append(row | {"train_difference": gains.get((dimensions, shrinkage))} | gain.as_json())
     return found
@@ -113,17 +115,17 @@ def measure_cost() -> dict[str, float]:
     found: dict[str, float] = {}
     with temporary_folder() as folder:
         rows = _synthetic(folder / "whitening.npy", FITTED)
-        found |= _timed("whitening", lambda: fit(rows, WHITENED))
+        found |= _timed("whitening", lambda: fit(rows, WHITENED))[0]
         index = _synthetic(folder / "index.npy", INDEX)
         queries = Selection(index.ids[:500], index.rows[:500], index.squared_norms[:500], {})
         plain = search(index, queries)
-        found |= _timed("neighbours", lambda: other_neighbours(index, 20))
-        known = other_neighbours(index, 20)
+        figures, known = _timed("neighbours", lambda: other_neighbours(index, 20))
+        found |= figures
         for name, way in (
             ("augmentation", Reranking(augment_database=Expansion(3))),
             ("k_reciprocal", Reranking(k_reciprocal=KReciprocal(20, 6))),
         ):
-            found |= _timed(name, lambda way=way: apply(index, queries, plain, way, known=known))
+            found |= _timed(name, lambda way=way: apply(index, queries, plain, way, known=known))[0]
     return found
 
 
@@ -203,9 +205,8 @@ def _row(
 
 
 def _reranked(index: Rows, queries: Rows, plain: Ranking, parts: dict[str, Any]) -> Ranking:
-    kinds = {"augment_database": Expansion, "expand_queries": Expansion, "k_reciprocal": KReciprocal}
     return apply(
-        index, queries, plain, Reranking(**{name: kinds[name](**part) for name, part in parts.items() if part})
+        index, queries, plain, Reranking(**{name: PARTS[name](**part) for name, part in parts.items() if part})
     )
 
 
@@ -221,27 +222,12 @@ def _synthetic(path: Path, count: int) -> Selection:
     return Selection([str(row) for row in range(count)], rows, squared_norms(rows), {})
 
 
-def _timed(name: str, work: Callable[[], object]) -> dict[str, float]:
-    before, peak, done = _anonymous(), [0.0], threading.Event()
-
-    def watch() -> None:
-        while not done.wait(0.02):
-            peak[0] = max(peak[0], _anonymous())
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    began = time.perf_counter()
-    work()
-    seconds = time.perf_counter() - began
-    done.set()
-    watcher.join()
-    return {name: round(seconds, 2), f"{name}_mib": round(max(peak[0] - before, 0), 1)}
-
-
-def _anonymous() -> float:
-    """MiB of this process that are not of a mapped file."""
-    status = Path("/proc/self/status").read_text(encoding="utf-8")
-    return int(status.partition("RssAnon:")[2].split()[0]) / 1024
+def _timed(name: str, work: Callable[[], Any]) -> tuple[dict[str, float], Any]:
+    """Seconds and MiB of something, and its result."""
+    with most_anonymous_memory() as memory:
+        before = memory()
+        seconds, result = timed(work)
+        return {name: round(seconds, 2), f"{name}_mib": round(1024 * (memory() - before), 1)}, result
 
 
 def _shown(parameters: dict[str, Any]) -> str:

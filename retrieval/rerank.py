@@ -26,7 +26,8 @@ from zoo.strict import read_fields
 from zoo.text import read_json
 
 FORMAT = "landmark-zoo re-ranking 1"
-_PARTS = {"augment_database": Expansion, "expand_queries": Expansion, "k_reciprocal": KReciprocal}
+PARTS = {"augment_database": Expansion, "expand_queries": Expansion, "k_reciprocal": KReciprocal}
+"""What a re-ranking consists of: the attributes of `Reranking` that say what is done, and their types."""
 _ADVICE = "`landmark-zoo tune` writes such a file."
 
 
@@ -61,7 +62,7 @@ class Reranking:
 
     def parts(self) -> dict[str, Any]:
         """The parameters as JSON values, without what they rest on."""
-        return {name: asdict(part) if (part := getattr(self, name)) else None for name in _PARTS}
+        return {name: asdict(part) if (part := getattr(self, name)) else None for name in PARTS}
 
 
 NONE = Reranking()
@@ -84,10 +85,10 @@ def apply(
     Args:
         index: what was searched; images that could not be read contribute nothing and are never found.
         queries: what was searched for.
-        ranking: the result of `retrieval.search.search`.
+        ranking: the result of `retrieval.exact.search`.
         parameters: what to do.
         known: the nearest other images of each index image, if they were searched before, at least as many as the parameters need.
-        device: as in `retrieval.search.search`.
+        device: as in `retrieval.exact.search`.
 
     Returns:
         As many index images per query. Distances ascend; after k-reciprocal re-ranking they are its final distances.
@@ -141,11 +142,11 @@ def read_reranking(path: str | os.PathLike) -> Reranking:
         raise DataError(f"{path}: expected the format {FORMAT!r}. {_ADVICE}")
     try:
         # Part by part, because unknown keys are found in mappings that may not be null.
-        parts = {name: _part(values.pop(name, None), name) for name in _PARTS}
+        parts = {name: _part(values.pop(name, None), name) for name in PARTS}
         return replace(read_fields(Reranking, values, "re-ranking"), **parts)
     except (SpecError, DataError) as error:
         raise DataError(f"{path} is not a usable re-ranking: {error}. {_ADVICE}") from error
 
 
 def _part(values: object, name: str) -> Expansion | KReciprocal | None:
-    return None if values is None else read_fields(_PARTS[name], values, name)
+    return None if values is None else read_fields(PARTS[name], values, name)

@@ -27,7 +27,6 @@ from retrieval import rerank
 from retrieval.comparison import SIGNIFICANCE, Comparison, compare
 from retrieval.data.gldv2 import Gldv2
 from retrieval.devices import choose_device
-from retrieval.embeddings import squared_norms
 from retrieval.exact import search
 from retrieval.expansion import Expansion
 from retrieval.leave_one_out import Labelled, Round, joined
@@ -36,7 +35,7 @@ from retrieval.neighbours import Neighbours, other_neighbours
 from retrieval.ranking import Ranking
 from retrieval.reciprocal import KReciprocal
 from retrieval.rerank import NONE, Reranking, write_reranking
-from retrieval.store import Selection, open_rows
+from retrieval.store import open_rows
 from retrieval.whitening import Directions, find_directions
 from zoo.arguments import given_path, ranged
 from zoo.command import log, run
@@ -125,13 +124,8 @@ class Prepared:
 
     def _whitened(self, way: Whitened) -> Ranking:
         whitening = self._directions.whitening(way.dimensions, way.shrinkage)
-        index, queries = (_replaced(side, whitening.apply(side.rows)) for side in (self.index, self.queries))
+        index, queries = (whitening.images(side) for side in (self.index, self.queries))
         return search(index, queries, CONTEST_K, device=self.device)
-
-
-def _replaced(images: Selection, rows: np.ndarray) -> Selection:
-    """The same images with other descriptors."""
-    return Selection(images.ids, rows, squared_norms(rows), images.source)
 
 
 def tune_files(
@@ -179,7 +173,7 @@ def tune(images: Labelled, *, queries: int = QUERIES, seed: int = 0, device: str
         images: labelled descriptors.
         queries: how many images are left out, in rounds.
         seed: which ones.
-        device: as in `retrieval.search.search`.
+        device: as in `retrieval.exact.search`.
 
     Raises:
         DataError: no landmark has two images.

@@ -18,7 +18,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from retrieval.store import Rows, open_rows
+from retrieval.embeddings import squared_norms
+from retrieval.store import Rows, Selection, open_rows
 from zoo.arguments import given_path, ranged
 from zoo.command import run
 from zoo.disk import require_room
@@ -58,6 +59,13 @@ class Whitening(NamedTuple):
         """
         whitened = (descriptors.astype(np.float32) - self.mean) @ self.matrix
         return whitened / np.maximum(np.linalg.norm(whitened, axis=1, keepdims=True), np.finfo(np.float32).tiny)
+
+    def images(self, images: Rows) -> Selection:
+        """The same images with whitened descriptors, in memory; one that could not be read stays infinitely far away."""
+        rows = self.apply(images.rows)
+        return Selection(
+            images.ids, rows, np.where(np.isfinite(images.squared_norms), squared_norms(rows), np.inf), images.source
+        )
 
 
 @dataclass(frozen=True, eq=False)

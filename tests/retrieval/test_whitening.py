@@ -233,3 +233,14 @@ def test_a_spoilt_whitening_is_refused_where_it_is_made_and_where_it_is_read(tmp
     write_tensors(tmp_path / "w.safetensors", {"mean": mean, "matrix": matrix}, {"format": FORMAT, "source": "{}"})
     with pytest.raises(DataError, match=r"w\.safetensors.*python -m retrieval\.whitening"):
         read_whitening(tmp_path / "w.safetensors")
+
+
+def test_whitened_images_that_could_not_be_read_are_never_found():
+    rows = np.random.default_rng(3).standard_normal((40, 6)).astype(np.float32)
+    norms = squared_norms(rows)
+    rows[7], norms[7] = 0, np.inf
+    images = Selection([str(row) for row in range(40)], rows, norms, {"model": "m"})
+    whitening = find_directions(images).whitening(4, 1.0)
+    found = whitening.images(images)
+    assert np.isinf(found.squared_norms).tolist() == [row == 7 for row in range(40)]
+    assert (found.rows == whitening.apply(rows)).all() and (found.ids, found.source) == (images.ids, images.source)
