@@ -365,11 +365,12 @@ def search(
     with extras.explained():
         from retrieval.devices import choose_device
         from retrieval.exact import search as find
-        from retrieval.rerank import NONE, apply, read_reranking
+        from retrieval.rerank import apply, read_reranking
 
         sides, chosen_device = (_rows(index), _rows(queries)), choose_device(device)
-        parameters = read_reranking(rerank) if rerank is not None else NONE
-        return apply(*sides, find(*sides, k, device=chosen_device), parameters, device=chosen_device)
+        reranking = read_reranking(rerank) if rerank is not None else None
+        ranking = find(*sides, k, device=chosen_device)
+        return apply(*sides, ranking, reranking, device=chosen_device) if reranking else ranking
 
 
 def evaluate(
