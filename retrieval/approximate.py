@@ -12,6 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from retrieval.bounds import distances_to
+from retrieval.exact import search
 from retrieval.metrics import CONTEST_K
 from retrieval.ranking import Ranking
 from retrieval.searchable import require_searchable
@@ -73,11 +74,11 @@ def approximate_search(index: Rows, queries: Rows, made: Any, k: int = CONTEST_K
     """Ranks with an index of faiss. Distances are computed again in float64 and sorted: only what faiss did not find is missing.
 
     Args:
-        index, queries, k: as in `retrieval.search.search`.
+        index, queries, k: as in `retrieval.exact.search`.
         made: `approximate_index` of `index`.
 
     Raises:
-        DataError: as `retrieval.search.search`.
+        DataError: as `retrieval.exact.search`.
     """
     require_searchable(index, queries, k)
     readable = _readable(index)
@@ -94,20 +95,18 @@ def approximate_search(index: Rows, queries: Rows, made: Any, k: int = CONTEST_K
     return Ranking(queries.ids, index.ids, rows, distances)
 
 
-def measure_recall(
-    index: Rows, queries: Rows, found: Ranking, exact: Callable[[Rows, Rows, int], Ranking], sample: int = SAMPLE
-) -> Recall:
+def measure_recall(index: Rows, queries: Rows, found: Ranking, sample: int = SAMPLE, *, device: str = "cpu") -> Recall:
     """How many of the exact k neighbours a ranking has, for a sample of its queries.
 
     Args:
         index, queries: what was searched.
         found: the ranking.
-        exact: `retrieval.search.search`.
         sample: queries to take.
+        device: of the exact search, as in `retrieval.exact.search`.
     """
     n, k = found.rows.shape
     places = np.sort(np.random.default_rng(_SEED).choice(n, min(sample, n), replace=False))
-    right = exact(index, chosen(queries, places), k).rows
+    right = search(index, chosen(queries, places), k, device=device).rows
     shared = [len(np.intersect1d(a, b)) for a, b in zip(found.rows[places], right, strict=True)]
     return Recall(float(np.mean(shared)) / k, len(places))
 

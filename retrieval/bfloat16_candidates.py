@@ -16,10 +16,8 @@ import numpy as np
 import torch
 
 from retrieval.bounds import EXTRA, error_share
-from retrieval.candidates import keep_largest, require_norms
+from retrieval.candidates import QUERIES, keep_largest, require_norms
 
-_QUERIES = 2048
-"""Queries that are multiplied with a block at a time."""
 _TILE = 128
 """Rows that are rounded at a time, so that they stay in a processor's cache."""
 _PIECES = 3
@@ -83,8 +81,8 @@ class Bfloat16Candidates:
         columns[:, -2], columns[:, -1] = _UP * found.rounded, _UP * found.lost
         columns[~readable, 0] = -np.inf
         block[:, self._dimensions :] = torch.from_numpy(columns)
-        for first in range(0, len(self._queries), _QUERIES):
-            self._keep(slice(first, min(first + _QUERIES, len(self._queries))), block, start)
+        for first in range(0, len(self._queries), QUERIES):
+            self._keep(slice(first, min(first + QUERIES, len(self._queries))), block, start)
 
     def best(self) -> tuple[np.ndarray, np.ndarray]:
         """As `Candidates.best`."""

@@ -35,7 +35,7 @@ BLOCK = 8192
 _GROUP_BYTES, _BLOCK_BYTES = 320 << 20, 80 << 20
 """Of a group and of a block in float32."""
 _RESCORED = 1024
-"""Rows whose float64 differences are in memory at a time."""
+"""Rows of the index that are copied at a time."""
 _TASK = 32
 """Queries whose candidates a thread rescores at a time."""
 _DELAY = 2.0

@@ -37,7 +37,7 @@ def neighbours(images: Rows, among: Rows, k: int, *, device: str = "cpu") -> Nei
         images: n images; one that could not be read gets an empty list.
         among: the other set; images of it that could not be read are in no list.
         k: length of the lists.
-        device: as in `retrieval.search.search`.
+        device: as in `retrieval.exact.search`.
     """
     found = _nothing(len(images.ids), k)
     for start in range(0, len(images.ids), _BLOCK):

@@ -119,7 +119,7 @@ def rerank(
         ranking: of the index by distance, for the same queries.
         parameters: lengths of lists and the weight of the distance.
         known: at least k1 other neighbours of each index image, if they were searched before.
-        device: as in `retrieval.search.search`.
+        device: as in `retrieval.exact.search`.
     """
     size, length = len(index.ids), ranking.rows.shape[1]
     together = _Together(index, queries)

@@ -1,4 +1,4 @@
-"""Exact nearest neighbours by Euclidean distance, as the contest's scorer ranks, and the metrics of the ranking."""
+"""The search of files: exact, in parts, on a cluster or approximate, then re-ranked and scored."""
 
 import argparse
 import json
@@ -21,7 +21,7 @@ from retrieval.ranking import Ranking, write_predictions
 from retrieval.rerank import apply, read_reranking
 from retrieval.searchable import require_searchable
 from retrieval.shard import Shard
-from retrieval.sharded import is_result_of, merge, read_part, search_part, shard_rows, write_part
+from retrieval.sharded import is_result_of, merge, read_part, search_part, shard_rows, whole_search, write_part
 from retrieval.solution import (
     NO_SOLUTION,
     RetrievalSolution,
@@ -115,7 +115,7 @@ def search_files(
         require_searchable(*sides, CONTEST_K)
         made = approximate_index(sides[0], index_factory, search_parameters)
         ranking = approximate_search(*sides, made)
-        recall = measure_recall(*sides, ranking, partial(search, device=chosen_device))
+        recall = measure_recall(*sides, ranking, device=chosen_device)
         found = {f"recall_{ranking.rows.shape[1]}": recall.share, "recall_queries": recall.queries}
         return found | _written(out, ranking, solution)
 
@@ -139,10 +139,11 @@ def _search_on_cluster(
         _require_room(out, *sides)
         parts = -(-len(sides[0].ids) // ROWS_PER_PART)
         places = {Shard(number, parts): folder / f"{number:05d}.safetensors" for number in range(parts)}
+        whole = whole_search(*sides, CONTEST_K)
         calls = [
             partial(search_files, index, queries, place, data, all_queries=all_queries, device=device, shard=str(shard))
             for shard, place in places.items()
-            if not is_result_of(place, *sides, shard_rows(len(sides[0].ids), shard), CONTEST_K)
+            if not is_result_of(place, whole.part(shard_rows(len(sides[0].ids), shard)))
         ]
         if len(calls) < parts:
             log(f"continuing after {parts - len(calls):,} of {parts:,} parts")

@@ -12,7 +12,7 @@ _LARGEST = float(np.finfo(np.float32).max)
 
 
 def require_searchable(index: Rows, queries: Rows, k: int) -> None:
-    """Raises `DataError` for what `retrieval.search.search` refuses; only norms are looked at."""
+    """Raises `DataError` for what `retrieval.exact.search` refuses; only norms are looked at."""
     n, dimension = index.rows.shape
     if k < 1:
         raise DataError(f"expected at least 1 neighbour per query, found {k}")

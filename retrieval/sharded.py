@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Annotated
 
 import numpy as np
@@ -47,6 +47,10 @@ class Searched:
     images: Annotated[int, Meta(ge=1)]
     k: Annotated[int, Meta(ge=1)]
 
+    def part(self, rows: range) -> "Searched":
+        """The same for some rows of the index."""
+        return replace(self, start=rows.start, stop=rows.stop)
+
 
 @dataclass(frozen=True, eq=False)
 class Part:
@@ -72,17 +76,22 @@ def search_part(index: Rows, queries: Rows, k: int, rows: range | None = None, *
     """The min(k, readable images) nearest rows of a part of the index.
 
     Args:
-        index, queries, k, device: as in `retrieval.search.search`.
+        index, queries, k, device: as in `retrieval.exact.search`.
         rows: the part, by default the whole index.
 
     Raises:
-        DataError: as `retrieval.search.search`.
+        DataError: as `retrieval.exact.search`.
     """
     require_searchable(index, queries, k)
     rows = range(len(index.ids)) if rows is None else rows
     found = nearest(index, queries, k, rows, device)
-    searched = Searched(fingerprint(index), fingerprint(queries), rows.start, rows.stop, len(index.ids), k)
-    return Part(searched, found.rows, found.distances)
+    return Part(whole_search(index, queries, k).part(rows), found.rows, found.distances)
+
+
+def whole_search(index: Rows, queries: Rows, k: int) -> Searched:
+    """What the result of a search of the whole index belongs to; all ids and norms are read for it."""
+    images = len(index.ids)
+    return Searched(fingerprint(index), fingerprint(queries), 0, images, images, k)
 
 
 def merge(parts: Sequence[Part], index: Rows, queries: Rows) -> Ranking:
@@ -132,20 +141,18 @@ def read_part(path: str | os.PathLike) -> Part:
     return Part(searched, tensors["rows"], tensors["distances"])
 
 
-def is_result_of(path: str | os.PathLike, index: Rows, queries: Rows, rows: range, k: int) -> bool:
-    """Whether a file is the finished result of a part of this very search."""
+def is_result_of(path: str | os.PathLike, searched: Searched) -> bool:
+    """Whether a file is the finished result of this very search."""
     try:
         found = read_part(path)
     except DataError:
         return False
-    return found.searched == Searched(
-        fingerprint(index), fingerprint(queries), rows.start, rows.stop, len(index.ids), k
-    )
+    return found.searched == searched
 
 
 def fingerprint(rows: Rows) -> str:
     """A hash of ids, norms and source: descriptors with the same one are the same, with odds like those of two files of one sha256."""
-    ids = rows.ids.text if isinstance(rows.ids, Ids) else "".join(f"{name}\n" for name in rows.ids).encode()
+    ids = (rows.ids if isinstance(rows.ids, Ids) else Ids.of(rows.ids)).text
     made = hashlib.sha256(
         json.dumps([list(rows.rows.shape), str(rows.rows.dtype), rows.source], sort_keys=True).encode()
     )

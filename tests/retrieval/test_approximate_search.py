@@ -23,7 +23,7 @@ INDEX, QUERIES = rows_of(2000, 0, unreadable=(0, 1, 700)), rows_of(50, 1)
 def test_flat_finds_what_the_exact_search_finds():
     found, exact = approximate_search(INDEX, QUERIES, approximate_index(INDEX, "Flat"), 20), search(INDEX, QUERIES, 20)
     assert (found.rows == exact.rows).all() and (found.distances == exact.distances).all()
-    assert measure_recall(INDEX, QUERIES, found, search) == (1.0, 50)
+    assert measure_recall(INDEX, QUERIES, found) == (1.0, 50)
 
 
 def test_parameters_decide_the_recall():
@@ -32,7 +32,6 @@ def test_parameters_decide_the_recall():
             INDEX,
             QUERIES,
             approximate_search(INDEX, QUERIES, approximate_index(INDEX, "IVF16,Flat", f"nprobe={probes}"), 20),
-            search,
         ).share
         for probes in (1, 4, 16)
     ]
@@ -41,10 +40,10 @@ def test_parameters_decide_the_recall():
 
 def test_recall_is_measured_on_a_sample():
     found = approximate_search(INDEX, QUERIES, approximate_index(INDEX, "IVF16,Flat", "nprobe=2"), 20)
-    whole, sample = measure_recall(INDEX, QUERIES, found, search), measure_recall(INDEX, QUERIES, found, search, 10)
+    whole, sample = measure_recall(INDEX, QUERIES, found), measure_recall(INDEX, QUERIES, found, 10)
     assert (whole.queries, sample.queries) == (50, 10)
     assert whole.share != sample.share and abs(whole.share - sample.share) < 0.3
-    assert measure_recall(INDEX, QUERIES, found, search, 10) == sample
+    assert measure_recall(INDEX, QUERIES, found, 10) == sample
 
 
 @pytest.mark.parametrize("factory", ["Flat", "IVF16,SQ8", "HNSW8", "PCA8,IVF4,Flat"])
