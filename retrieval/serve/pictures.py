@@ -31,7 +31,7 @@ class Pictures:
 
     def __init__(self, source: ImageSource, ids: Sequence[str]) -> None:
         self._source, self._ids = source, ids
-        self._small = functools.lru_cache(_KEPT)(functools.partial(self._made, side=SMALL))
+        self._small = functools.lru_cache(_KEPT)(lambda row, tag: self._made(row, side=SMALL))
 
     def __len__(self) -> int:
         return len(self._ids)
@@ -42,7 +42,7 @@ class Pictures:
         Raises:
             UnreadableImageError: the image is missing or cannot be decoded.
         """
-        return self._small(row) if side == SMALL else self._made(row, side=side)
+        return self._small(row, self.tag(row, SMALL)) if side == SMALL else self._made(row, side=side)
 
     def photograph(self, row: int) -> bytes:
         """The bytes of an image's file. Errors as of `picture`."""

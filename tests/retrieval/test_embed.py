@@ -4,7 +4,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tarfile
 import threading
 import time
 from pathlib import Path
@@ -22,6 +21,7 @@ from retrieval.image_batches import BATCHES_AHEAD, Resized, batches
 from retrieval.shard import Shard
 from retrieval.store import Store, in_memory
 from retrieval.store_writer import ChunkWriter
+from tests.retrieval.data.tars import as_tars
 from zoo.errors import DataError, OutputError
 from zoo.preprocess import resize
 from zoo.processes import ROOT
@@ -256,11 +256,7 @@ def test_only_the_queries_that_count(dataset, tmp_path):
 
 def test_images_in_tars_are_embedded_in_place(dataset, tmp_path):
     expected = embed_split(Means(SMALL), dataset, "index", tmp_path / "of the files", batch_size=2)
-    tars = tmp_path / "tars"
-    (tars / "index").mkdir(parents=True)
-    (tars / "index.csv").write_bytes((tmp_path / "index.csv").read_bytes())
-    with tarfile.open(tars / "index" / "images_000.tar", "w") as tar:
-        tar.add(tmp_path / "index", "index")
+    tars = as_tars(dataset.root, tmp_path / "tars")
     found = embed_split(Means(SMALL), Gldv2(tars), "index", tmp_path / "of the tars", batch_size=2)
     assert (tuple(found.ids), found.source) == (tuple(expected.ids), expected.source)
     np.testing.assert_array_equal(found.rows, expected.rows)

@@ -1,7 +1,6 @@
 """What was packed, in a real TensorFlow 2.2: its descriptors, its ranking of a data set, and its speed."""
 
 import shutil
-import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +11,7 @@ from export import parity, rehearsal, tf22
 from export.rehearsal import Ranked, Rehearsal, rehearse
 from retrieval.data.csv_tables import write_rows
 from submission import pack
+from tests.retrieval.data.tars import as_tars
 from zoo.errors import DataError, SubmissionError
 
 INDEX, QUERIES = 30, 3
@@ -170,16 +170,8 @@ def test_of_a_large_data_set_a_part_is_ranked(data, ranked, tmp_path, monkeypatc
 
 @pytest.mark.usefixtures("scored_in_numpy")
 def test_a_data_set_of_tars_is_ranked_too(data, ranked, tmp_path):
-    shutil.copytree(data, tmp_path / "data")
-    for split in ("index", "test"):
-        folder = tmp_path / "data" / split
-        with tarfile.open(tmp_path / "images.tar", "w") as tar:
-            tar.add(folder, ".")
-        shutil.rmtree(folder)
-        folder.mkdir()
-        (tmp_path / "images.tar").rename(folder / "images_000.tar")
     predictions = write_predictions(tmp_path / "p.csv", ranked)
-    assert rank(tmp_path / "data", predictions) == Ranked(QUERIES, INDEX, QUERIES, chosen=False)
+    assert rank(as_tars(data, tmp_path / "tars"), predictions) == Ranked(QUERIES, INDEX, QUERIES, chosen=False)
 
 
 @pytest.mark.usefixtures("scored_in_numpy")

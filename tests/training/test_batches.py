@@ -1,7 +1,6 @@
 """Batches are a function of seed, epoch and position: whole, resumed, or shared by several processes; damage is bounded."""
 
 import gc
-import tarfile
 import threading
 import time
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from PIL import Image
 
 from retrieval.data.gldv2 import Gldv2, TrainSet
 from retrieval.data.images import read_image
+from tests.retrieval.data.tars import as_tars
 from training import batches as module
 from training.augment import augment, random_box
 from training.batches import TrainingImages, batches_per_epoch
@@ -156,11 +156,7 @@ def test_a_set_smaller_than_a_batch_and_a_start_outside_the_epoch_are_errors(roo
 
 
 def test_batches_from_tars_are_those_of_the_files(root, tmp_path_factory):
-    other = tmp_path_factory.mktemp("tars")
-    (other / "train").mkdir()
-    (other / "train.csv").write_bytes((root / "train.csv").read_bytes())
-    with tarfile.open(other / "train" / "images_000.tar", "w") as tar:
-        tar.add(root / "train", "train")
+    other = as_tars(root, tmp_path_factory.mktemp("data") / "tars")
     require_equal(list(images(other).batches(2, SIZE)), list(images(root).batches(2, SIZE)))
     assert all("images_000.tar:train/" in place for place in images(other).files(2, 0))
 

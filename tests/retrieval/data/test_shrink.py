@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import tarfile
 import time
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from PIL import Image
 from retrieval.data.gldv2 import Gldv2
 from retrieval.data.images import read_image
 from retrieval.data.shrink import shrink
+from tests.retrieval.data.tars import as_tars
 from zoo.errors import DataError, OutputError, SpecError
 from zoo.processes import ROOT
 
@@ -94,17 +94,8 @@ def test_the_copy_has_the_same_images_with_a_shorter_side_of_at_most_that(data, 
 
 
 def test_tars_give_the_same_copy(data, tmp_path):
-    tars = tmp_path / "tars"
-    tars.mkdir()
-    for path in data.root.iterdir():
-        if path.is_file():
-            (tars / path.name).write_bytes(path.read_bytes())
-            continue
-        (tars / path.name).mkdir()
-        with tarfile.open(tars / path.name / "images_000.tar", "w") as tar:
-            tar.add(path, ".")
     shrink(data.root, tmp_path / "of the files", side=SIDE)
-    shrink(tars, tmp_path / "of the tars", side=SIDE)
+    shrink(as_tars(data.root, tmp_path / "tars"), tmp_path / "of the tars", side=SIDE)
     assert content(tmp_path / "of the files") == content(tmp_path / "of the tars")
 
 

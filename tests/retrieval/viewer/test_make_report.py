@@ -4,7 +4,6 @@ import csv
 import json
 import re
 import sys
-import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +17,7 @@ from retrieval.solution import read_retrieval_solution
 from retrieval.viewer.configuration import configuration_of
 from retrieval.viewer.make_report import make_report, predicted_ranking, report_files
 from retrieval.viewer.similarities import Sides
+from tests.retrieval.data.tars import as_tars
 from zoo.errors import DataError
 
 SMALL = DemoSize(
@@ -88,14 +88,7 @@ def test_the_map(files, tmp_path):
 
 def test_images_in_tars_give_the_same_page(files, tmp_path):
     report_files(tmp_path / "files.html", files["data"], predictions=files["perfect.csv"])
-    tars = tmp_path / files["data"].name
-    tars.mkdir()
-    for split in ("index", "test"):
-        (tars / split).mkdir()
-        with tarfile.open(tars / split / "images_000.tar", "w") as tar:
-            tar.add(files["data"] / split, split)
-    for table in files["data"].glob("*.csv"):
-        (tars / table.name).write_bytes(table.read_bytes())
+    tars = as_tars(files["data"], tmp_path / files["data"].name)  # the name is the page's title
     report_files(tmp_path / "tars.html", tars, predictions=files["perfect.csv"])
     assert (tmp_path / "tars.html").read_bytes() == (tmp_path / "files.html").read_bytes()
 
