@@ -11,8 +11,8 @@ from selenium.webdriver.chrome.service import Service
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 
 
-def open_browser(width: int = 1280, height: int = 900, *, dark: bool = False) -> webdriver.Chrome:
-    """A browser whose pages are `width` × `height` CSS pixels; the caller quits it.
+def open_browser() -> webdriver.Chrome:
+    """A browser whose pages have the size of a screen; the caller quits it.
 
     In CI it must be there; elsewhere the test is skipped without it.
     """
@@ -27,7 +27,7 @@ def open_browser(width: int = 1280, height: int = 900, *, dark: bool = False) ->
         options.add_argument(argument)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     chrome = webdriver.Chrome(options=options, service=Service(driver))
-    set_size(chrome, width, height, dark=dark)
+    set_size(chrome, 1280, 900)
     return chrome
 
 
@@ -44,9 +44,9 @@ def complaints(chrome: webdriver.Chrome) -> list[str]:
     return [entry["message"] for entry in chrome.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")]
 
 
-@pytest.fixture
-def chromium() -> Iterator[webdriver.Chrome]:
-    """A browser for one test."""
+@pytest.fixture(scope="module")
+def browser() -> Iterator[webdriver.Chrome]:
+    """One browser for all tests of a file: it takes seconds to start."""
     chrome = open_browser()
     yield chrome
     chrome.quit()

@@ -5,31 +5,33 @@ import sys
 
 import pytest
 
-COMMANDS = {
-    "retrieval.whitening": ["--embeddings", "INPUT", "--dimensions", "4"],
-    "export.normal_form.__main__": ["--onnx", "INPUT"],
-    "zoo.import_weights": ["INPUT", "--model", "resnet18"],
-    "torch_models.write_weights": ["--ckpt", "INPUT"],
-    "paddle_models.write_weights": ["--ckpt", "INPUT"],
-    "retrieval.search": ["--index", "i", "--queries", "q", "--rerank", "INPUT"],
-    "retrieval.viewer.__main__": ["--predictions", "INPUT", "--data", "."],
-    "retrieval.tune": ["--train", "INPUT", "--data", "."],
-    "torch_models.embed": ["--ckpt", "INPUT", "--data", "."],
-    "paddle_models.embed": ["--ckpt", "INPUT", "--data", "."],
-    "export.embed": ["INPUT", "--data", "."],
-    "export.to_savedmodel": ["--ckpt", "INPUT", "--overwrite"],
-    "export.ensemble": ["--members", "m", "--whitening", "INPUT", "--overwrite"],
-}
+COMMANDS = [
+    ("retrieval.whitening", ["--embeddings", "INPUT", "--dimensions", "4"]),
+    ("export.normal_form.__main__", ["--onnx", "INPUT"]),
+    ("zoo.import_weights", ["INPUT", "--model", "resnet18"]),
+    ("torch_models.write_weights", ["--ckpt", "INPUT"]),
+    ("paddle_models.write_weights", ["--ckpt", "INPUT"]),
+    ("retrieval.search", ["--index", "INPUT", "--queries", "q"]),
+    ("retrieval.search", ["--index", "i", "--queries", "INPUT"]),
+    ("retrieval.search", ["--index", "i", "--queries", "q", "--rerank", "INPUT"]),
+    ("retrieval.viewer.__main__", ["--predictions", "INPUT", "--data", "."]),
+    ("retrieval.tune", ["--train", "INPUT", "--data", "."]),
+    ("torch_models.embed", ["--ckpt", "INPUT", "--data", "."]),
+    ("paddle_models.embed", ["--ckpt", "INPUT", "--data", "."]),
+    ("export.embed", ["INPUT", "--data", "."]),
+    ("export.to_savedmodel", ["--ckpt", "INPUT", "--overwrite"]),
+    ("export.ensemble", ["--members", "m", "--whitening", "INPUT", "--overwrite"]),
+]
 
 
 @pytest.mark.parametrize("out", ["input", "link", "hard"])
-@pytest.mark.parametrize("module", COMMANDS)
-def test_out_is_the_input(tmp_path, module, out, monkeypatch, capsys):
+@pytest.mark.parametrize(("module", "words"), COMMANDS)
+def test_out_is_the_input(tmp_path, module, words, out, monkeypatch, capsys):
     given = tmp_path / "input"
     given.write_bytes(b"mine")
     (tmp_path / "link").symlink_to("input")
     (tmp_path / "hard").hardlink_to(given)
-    words = [str(given) if word == "INPUT" else word for word in COMMANDS[module]]
+    words = [str(given) if word == "INPUT" else word for word in words]
     monkeypatch.setattr(sys, "argv", [module, *words, "--out", str(tmp_path / out)])
     with pytest.raises(SystemExit) as ended:
         runpy.run_module(module, run_name="__main__", alter_sys=True)

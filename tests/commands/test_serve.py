@@ -17,6 +17,7 @@ from retrieval.data.gldv2 import Gldv2
 from retrieval.embeddings import Embeddings
 from retrieval.serve.server import ServeError, listen
 from retrieval.store import Store, in_memory
+from tests.default_signals import default_signals
 from tests.retrieval.serve.small_town import NAMES, image_id, write_town
 from zoo.errors import DataError
 from zoo.processes import module_environment
@@ -46,8 +47,7 @@ def started(folder: Path, store: str) -> Iterator[subprocess.Popen]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        # A background process of a shell without job control ignores Ctrl-C.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        preexec_fn=default_signals,
     )
     try:
         yield process

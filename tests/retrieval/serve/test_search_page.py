@@ -15,7 +15,7 @@ from retrieval.data.gldv2 import Gldv2
 from retrieval.embeddings import Embeddings
 from retrieval.serve.app import create_app
 from retrieval.serve.finder import Finder
-from tests.browser import complaints, open_browser, set_size
+from tests.browser import complaints, set_size
 from tests.retrieval.serve.small_town import HOSTILE, NAMES, as_file, image_id, picture, served, town_app, town_finder
 
 DROP = """
@@ -28,14 +28,6 @@ if (kind === "paste") target.dispatchEvent(new ClipboardEvent("paste", { clipboa
 else for (const type of ["dragover", "drop"])
   target.dispatchEvent(new DragEvent(type, { dataTransfer: given, bubbles: true, cancelable: true }));
 """
-
-
-@pytest.fixture(scope="module")
-def browser():
-    """One browser for all tests: it takes seconds to start."""
-    chrome = open_browser()
-    yield chrome
-    chrome.quit()
 
 
 @pytest.fixture

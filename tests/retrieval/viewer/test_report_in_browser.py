@@ -3,13 +3,11 @@
 import base64
 import copy
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-
-pytest.importorskip("selenium")
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
@@ -17,18 +15,11 @@ from selenium.webdriver.common.keys import Keys
 from retrieval.viewer.descriptor_map import ABSENT
 from retrieval.viewer.report import HARDEST, Other, Report, write_report
 from retrieval.viewer.results import Results
-from tests.browser import complaints, open_browser, set_size
+from tests.browser import complaints, set_size
 from tests.retrieval.viewer.small_reports import drawn_report, ranked, run
 
 NASTY = "</script><img src=x onerror=alert(1)>'\"&amp; 🏰"
 VIEWS = ("summary", "queries", "landmarks", "map", "training", "parity")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[webdriver.Chrome]:
-    chrome = open_browser()
-    yield chrome
-    chrome.quit()
 
 
 @pytest.fixture(scope="module")
