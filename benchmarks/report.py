@@ -186,9 +186,8 @@ def table(found: dict[str, Any]) -> str:
         cells = [f"{row['queries']:,}", f"{row['images']:,}", row["side"], f"{row['megabytes']:.1f}"]
         cells += [f"{seconds['pictures']:.0f}", f"{seconds['page']:.1f}", *shown]
         lines.append(f"| {' | '.join(map(str, cells))} |")
-    lines += ["", _verdict(found["cases"][-1])]
-    if found["map"]:
-        lines[-1] += f" A map of {found['map']['points']:,} descriptors takes {found['map']['seconds']:.0f} s."
+    map_ = f"A map of {found['map']['points']:,} descriptors takes {found['map']['seconds']:.0f} s."
+    lines += ["", f"{_verdict(found['cases'][-1])} {map_}"]
     return "\n".join(lines)
 
 

@@ -3,8 +3,9 @@
 import asyncio
 import dataclasses
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import FastAPI, Query, Request
@@ -18,7 +19,7 @@ from starlette.types import ASGIApp
 from retrieval.data.images import UnreadableImageError
 from retrieval.serve.finder import HITS, MOST_HITS, Answer, Finder
 from retrieval.serve.guard import Guard
-from retrieval.serve.page import FILES, HERE, page_renderer
+from retrieval.serve.page import FILES, page_renderer
 from retrieval.serve.photographs import preview, upright
 from retrieval.serve.pictures import LARGE, SMALL, Pictures
 from retrieval.serve.queue import Queue
@@ -116,15 +117,15 @@ def _add_page(app: FastAPI, render: Callable[..., str]) -> None:
         # Somebody without script who opens the address of a result.
         return RedirectResponse("/", 303)
 
-    def add_file(name: str, kind: str) -> None:
-        content = (HERE / name).read_bytes()
+    def add_file(name: str, kind: str, paths: Sequence[Path]) -> None:
+        content = b"\n".join(path.read_bytes() for path in paths)
 
         @app.get(f"/{name}")
         def file() -> Response:
             return Response(content, media_type=kind, headers={"Cache-Control": "no-cache"})
 
-    for name, kind in FILES.items():
-        add_file(name, kind)
+    for name, (kind, paths) in FILES.items():
+        add_file(name, kind, paths)
 
 
 def _add_search(

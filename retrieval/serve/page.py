@@ -3,16 +3,18 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
+from retrieval.pages import PALETTE, template_environment
 from retrieval.serve.finder import Answer, Finder
 from retrieval.serve.uploads import FIELD, UPLOAD_BYTES
 from zoo.contest import IMAGE_FORMATS
 
 HERE = Path(__file__).parent
 TEMPLATE = "page.html.j2"
-FILES = {"page.css": "text/css; charset=utf-8", "page.js": "text/javascript; charset=utf-8"}
-"""What the page loads, besides photographs."""
+FILES = {
+    "page.css": ("text/css; charset=utf-8", (PALETTE, HERE / "page.css")),
+    "page.js": ("text/javascript; charset=utf-8", (HERE / "page.js",)),
+}
+"""What the page loads, besides photographs: name → its type, and the files that it consists of."""
 
 
 def page_renderer(finder: Finder, *, has_pictures: bool, examples: int) -> Callable[..., str]:
@@ -23,10 +25,7 @@ def page_renderer(finder: Finder, *, has_pictures: bool, examples: int) -> Calla
         has_pictures: whether there are photographs of the index images.
         examples: number of photographs to try.
     """
-    environment = Environment(
-        loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    template = environment.get_template(TEMPLATE)
+    template = template_environment(HERE).get_template(TEMPLATE)
     constants = {
         "images": len(finder.index.ids),
         "model": finder.source.get("model") or "a model without a name",

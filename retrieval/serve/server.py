@@ -50,7 +50,7 @@ def listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         listener.close()
         raise ServeError(f"cannot listen on {host}, port {port}: {_why(error)}") from error
-    if not ipaddress.ip_address(listener.getsockname()[0].partition("%")[0]).is_loopback:
+    if not _bound(listener).is_loopback:
         log(
             f"warning: --host {host} lets everybody who can reach this machine search it and see its images, without a password and "
             "without encryption"
@@ -60,9 +60,8 @@ def listen(host: str, port: int) -> socket.socket:
 
 def url(listener: socket.socket, host: str) -> str:
     """The address of the page, as a browser takes it."""
-    found, port = listener.getsockname()[:2]
-    unspecified = ipaddress.ip_address(found.partition("%")[0]).is_unspecified
-    name = "localhost" if unspecified else host
+    port = listener.getsockname()[1]
+    name = "localhost" if _bound(listener).is_unspecified else host
     return f"http://[{name}]:{port}/" if ":" in name else f"http://{name}:{port}/"
 
 
@@ -99,6 +98,10 @@ def serve(app: ASGIApp, listener: socket.socket) -> None:
     with suppress(KeyboardInterrupt):  # uvicorn raises the signal again when it has ended
         make_server(app).run(sockets=[listener])
     log("stopped")
+
+
+def _bound(listener: socket.socket) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    return ipaddress.ip_address(listener.getsockname()[0].partition("%")[0])
 
 
 def _why(error: OSError) -> str:

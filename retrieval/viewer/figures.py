@@ -3,7 +3,7 @@
 import math
 import numbers
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from zoo.errors import DataError
@@ -27,7 +27,7 @@ class Run:
 
     figures: Mapping[str, Any]
     curves: Mapping[str, Sequence[Mapping]]
-    commands: Sequence[str] = field(default_factory=tuple)
+    commands: Sequence[str] = ()
 
 
 def require_complete(run: Run) -> None:

@@ -35,15 +35,17 @@ document.addEventListener('DOMContentLoaded', () => {
 
   const landmarkOfImage = (image) => landmarkName(arrays.imageLandmarks[image]);
 
-  /** What is shown of a query: its hits and then the images that it missed. */
-  function foundFor(query) {
+  function hitsOf(query) {
     const found = [];
     for (let place = query * shownHits; place < (query + 1) * shownHits && arrays.hits[place] >= 0; place++) {
       const kind = arrays.correct[place] ? 'correct' : 'wrong';
       found.push({ image: arrays.hits[place], kind, rank: place % shownHits + 1, cosine: arrays.cosines[place], distance: arrays.distances[place] });
     }
-    return found.concat(missedOf(query));
+    return found;
   }
+
+  /** What is shown of a query: its hits and then the images that it missed. */
+  const foundFor = (query) => hitsOf(query).concat(missedOf(query));
 
   function missedOf(query) {
     const ends = arrays.missedEnds;
@@ -89,7 +91,7 @@ document.addEventListener('DOMContentLoaded', () => {
 
   /** Among the first `shownHits` hits of a query is a wrong one of this landmark. */
   function isTakenFor(query, landmark) {
-    return foundFor(query).some((hit) => hit.kind === 'wrong' && arrays.imageLandmarks[hit.image] === landmark);
+    return hitsOf(query).some((hit) => hit.kind === 'wrong' && arrays.imageLandmarks[hit.image] === landmark);
   }
 
   function matches(query) {
@@ -174,7 +176,7 @@ document.addEventListener('DOMContentLoaded', () => {
   }
 
   function hits(query) {
-    const items = foundFor(query).filter((hit) => hit.kind !== 'missed').map((hit, place) => {
+    const items = hitsOf(query).map((hit, place) => {
       const right = hit.kind === 'correct';
       const opener = button({ 'aria-label': described(hit) }, frame(count + hit.image, '', right ? '✓' : '✗'));
       opener.addEventListener('click', () => large.open(query, place));
@@ -190,7 +192,7 @@ document.addEventListener('DOMContentLoaded', () => {
     const total = arrays.relevant[query] - arrays.found[query];
     if (!total) return element('ul', { class: 'missing' }, element('li', { class: 'words' }, 'No relevant image was missed.'));
     const missed = missedOf(query);
-    const before = foundFor(query).length - missed.length;
+    const before = hitsOf(query).length;
     const items = missed.map((hit, place) => {
       const opener = button({ 'aria-label': described(hit) }, frame(count + hit.image, ''));
       opener.addEventListener('click', () => large.open(query, before + place));

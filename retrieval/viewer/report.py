@@ -8,18 +8,19 @@ from `data:` addresses, and nothing else; texts from a data set are written by J
 import base64
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment
 from markupsafe import Markup
 
 from retrieval.comparison import Comparison, bootstrap_interval, compare, sentence
 from retrieval.data.gldv2 import Gldv2
 from retrieval.data.sources import open_source
+from retrieval.pages import PALETTE, template_environment
 from retrieval.viewer import figures as run_figures
 from retrieval.viewer.charts import charts, steps_per_point
 from retrieval.viewer.confusions import confusions, landmark_scores
@@ -72,11 +73,11 @@ class Report:
     run: Run | None = None
 
 
-def pictures_of(dataset: Gldv2, results: Results, *, progress: bool = True) -> Thumbnails:
+def pictures_of(dataset: Gldv2, results: Results) -> Thumbnails:
     """The pictures of a report, from files or tars."""
-    test, index = (open_source(dataset, split, progress=progress) for split in ("test", "index"))
+    test, index = (open_source(dataset, split) for split in ("test", "index"))
     wanted = [(test, query) for query in results.query_ids]
-    return thumbnails(wanted + [(index, image) for image in results.image_ids[:PICTURED]], progress=progress)
+    return thumbnails(wanted + [(index, image) for image in results.image_ids[:PICTURED]])
 
 
 def write_report(path: str | os.PathLike, report: Report) -> None:
@@ -89,14 +90,15 @@ def write_report(path: str | os.PathLike, report: Report) -> None:
     if report.run:
         require_complete(report.run)
     _require_aligned(report)
+    style, script = f"{_text(PALETTE)}\n{_text(STYLE)}", _text(SCRIPT)
     page = (
         _environment()
         .get_template(TEMPLATE.name)
         .render(
             title=report.title,
-            policy=_policy(),
-            style=Markup(_text(STYLE)),
-            script=Markup(_text(SCRIPT)),
+            policy=_policy(style, script),
+            style=Markup(style),
+            script=Markup(script),
             data=Markup(script_json(_data(report))),
             pictures=Markup(report.pictures.text),
             results=report.results,
@@ -119,13 +121,7 @@ def write_report(path: str | os.PathLike, report: Report) -> None:
 
 
 def _environment() -> Environment:
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATE.parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = template_environment(TEMPLATE.parent)
     environment.filters |= {name: getattr(run_figures, name) for name in ("seconds", "byte_size", "scientific")}
     environment.filters["sentence"] = lambda figures: sentence(figures).replace("-", "−")
     environment.filters["breakable"] = lambda text: Markup("_<wbr>").join(str(text).split("_"))
@@ -136,15 +132,15 @@ def _text(path: Path) -> str:
     return path.read_text(encoding="utf-8").strip()
 
 
-def _policy() -> str:
+def _policy(style: str, script: str) -> str:
     """What the page may load and run: its own style and script, by hash, and pictures in it."""
 
-    def allowed(path: Path) -> str:
-        digest = hashlib.sha256(_text(path).encode()).digest()
+    def allowed(text: str) -> str:
+        digest = hashlib.sha256(text.encode()).digest()
         return f"'sha256-{base64.b64encode(digest).decode('ascii')}'"
 
     return (
-        f"default-src 'none'; script-src {allowed(SCRIPT)}; style-src {allowed(STYLE)}; img-src data:; "
+        f"default-src 'none'; script-src {allowed(script)}; style-src {allowed(style)}; img-src data:; "
         "base-uri 'none'; form-action 'none'"
     )
 
@@ -252,11 +248,11 @@ def _run(run: Run) -> dict[str, Any]:
 def _require_aligned(report: Report) -> None:
     """Raises `DataError` if parts of a report are of other queries or images."""
     queries, images = len(report.results.query_ids), len(report.results.image_ids)
-    lengths: Sequence[tuple[str, int, int]] = [("pictures", len(report.pictures.ends), queries + min(images, PICTURED))]
+    lengths = [("pictures", len(report.pictures.ends), queries + min(images, PICTURED))]
     if report.other:
-        lengths = [*lengths, ("precisions of the other ranking", len(report.other.precisions), queries)]
+        lengths.append(("precisions of the other ranking", len(report.other.precisions), queries))
     if report.positions is not None:
-        lengths = [*lengths, ("positions on the map", len(report.positions), queries + images)]
+        lengths.append(("positions on the map", len(report.positions), queries + images))
     for what, found, expected in lengths:
         if found != expected:
             raise DataError(f"the report cannot be written: expected {expected:,} {what}, found {found:,}.")

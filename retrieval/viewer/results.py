@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from retrieval.data.landmarks import IndexLandmarks
-from retrieval.metrics import CONTEST_K, average_precisions
+from retrieval.metrics import CONTEST_K, find_right_hits
 from retrieval.ranking import Ranking
 from retrieval.solution import RetrievalSolution
 from retrieval.viewer.landmark_numbers import landmark_numbers
@@ -77,13 +77,15 @@ def results(
     if not truth:
         raise DataError("the solution scores no query, so there is nothing to report. Check the solution file.")
     place = {query: row for row, query in enumerate(ranking.query_ids)}
-    queries = sorted(truth)
-    lists = [_first_hits(ranking, place.get(query)) for query in queries]
+    truth = dict(sorted(truth.items()))
+    queries = list(truth)
+    lists = [() if (row := place.get(query)) is None else ranking.hits[row][:CONTEST_K] for query in queries]
+    right = find_right_hits(dict(zip(queries, lists, strict=True)), truth)
+    first = right.positions()
     relevant = [dict.fromkeys(truth[query]) for query in queries]  # a solution may repeat an image
     missed = [_missed(hits, own) for hits, own in zip(lists, relevant, strict=True)]
     images = _by_priority([hits[:HITS] for hits in lists], missed)
     number = {image: place for place, image in enumerate(images)}
-    correct = [[image in own for image in hits] for hits, own in zip(lists, relevant, strict=True)]
     distances, cosines = similarities(ranking, [place.get(query) for query in queries], HITS, sides)
     names, of_query, of_image = landmark_numbers(queries, images, truth, landmarks)
     return Results(
@@ -93,15 +95,15 @@ def results(
         query_landmarks=of_query,
         image_landmarks=of_image,
         hits=_padded([[number[image] for image in hits[:HITS]] for hits in lists], -1, np.int32),
-        correct=_padded([right[:HITS] for right in correct], False, bool),
+        correct=_padded(
+            [[image in own for image in hits[:HITS]] for hits, own in zip(lists, relevant, strict=True)], False, bool
+        ),
         distances=distances,
         cosines=cosines,
-        precisions=average_precisions(
-            dict(zip(queries, lists, strict=True)), {query: truth[query] for query in queries}
-        ),
-        found=np.array([len(own.keys() & set(hits)) for hits, own in zip(lists, relevant, strict=True)], np.int32),
+        precisions=right.average_precisions(),
+        found=np.bincount(right.queries, minlength=len(queries)).astype(np.int32),
         relevant=np.array([len(own) for own in relevant], np.int32),
-        first=np.array([right.index(True) + 1 if True in right else 0 for right in correct], np.int32),
+        first=np.where(first > CONTEST_K, 0, first).astype(np.int32),
         missed=[[number[image] for image in found] for found in missed],
         public=np.array([query in solution.public for query in queries]),
         ignored=len(solution.ignored),
@@ -109,14 +111,7 @@ def results(
     )
 
 
-def _first_hits(ranking: Ranking, row: int | None) -> list[str]:
-    """Ids of a query's first 100 hits."""
-    return (
-        [] if row is None else [ranking.index_ids[int(place)] for place in ranking.rows[row, :CONTEST_K] if place >= 0]
-    )
-
-
-def _missed(hits: list[str], relevant: dict[str, None]) -> list[str]:
+def _missed(hits: Sequence[str], relevant: dict[str, None]) -> list[str]:
     """The first `MISSED` relevant images that are not among the hits."""
     found = set(hits)
     return [image for image in relevant if image not in found][:MISSED]
@@ -130,7 +125,7 @@ def _padded(lists: Sequence[Sequence], fill: object, kind: type) -> np.ndarray:
     return array
 
 
-def _by_priority(hits: list[list[str]], missed: list[list[str]]) -> list[str]:
+def _by_priority(hits: Sequence[Sequence[str]], missed: Sequence[Sequence[str]]) -> list[str]:
     """All images once: where not all can have a thumbnail, the first ones get it."""
     ordered: dict[str, None] = {}
     for rank in range(max(HITS, MISSED)):
