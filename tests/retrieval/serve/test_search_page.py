@@ -164,7 +164,8 @@ def test_hits_are_enlarged_beside_the_photograph(page, gate):
     assert caption.text.startswith("1. ")
     page.switch_to.active_element.send_keys(Keys.ESCAPE)
     assert not dialog.is_displayed()
-    assert page.switch_to.active_element == page.find_elements(By.CSS_SELECTOR, ".hit a")[0]
+    # The browser tells of the closing in an event of its own, a moment later.
+    wait(page, lambda p: p.switch_to.active_element == p.find_elements(By.CSS_SELECTOR, ".hit a")[0])
     assert complaints(page) == []
 
 
