@@ -2,11 +2,14 @@
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from selenium import webdriver
+from selenium.common.exceptions import WebDriverException
 from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.support.ui import WebDriverWait
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 
@@ -42,6 +45,15 @@ def set_size(chrome: webdriver.Chrome, width: int, height: int, *, dark: bool = 
 def complaints(chrome: webdriver.Chrome) -> list[str]:
     """What the page's console says since the last call: errors of scripts, refused requests, violated policies."""
     return [entry["message"] for entry in chrome.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")]
+
+
+def wait(chrome: webdriver.Chrome, condition: Callable[[webdriver.Chrome], Any]) -> Any:
+    """What the condition returns, once it is true.
+
+    A page that is replaced takes its elements away between finding and reading them, with one of several errors.
+    The condition is then asked again, so it must find what it reads itself.
+    """
+    return WebDriverWait(chrome, 20, 0.05, [WebDriverException]).until(condition, "the page did not change")
 
 
 @pytest.fixture(scope="module")

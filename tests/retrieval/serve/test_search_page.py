@@ -9,13 +9,12 @@ import pytest
 from selenium.webdriver import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
-from selenium.webdriver.support.ui import WebDriverWait
 
 from retrieval.data.gldv2 import Gldv2
 from retrieval.embeddings import Embeddings
 from retrieval.serve.app import create_app
 from retrieval.serve.finder import Finder
-from tests.browser import complaints, set_size
+from tests.browser import complaints, set_size, wait
 from tests.retrieval.serve.small_town import HOSTILE, NAMES, as_file, image_id, picture, served, town_app, town_finder
 
 DROP = """
@@ -47,14 +46,16 @@ def page(chromium, page_url):
     return chromium
 
 
-def wait(page, condition):
-    return WebDriverWait(page, 20, 0.05).until(condition)
+def shown(page) -> list[str]:
+    """The names of the hits; none while it searches."""
+    if page.find_elements(By.CSS_SELECTOR, ".busy"):
+        return []
+    return [name.text for name in page.find_elements(By.CSS_SELECTOR, ".hit .name")]
 
 
 def names(page) -> list[str]:
     """The names of the hits, once there are some."""
-    wait(page, lambda p: p.find_elements(By.CSS_SELECTOR, ".hit") and not p.find_elements(By.CSS_SELECTOR, ".busy"))
-    return [name.text for name in page.find_elements(By.CSS_SELECTOR, ".hit .name")]
+    return wait(page, shown)
 
 
 def choose(page, path) -> None:
@@ -67,7 +68,7 @@ def press(page, *keys: str) -> None:
 
 
 def error(page) -> str:
-    return wait(page, lambda p: p.find_elements(By.CSS_SELECTOR, "#results [role=alert]"))[0].text
+    return wait(page, lambda p: p.find_element(By.CSS_SELECTOR, "#results [role=alert]").text)
 
 
 @pytest.fixture
@@ -124,7 +125,7 @@ def test_an_example_is_searched_for(page):
     page.find_elements(By.CSS_SELECTOR, "#examples button")[1].click()
     assert names(page)[0] == NAMES[1]
     page.find_elements(By.CSS_SELECTOR, "#examples button")[0].click()
-    wait(page, lambda p: names(p)[0] == NAMES[0])
+    wait(page, lambda p: shown(p)[:1] == [NAMES[0]])
     assert complaints(page) == []
 
 
@@ -253,11 +254,10 @@ def test_without_script_the_form_loads_the_answer(chromium, page_url, gate):
     chromium.get(page_url)
     choose(chromium, gate)
     chromium.find_element(By.CSS_SELECTOR, "#upload button").click()
-    hits = wait(chromium, lambda p: p.find_elements(By.CSS_SELECTOR, ".hit .name"))
-    assert hits[0].text == NAMES[1]
+    assert names(chromium)[0] == NAMES[1]
     assert chromium.current_url.endswith("/search")
     chromium.find_elements(By.CSS_SELECTOR, "#examples button")[0].click()
-    wait(chromium, lambda p: p.find_element(By.CSS_SELECTOR, ".hit .name").text == NAMES[0])
+    wait(chromium, lambda p: shown(p)[:1] == [NAMES[0]])
 
 
 WIDER = "return document.documentElement.scrollWidth > document.documentElement.clientWidth"

@@ -2,8 +2,6 @@
 
 import base64
 import copy
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +13,7 @@ from selenium.webdriver.common.keys import Keys
 from retrieval.viewer.descriptor_map import ABSENT
 from retrieval.viewer.report import HARDEST, Other, Report, write_report
 from retrieval.viewer.results import Results
-from tests.browser import complaints, set_size
+from tests.browser import complaints, set_size, wait
 from tests.retrieval.viewer.small_reports import drawn_report, ranked, run
 
 NASTY = "</script><img src=x onerror=alert(1)>'\"&amp; 🏰"
@@ -64,14 +62,6 @@ def press(browser: webdriver.Chrome, *keys: str) -> None:
         browser.switch_to.active_element.send_keys(key)
 
 
-def until(condition: Callable[[], object]) -> None:
-    """Waits for what the page does in the next frames."""
-    end = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < end, "the page did not change"
-        time.sleep(0.05)
-
-
 def choose(browser: webdriver.Chrome, name: str, value: str) -> None:
     script = "const e = document.getElementById(arguments[0]); e.value = arguments[1]; e.dispatchEvent(new Event(arguments[2]));"
     browser.execute_script(script, name, value, "input" if name == "find" else "change")
@@ -85,17 +75,14 @@ def test_no_complaint_no_request_and_pictures_are_there(browser, page):
     opened(browser, page)
     for view in VIEWS:
         browser.execute_script("location.hash = arguments[0]", view)
-        until(
-            lambda view=view: (
-                browser.execute_script("return document.querySelector('.view.shown').dataset.view") == view
-            )
-        )
+        wait(browser, lambda b, view=view: b.find_element(By.CSS_SELECTOR, f".view.shown[data-view='{view}']"))
     browser.execute_script("location.hash = 'queries'")
-    until(lambda: rows(browser))
+    wait(browser, rows)
     assert complaints(browser) == []
     names = browser.execute_script("return performance.getEntriesByType('resource').map(e => e.name)")
     assert [name for name in names if not name.startswith("data:")] == []
-    until(lambda: browser.execute_script("return [...document.images].every(i => i.complete && i.naturalWidth > 0)"))
+    whole = "return [...document.images].every(i => i.complete && i.naturalWidth > 0)"
+    wait(browser, lambda b: b.execute_script(whole))
 
 
 def test_another_script_is_refused(browser, page, tmp_path):
@@ -118,8 +105,8 @@ def test_only_rows_in_view_exist_and_scrolling_brings_the_others(browser, page, 
     for _ in range(14):
         before = rows(browser)
         browser.execute_script("scrollBy(0, 1200)")
-        until(lambda before=before: rows(browser) != before or _at_the_end(browser))
-    until(lambda: hardest[-1] in rows(browser) or found.precisions[rows(browser)[-1]] == found.precisions.max())
+        wait(browser, lambda b, before=before: rows(b) != before or _at_the_end(b))
+    wait(browser, lambda b: (last := rows(b)[-1:]) and found.precisions[last[0]] == found.precisions.max())
     assert _at_the_end(browser) and len(rows(browser)) < 15
 
 
@@ -198,17 +185,17 @@ def test_confusions_and_landmarks_filter_the_queries(browser, page, found):
     wrong = (found.image_landmarks[found.hits] == taken_for) & ~found.correct & (found.hits >= 0)
     expected = set(np.flatnonzero((found.query_landmarks == landmark) & wrong.any(axis=1)).tolist())
     first.click()
-    until(lambda: browser.current_url.endswith("#queries") and rows(browser))
+    wait(browser, lambda b: b.find_element(By.ID, "rows").is_displayed() and rows(b))
     assert set(rows(browser)) <= expected
     assert text(browser, "count").startswith(
         f"{len(expected)} of 60 queries with hits of {found.landmarks[taken_for]},"
     )
     browser.execute_script("location.hash = 'landmarks'")
     worst = browser.find_element(By.CSS_SELECTOR, "table.landmarks button")
-    until(worst.is_displayed)
+    wait(browser, lambda _: worst.is_displayed())
     landmark = int(worst.get_attribute("data-landmark"))
     worst.click()
-    until(lambda: browser.current_url.endswith("#queries") and rows(browser))
+    wait(browser, lambda b: b.find_element(By.ID, "rows").is_displayed() and rows(b))
     assert set(found.query_landmarks[rows(browser)]) == {landmark}
 
 
@@ -263,7 +250,7 @@ def test_pictures_are_whole_and_enlarged_beside_each_other(browser, page):
 def test_a_link_leads_to_a_query(browser, page, found):
     last = int(np.argmax(found.precisions))
     opened(browser, page, f"query={found.query_ids[last]}")
-    until(lambda: browser.execute_script("return document.activeElement.dataset.query") == str(last))
+    wait(browser, lambda b: b.execute_script("return document.activeElement.dataset.query") == str(last))
 
 
 @pytest.mark.parametrize("address", ["%", "query=none", "keys", "no such place", ""])
@@ -350,12 +337,12 @@ def test_names_from_a_data_set_are_text(browser, tmp_path, found):
     browser.find_element(By.CSS_SELECTOR, ".hits button").click()
     press(browser, Keys.ESCAPE)
     browser.execute_script("location.hash = 'landmarks'")
-    until(browser.find_element(By.CSS_SELECTOR, "table.landmarks button").is_displayed)
+    wait(browser, lambda b: b.find_element(By.CSS_SELECTOR, "table.landmarks button").is_displayed())
     assert not browser.find_elements(By.CSS_SELECTOR, "img[src='x'], [onerror]")
     link = browser.find_element(By.CSS_SELECTOR, ".hardest .id").get_attribute("href")
     browser.get("about:blank")
     browser.get(link)
-    until(lambda: NASTY in (browser.execute_script("return document.activeElement.ariaLabel") or ""))
+    wait(browser, lambda b: NASTY in (b.execute_script("return document.activeElement.ariaLabel") or ""))
     assert complaints(browser) == []
 
 
