@@ -25,7 +25,7 @@ from zoo.inputs import require_file
 from zoo.manifest import file_sha256, model_identity, read_manifest, saved_model_sha256
 from zoo.preprocess import normalise
 from zoo.signature import BATCH_SIGNATURE, CONTEST_SIGNATURE, DESCRIPTOR, batch_input, read_batch_input
-from zoo.specs import ModelSpec
+from zoo.specs import read_spec
 from zoo.text import parse_json
 
 SAVED_MODEL, ONNX, CHECKPOINT = "SavedModel", "ONNX file", "checkpoint"
@@ -127,7 +127,7 @@ class OnnxDescriber:
             read_onnx(path)
             self._run, self._session = run, session(path)
             metadata = self._session.get_modelmeta().custom_metadata_map
-            spec = ModelSpec.from_dict(parse_json(metadata["spec"], "its spec"))
+            spec = read_spec(parse_json(metadata["spec"], "its spec"))
         except KeyError:
             raise ExportError(
                 f"{path} has no landmark-zoo spec in its metadata, so its input is unknown. {_EXPORT}"

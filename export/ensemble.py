@@ -20,13 +20,12 @@ from export import parity, tf22
 from export.check import check
 from export.parity import probes
 from export.parity.everywhere import Arrays, run_current, run_tf22
-from export.saved_model_file import require_saved_model
+from export.saved_model_file import files_below, require_saved_model
 from export.storage import Storage, add_store_option
 from export.writer.combine import NORMS, PLAIN, Combination, NumpyArrays, Whitening
 from retrieval.provenance import require_same_model
 from retrieval.whitening import read_whitening
 from zoo.arguments import given_path, ranged
-from zoo.checkpoint import kernel_bytes
 from zoo.command import log, run
 from zoo.disk import require_room
 from zoo.errors import ExportError
@@ -89,8 +88,8 @@ def ensemble(
             require_same_model(whitened, model_identity(plain), "the whitening and this ensemble", advice)
         name = f"ensemble of {len(folders)}"
         # One that is given twice may be stored once.
-        networks = {source.checkpoint_sha256: source for source in sources}
-        needed = sum(kernel_bytes(each.spec, half=bool(each.storage.get("half"))) for each in networks.values())
+        networks = {source.checkpoint_sha256: folder for source, folder in zip(sources, folders, strict=True)}
+        needed = sum(file.stat().st_size for folder in networks.values() for file in files_below(folder))
         with new_folder(out, overwrite=overwrite) as made, work_folder(out):
             require_room(out, needed)
             # In a separate process: it holds all weights, and the checks then need only one member's memory at a time.

@@ -43,7 +43,7 @@ def _networks(sources: list[Source]) -> str:
     lines = ["| network | trained in | image side, px | descriptor | weight | checkpoint, sha256 |"]
     lines.append("| --- | --- | ---: | ---: | ---: | --- |")
     for source in sources:
-        size, length = source.spec.preprocess.size, source.spec.head.embedding_size
+        size, length = source.spec.preprocess.size, source.spec.embedding_size
         lines.append(
             f"| {source.spec.name} | {source.exported_from} | {size} | {length} | {source.weight:g} "
             f"| `{source.checkpoint_sha256[:16]}` |"

@@ -16,7 +16,7 @@ from msgspec import Meta
 
 from zoo.errors import ExportError, SpecError
 from zoo.files import write_json
-from zoo.specs import ModelSpec
+from zoo.specs import NetworkSpec, read_spec
 from zoo.strict import Positive, Scale, read_fields
 from zoo.text import read_json
 from zoo.tolerances import TOLERANCES, Difference
@@ -79,9 +79,9 @@ class Source:
     """One network of a SavedModel.
 
     Attributes:
-        spec: the model.
-        checkpoint_sha256: fingerprint of its checkpoint (`zoo.checkpoint.fingerprint`).
-        exported_from: the framework whose exporter was used.
+        spec: the model, or what is known of a network from elsewhere.
+        checkpoint_sha256: fingerprint of its checkpoint (`zoo.checkpoint.fingerprint`), or sha256 of its ONNX file.
+        exported_from: the framework whose exporter was used, or "onnx" for a network from elsewhere.
         versions: of the packages that exported it.
         storage: the options that it is stored with.
         converter: what made the SavedModel from the normal form.
@@ -90,7 +90,7 @@ class Source:
         check: the verdict when it was exported; None if there was none.
     """
 
-    spec: ModelSpec
+    spec: NetworkSpec
     checkpoint_sha256: str
     exported_from: str
     versions: dict[str, str]
@@ -180,7 +180,7 @@ def read_manifest(saved_model: str | os.PathLike) -> Manifest | None:
         values = read_json(path, error=ExportError, advice=_EXPORT)
         if not isinstance(values, dict) or values.pop("format", None) != FORMAT:
             raise SpecError(f"expected the format {FORMAT!r}")
-        manifest = read_fields(Manifest, values, "manifest")
+        manifest = read_fields(Manifest, values, "manifest", {NetworkSpec: read_spec})
         if not manifest.sources or not all(source.spec.name for source in manifest.sources):
             raise SpecError("manifest.sources: expected at least one network, each with a name")
         return manifest

@@ -9,8 +9,9 @@ place solution of Google Landmark Retrieval 2020 (arXiv 2210.01624): GeM, then a
 """
 
 import dataclasses
+import re
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from zoo.errors import SpecError
 from zoo.strict import Count, Pixels, Positive, read_fields
@@ -181,6 +182,30 @@ class PreprocessSpec:
         return replace(self, channels=channels, mean=self.mean[::-1], std=self.std[::-1])
 
 
+@runtime_checkable
+class NetworkSpec(Protocol):
+    """What is known of any network in a SavedModel: a `ModelSpec` or an `ImportedSpec`."""
+
+    @property
+    def name(self) -> str:
+        """The model's name."""
+        ...
+
+    @property
+    def preprocess(self) -> PreprocessSpec:
+        """How images are prepared for it."""
+        ...
+
+    @property
+    def embedding_size(self) -> int:
+        """Length of its descriptor."""
+        ...
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; `read_spec` reads them back."""
+        ...
+
+
 @dataclass(frozen=True)
 class ModelSpec:
     """A model: its backbone, head, preprocessing and loss."""
@@ -195,6 +220,11 @@ class ModelSpec:
     def features(self) -> int:
         """Length of the pooled features."""
         return self.backbone.features * len(self.head.pools)
+
+    @property
+    def embedding_size(self) -> int:
+        """Length of the descriptor."""
+        return self.head.embedding_size
 
     def __post_init__(self) -> None:
         backbone, head = self.backbone, self.head
@@ -238,3 +268,38 @@ class ModelSpec:
                 does not exist.
         """
         return read_fields(ModelSpec, values, "spec")
+
+
+@dataclass(frozen=True)
+class ImportedSpec:
+    """A network from elsewhere, of which only the input and the output are known (`export.from_onnx`).
+
+    Attributes:
+        name: letters, digits, dots, hyphens and underscores; it becomes part of a function's name in TensorFlow.
+        preprocess: how images are prepared for it.
+        embedding_size: length of its descriptor.
+    """
+
+    name: str
+    preprocess: PreprocessSpec
+    embedding_size: Count
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", self.name):
+            raise SpecError(
+                f"expected a name of at most 100 letters, digits, dots, hyphens and underscores, found {self.name[:120]!r}"
+            )
+
+    def to_dict(self) -> dict:
+        """Plain values for JSON; `read_spec` reads them back."""
+        return dataclasses.asdict(self)
+
+
+def read_spec(values: object) -> ModelSpec | ImportedSpec:
+    """Reads the values of either `to_dict` strictly.
+
+    Raises:
+        SpecError: as `ModelSpec.from_dict`.
+    """
+    imported = isinstance(values, dict) and "embedding_size" in values
+    return read_fields(ImportedSpec if imported else ModelSpec, values, "spec")

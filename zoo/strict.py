@@ -8,6 +8,8 @@ import difflib
 import math
 import re
 import typing
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Annotated, Any, TypeVar
 
 import msgspec
@@ -37,15 +39,19 @@ Scale = Annotated[float, Meta(ge=0.05, le=20)]
 """A factor of the resolution."""
 
 Kind = TypeVar("Kind")
+NO_READERS: Mapping[type, Callable[[Any], Any]] = MappingProxyType({})
 
 
-def read_fields(kind: type[Kind], values: object, where: str) -> Kind:
+def read_fields(
+    kind: type[Kind], values: object, where: str, readers: Mapping[type, Callable[[Any], Any]] = NO_READERS
+) -> Kind:
     """A dataclass, nested ones included, from mappings, lists, numbers and strings.
 
     Args:
         kind: the dataclass.
         values: parsed JSON or YAML.
         where: the name of the values in errors, for example "recipe".
+        readers: how fields of types that are no dataclasses are read, by type; each raises `SpecError`.
 
     Raises:
         SpecError: an unknown or a missing key, a value of the wrong type, a number out of range or not finite. The
@@ -56,7 +62,7 @@ def read_fields(kind: type[Kind], values: object, where: str) -> Kind:
         raise SpecError(f"{where}: expected a mapping, found {values!r}")
     _check_keys(kind, values, where)
     try:
-        return msgspec.convert(values, kind)
+        return msgspec.convert(values, kind, dec_hook=lambda wanted, value: _read_with(readers[wanted], value))
     except UnicodeEncodeError as error:
         raise SpecError(f"{where}: a text holds half of a surrogate pair, which is no character") from error
     except msgspec.ValidationError as error:
@@ -64,6 +70,13 @@ def read_fields(kind: type[Kind], values: object, where: str) -> Kind:
         place = where + path.rstrip("`")
         null = ", or null" if _optional(kind, path) else ""
         raise SpecError(f"{place}: {_plain(message)}{null}{_found(values, path)}") from error
+
+
+def _read_with(reader: Callable[[Any], Any], value: object) -> Any:
+    try:
+        return reader(value)
+    except SpecError as error:
+        raise ValueError(str(error)) from error  # to which msgspec adds the path
 
 
 def require(kind: Any, value: Any, name: str = "") -> Any:

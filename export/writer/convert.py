@@ -13,7 +13,7 @@ from export.writer.combine import PLAIN
 from zoo.errors import DataError, ExportError, SpecError
 from zoo.files import new_folder
 from zoo.manifest import Manifest, Source, versions, write_manifest
-from zoo.specs import ModelSpec
+from zoo.specs import read_spec
 from zoo.strict import read_fields
 from zoo.text import parse_json
 
@@ -77,7 +77,7 @@ def source_of(model: onnx.ModelProto, path: Path, storage: Storage, converter: s
     properties = {entry.key: entry.value for entry in model.metadata_props}
     try:
         return Source(
-            spec=ModelSpec.from_dict(parse_json(properties["spec"], "its spec")),
+            spec=read_spec(parse_json(properties["spec"], "its spec")),
             checkpoint_sha256=properties["checkpoint_sha256"],
             exported_from=properties["exported_from"],
             versions=read_fields(

@@ -17,7 +17,7 @@ from export.writer.graph import DYNAMIC, PIXELS, SMALL, NetworkGraph, tensorflow
 from zoo.errors import ExportError
 from zoo.manifest import require_manifest
 from zoo.signature import batch_input
-from zoo.specs import ModelSpec
+from zoo.specs import NetworkSpec
 
 tf = import_tensorflow()
 with quiet_stderr():
@@ -59,12 +59,12 @@ class Member:
         return sum(array.nbytes for array in self.graph.weights.values())
 
 
-def member_from_onnx(model: onnx.ModelProto, spec: ModelSpec, *, static: bool = False) -> Member:
+def member_from_onnx(model: onnx.ModelProto, spec: NetworkSpec, *, static: bool = False) -> Member:
     """A normal form as a member.
 
     Args:
         model: the normal form.
-        spec: its model.
+        spec: how images are prepared for it, and its name.
         static: take only images of the spec's size, as the contest's signature always does.
 
     Raises:

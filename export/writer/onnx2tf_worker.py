@@ -25,7 +25,7 @@ from export.writer.onnx2tf import GRAPH, INSTALL, OUTPUTS, WEIGHTS
 from zoo.arguments import ranged
 from zoo.command import run
 from zoo.errors import MissingToolError
-from zoo.specs import ModelSpec
+from zoo.specs import read_spec
 from zoo.strict import Pixels
 from zoo.tensors import write_tensors
 
@@ -60,7 +60,7 @@ def network_graph(model: onnx.ModelProto, size: int | None = None) -> NetworkGra
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
     [spec] = [json.loads(entry.value) for entry in model.metadata_props if entry.key == "spec"]
-    preprocess, network = ModelSpec.from_dict(spec).preprocess, keras_network(model)
+    preprocess, network = read_spec(spec).preprocess, keras_network(model)
     pixels = tf.TensorSpec((None, size, size, 3) if size else DYNAMIC, tf.float32, name=PIXELS)
     call = tf.function(lambda pixels: network(_normalised(pixels, preprocess)), input_signature=[pixels])
     frozen = convert_variables_to_constants_v2(call.get_concrete_function())

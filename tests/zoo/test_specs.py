@@ -6,7 +6,8 @@ import math
 import pytest
 
 from zoo.errors import SpecError
-from zoo.specs import HeadSpec, ModelSpec
+from zoo.manifest import Manifest, Source, read_manifest, write_manifest
+from zoo.specs import HeadSpec, ImportedSpec, ModelSpec, PreprocessSpec, read_spec
 from zoo.variants import SPECS, get_spec
 
 
@@ -43,3 +44,31 @@ def test_a_spec_is_read_strictly(place, value, message):
 def test_without_a_neck_the_embedding_is_the_features():
     with pytest.raises(SpecError, match="2048 long"):
         ModelSpec("odd", SPECS["resnet50"].backbone, HeadSpec(neck="none"))
+
+
+IMPORTED = ImportedSpec("efficientnet_b0.ra_in1k", PreprocessSpec(96, channels="bgr", resize="bilinear"), 1280)
+
+
+@pytest.mark.parametrize("spec", [SPECS["resnest50"], IMPORTED])
+def test_a_manifest_keeps_the_spec_of_either_kind(spec, tmp_path):
+    (tmp_path / "saved_model.pb").write_bytes(b"")
+    manifest = Manifest([Source(spec, "0" * 64, "onnx", {}, {})])
+    write_manifest(tmp_path, manifest)
+    read = read_manifest(tmp_path)
+    assert read is not None and read.sources == manifest.sources and read.inputs == manifest.inputs
+    assert read_spec(json.loads(json.dumps(spec.to_dict()))) == spec
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"name": "a|b"}, "letters, digits"),
+        ({"name": ""}, "letters, digits"),
+        ({"embedding_size": 0}, "embedding_size: expected int >= 1"),
+        ({"backbone": {}}, "unknown key 'backbone'"),
+        ({"preprocess": {"size": 8}}, "preprocess.size: expected int >= 32"),
+    ],
+)
+def test_an_imported_spec_is_read_strictly(changed, message):
+    with pytest.raises(SpecError, match=message):
+        read_spec(IMPORTED.to_dict() | changed)

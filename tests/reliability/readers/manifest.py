@@ -1,7 +1,7 @@
 """A SavedModel's manifest (`zoo.manifest`)."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from hypothesis import strategies as st
@@ -9,11 +9,14 @@ from hypothesis import strategies as st
 from tests.reliability.mutations import damaged
 from tests.reliability.reader import Reader
 from zoo.manifest import FORMAT, PLACE, Check, Combined, Manifest, ParityRow, Source, model_identity, read_manifest
+from zoo.specs import ImportedSpec, PreprocessSpec
 from zoo.variants import get_spec
 
 _ROW = ParityRow("torch → tf 2.2", "m", 1e-7, 1.0, 1e-5)
 _SOURCE = Source(get_spec("resnet10_narrow"), "0" * 64, "torch", {"torch": "2"}, {}, parity=[_ROW])
-_VALUES = {"format": FORMAT, **asdict(Manifest([_SOURCE], Combined(), [_ROW], Check("2.2.0", "run", accepted=True)))}
+_IMPORTED = replace(_SOURCE, spec=ImportedSpec("n", PreprocessSpec(), 8), exported_from="onnx", parity=None)
+_MANIFEST = Manifest([_SOURCE, _IMPORTED], Combined(), [_ROW], Check("2.2.0", "run", accepted=True))
+_VALUES = {"format": FORMAT, **asdict(_MANIFEST)}
 _VALID = json.dumps(_VALUES).encode()
 _OTHERS = st.sampled_from((None, 0, -1, 10**30, 1.5, "", "x", [], {}, [{}], True, float("nan"), "\ud800"))
 
