@@ -10,7 +10,6 @@ This module imports TensorFlow; the rest of `export` imports it inside functions
 
 import hashlib
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +17,8 @@ import numpy as np
 import onnx
 
 from export.quiet_tensorflow import import_tensorflow
-from zoo.errors import ExportError
+from export.writer.operators import WRITERS, attributes, refusal
+from export.writer.values import MAPS, Value
 from zoo.specs import PreprocessSpec
 
 tf = import_tensorflow()
@@ -26,8 +26,6 @@ tf = import_tensorflow()
 PIXELS = "pixels"
 """The graph's input: float32 [N, H, W, 3], RGB, 0 to 255."""
 DYNAMIC = (None, None, None, 3)
-_LAST = {0: 0, 1: 3, 2: 1, 3: 2}
-"""The channels-last position of each axis of [N, C, H, W]."""
 SMALL = 16
 """Constants of at most this many numbers are stored in the graph itself; TensorFlow folds them."""
 
@@ -58,20 +56,22 @@ def tensorflow_graph(
         shape: [N, H, W, 3] of the pixels; None for a dynamic size.
 
     Raises:
-        ExportError: an operator that the normal form does not have.
+        ExportError: an operator, or a form of it, that has no writer (`export/writer/operators.py`).
     """
     graph = tf.Graph()
     with graph.as_default():
-        builder = _Builder({i.name: onnx.numpy_helper.to_array(i) for i in model.graph.initializer})
+        builder = Builder({i.name: onnx.numpy_helper.to_array(i) for i in model.graph.initializer})
         pixels = tf.compat.v1.placeholder(tf.float32, shape, PIXELS)
         if shape != DYNAMIC:
             # Grappler ignores the shapes of fed tensors; given this one, the current TensorFlow also fuses the residual sums.
             pixels = tf.ensure_shape(pixels, shape, name="preprocess/shape")
-        builder.values[model.graph.input[0].name] = _normalised(pixels, spec)
+        builder.values[model.graph.input[0].name] = Value(_normalised(pixels, spec), MAPS)
         for node in model.graph.node:
             builder.add(node)
         outputs = [builder.values[output.name] for output in model.graph.output]
-    return NetworkGraph(graph.as_graph_def(), [tensor.name for tensor in outputs], builder.weights)
+        # Maps, which only `find_divergence` asks for, stay channels-last.
+        tensors = [value.tensor if value.rank == len(MAPS) else value.plain(value.tensor.op.name) for value in outputs]
+    return NetworkGraph(graph.as_graph_def(), [tensor.name for tensor in tensors], builder.weights)
 
 
 def _normalised(pixels: Any, spec: PreprocessSpec) -> Any:
@@ -83,31 +83,55 @@ def _normalised(pixels: Any, spec: PreprocessSpec) -> Any:
     return tf.divide(centred, tf.constant(spec.std, name="preprocess/std"), name="preprocess/normalised")
 
 
-class _Builder:
-    """Adds nodes to the default graph; `values` maps the ONNX file's tensors to TensorFlow's."""
+class Builder:
+    """Adds nodes to the default graph (`export.writer.operators.Graph`).
+
+    Attributes:
+        constants: arrays by their names in the ONNX file.
+        values: what has been computed, by the same names.
+        weights: arrays for the graph's placeholders, by node name.
+    """
 
     def __init__(self, constants: dict[str, np.ndarray]) -> None:
         self.constants = constants
-        self.values: dict[str, Any] = {}
+        self.values: dict[str, Value] = {}
         self.weights: dict[str, np.ndarray] = {}
         self._shared: dict[tuple, Any] = {}
 
     def add(self, node: onnx.NodeProto) -> None:
-        """One ONNX node."""
-        attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
-        write = _OPERATORS.get(node.op_type)
+        """One ONNX node.
+
+        Raises:
+            ExportError: its operator, or this form of it, is not known.
+        """
+        write = WRITERS.get(node.op_type)
         if write is None:
-            raise ExportError(f"the normal form has no operator {node.op_type!r}, found at {node.name!r}")
-        results = write(self, node, attributes)
+            raise refusal(node, "it has no such operator, and no rewrite replaces it")
+        try:
+            results = write(self, node, node_name(node.name))
+        except (ValueError, KeyError, IndexError, TypeError) as error:  # for example shapes that do not fit
+            raise refusal(node, str(error).splitlines()[0]) from error
         for name, value in zip(node.output, results if isinstance(results, list) else [results], strict=True):
             self.values[name] = value
 
-    def tensor(self, name: str, maps: bool = False) -> Any:
-        """A value or a constant; with `maps`, a constant of four dimensions is combined with maps."""
-        if name in self.values:
-            return self.values[name]
-        array = self.constants[name]
-        return self.constant(name, array.transpose(0, 2, 3, 1) if maps and array.ndim == 4 else array)
+    def operand(self, name: str) -> Value | np.ndarray:
+        """What a node reads: a value that was computed, or a constant."""
+        return self.values[name] if name in self.values else self.constants[name]
+
+    def value(self, name: str) -> Value:
+        """What a node reads, as a tensor."""
+        if name not in self.values:
+            array = self.constants[name]
+            return Value(self.constant(name, array), tuple(range(array.ndim)))
+        return self.values[name]
+
+    def numbers(self, node: onnx.NodeProto, name: str, position: int) -> list | None:
+        """Numbers that are an attribute in older opsets and a constant input in newer ones; None if they are left out."""
+        if name in (given := attributes(node)):
+            return np.atleast_1d(given[name]).tolist()
+        if len(node.input) <= position or not node.input[position]:
+            return None
+        return self.constants[node.input[position]].reshape(-1).tolist()
 
     def constant(self, name: str, array: np.ndarray) -> Any:
         """The only node for an array: a constant if it is small, otherwise a placeholder."""
@@ -122,150 +146,8 @@ class _Builder:
                 self._shared[key] = tf.constant(array, name=label)
         return self._shared[key]
 
-    def kernel(self, name: str) -> Any:
-        """A convolution's weights [out, in, K, K] as TensorFlow has them: [K, K, in, out]."""
-        return self.constant(name, self.constants[name].transpose(2, 3, 1, 0))
-
 
 def node_name(name: str) -> str:
     """An ONNX name without characters that TensorFlow forbids in node names."""
     cleaned = re.sub(r"[^A-Za-z0-9_./-]", "_", name).strip("/")
     return cleaned if re.match(r"[A-Za-z0-9.]", cleaned) else f"node{cleaned}"
-
-
-def _convolution(builder: _Builder, node: onnx.NodeProto, attributes: dict) -> Any:
-    features, kernel, *bias = node.input
-    label, pads = node_name(node.name), attributes.get("pads", [0, 0, 0, 0])
-    same = attributes.get("auto_pad") == b"SAME_UPPER"
-    explicit = (
-        {} if same or not any(pads) else {"explicit_paddings": [number for pair in _pads(pads) for number in pair]}
-    )
-    convolved = tf.raw_ops.Conv2D(
-        input=builder.values[features],
-        filter=builder.kernel(kernel),
-        strides=[1, *attributes.get("strides", [1, 1]), 1],
-        dilations=[1, *attributes.get("dilations", [1, 1]), 1],
-        padding="SAME" if same else "EXPLICIT" if explicit else "VALID",
-        **explicit,
-        name=label,
-    )
-    if not bias:
-        return convolved
-    return tf.raw_ops.BiasAdd(value=convolved, bias=builder.tensor(bias[0]), name=f"{label}/BiasAdd")
-
-
-def _pads(pads: list[int]) -> list[list[int]]:
-    """ONNX's padding of a map's two sides → TensorFlow's of [N, H, W, C]."""
-    top, left, bottom, right = pads
-    return [[0, 0], [top, bottom], [left, right], [0, 0]]
-
-
-def _pool(operation: Callable[..., Any], argument: str) -> Callable:
-    def write(builder: _Builder, node: onnx.NodeProto, attributes: dict) -> Any:
-        features, label, pads = builder.values[node.input[0]], node_name(node.name), attributes.get("pads", [0])
-        if any(pads):  # only max pooling needs this: the normal form pads averages explicitly
-            lowest = tf.constant(np.finfo(np.float32).min, name=f"{label}/lowest")
-            amounts = tf.constant(_pads(pads), tf.int32, name=f"{label}/amounts")
-            features = tf.raw_ops.PadV2(input=features, paddings=amounts, constant_values=lowest, name=f"{label}/pad")
-        return operation(
-            **{argument: features},
-            ksize=[1, *attributes["kernel_shape"], 1],
-            strides=[1, *attributes["strides"], 1],
-            padding="SAME" if attributes.get("auto_pad") == b"SAME_UPPER" else "VALID",
-            name=label,
-        )
-
-    return write
-
-
-def _pad(builder: _Builder, node: onnx.NodeProto, _: dict) -> Any:
-    amounts = builder.constants[node.input[1]].reshape(2, 4)[:, 2:].reshape(-1).tolist()
-    label = node_name(node.name)
-    paddings = tf.constant(_pads(amounts), tf.int32, name=f"{label}/amounts")
-    return tf.raw_ops.Pad(input=builder.values[node.input[0]], paddings=paddings, name=label)
-
-
-def _elementwise(operation: Callable[..., Any], *arguments: str) -> Callable:
-    def write(builder: _Builder, node: onnx.NodeProto, _: dict) -> Any:
-        inputs = {key: builder.tensor(name, maps=True) for key, name in zip(arguments, node.input, strict=True)}
-        return operation(**inputs, name=node_name(node.name))
-
-    return write
-
-
-def _maximum(builder: _Builder, node: onnx.NodeProto, _: dict) -> Any:
-    first, *others = (builder.values[name] for name in node.input)
-    for index, other in enumerate(others):
-        first = tf.raw_ops.Maximum(x=first, y=other, name=f"{node_name(node.name)}/max{index}")
-    return first
-
-
-def _clip(builder: _Builder, node: onnx.NodeProto, _: dict) -> Any:
-    value, low, *high = node.input
-    if any(high) and builder.constants[high[0]] < np.finfo(np.float32).max:
-        raise ExportError(f"the normal form clips from below alone; {node.name!r} has an upper bound")
-    return tf.raw_ops.Maximum(x=builder.values[value], y=builder.tensor(low), name=node_name(node.name))
-
-
-def _reduce(operation: Callable[..., Any]) -> Callable:
-    def write(builder: _Builder, node: onnx.NodeProto, attributes: dict) -> Any:
-        value = builder.values[node.input[0]]
-        axes = attributes["axes"] if "axes" in attributes else builder.constants[node.input[1]].tolist()
-        axes = [_LAST[axis] if value.shape.rank == 4 else axis for axis in axes]
-        label = node_name(node.name)
-        return operation(
-            input=value,
-            axis=tf.constant(axes, tf.int32, name=f"{label}/axes"),
-            keep_dims=bool(attributes.get("keepdims", 1)),
-            name=label,
-        )
-
-    return write
-
-
-def _split(builder: _Builder, node: onnx.NodeProto, _: dict) -> list:
-    sizes, label = builder.constants[node.input[1]], node_name(node.name)
-    return tf.raw_ops.SplitV(
-        value=builder.values[node.input[0]],
-        size_splits=tf.constant(sizes, tf.int32, name=f"{label}/sizes"),
-        axis=tf.constant(3, name=f"{label}/axis"),
-        num_split=len(sizes),
-        name=label,
-    )
-
-
-def _concat(builder: _Builder, node: onnx.NodeProto, _: dict) -> Any:
-    values, label = [builder.values[name] for name in node.input], node_name(node.name)
-    last = tf.constant(values[0].shape.rank - 1, name=f"{label}/axis")
-    return tf.raw_ops.ConcatV2(values=values, axis=last, name=label)
-
-
-def _squeeze(builder: _Builder, node: onnx.NodeProto, _: dict) -> Any:
-    axes = [_LAST[axis] for axis in builder.constants[node.input[1]].tolist()]
-    return tf.raw_ops.Squeeze(input=builder.values[node.input[0]], axis=axes, name=node_name(node.name))
-
-
-_OPERATORS: dict[str, Callable] = {
-    "Add": _elementwise(tf.raw_ops.AddV2, "x", "y"),
-    "AveragePool": _pool(tf.raw_ops.AvgPool, "value"),
-    "Clip": _clip,
-    "Concat": _concat,
-    "Conv": _convolution,
-    "Div": _elementwise(tf.raw_ops.RealDiv, "x", "y"),
-    "Exp": _elementwise(tf.raw_ops.Exp, "x"),
-    "Log": _elementwise(tf.raw_ops.Log, "x"),
-    "Max": _maximum,
-    "MaxPool": _pool(tf.raw_ops.MaxPool, "input"),
-    "Mul": _elementwise(tf.raw_ops.Mul, "x", "y"),
-    "Pad": _pad,
-    "Pow": _elementwise(tf.raw_ops.Pow, "x", "y"),
-    "ReduceMax": _reduce(tf.raw_ops.Max),
-    "ReduceMean": _reduce(tf.raw_ops.Mean),
-    "ReduceSum": _reduce(tf.raw_ops.Sum),
-    "Relu": _elementwise(tf.raw_ops.Relu, "features"),
-    "Sigmoid": _elementwise(tf.raw_ops.Sigmoid, "x"),
-    "Split": _split,
-    "Sqrt": _elementwise(tf.raw_ops.Sqrt, "x"),
-    "Squeeze": _squeeze,
-    "Sub": _elementwise(tf.raw_ops.Sub, "x", "y"),
-}
