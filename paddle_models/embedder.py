@@ -49,7 +49,8 @@ class Embedder(nn.Layer):
             layers: some of layer1, layer2, layer3, layer4; layers after the last of them are not computed.
 
         Returns:
-            {layer: float [N, C, H / stride, W / stride]} with strides of 4, 8, 16 and 32, sizes rounded up.
+            {layer: float [N, C, H / stride, W / stride]} with strides of 4, 8, 16 and 32 (or 16: `last_stride`),
+            sizes rounded up.
 
         Raises:
             SpecError: there is no such layer.

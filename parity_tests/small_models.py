@@ -38,6 +38,11 @@ def _with_head(**head: object) -> ModelSpec:
     return shrunk("resnet18", HeadSpec(**{"embedding_size": 64, **head}))
 
 
+def _with_backbone(name: str, **options: object) -> ModelSpec:
+    spec = shrunk(name)
+    return replace(spec, backbone=replace(spec.backbone, **options))
+
+
 def _families() -> dict[str, str]:
     """The small version that represents each variant: the first variant that shrinks to the same network."""
     first: dict[BackboneSpec, str] = {}
@@ -46,7 +51,7 @@ def _families() -> dict[str, str]:
 
 
 FAMILIES: dict[str, str] = _families()
-HEADS: dict[str, ModelSpec] = {
+OPTIONS: dict[str, ModelSpec] = {
     "average_pool": _with_head(pool="avg"),
     "max_pool_bn_first": _with_head(pool="max", neck="bn_linear", neck_bias=True),
     "average_and_gem_pool": _with_head(pool="avg_gem", neck="linear_bn", neck_bias=True),
@@ -55,8 +60,10 @@ HEADS: dict[str, ModelSpec] = {
     "bilinear_not_normalised": shrunk(
         "resnet18", HeadSpec(embedding_size=64, l2=False), PreprocessSpec(size=64, resize="bilinear")
     ),
+    "last_stride_1": _with_backbone("resnet50", last_stride=1),
+    "last_stride_1_pooled": _with_backbone("resnest50", last_stride=1),
 }
-SMALL_SPECS: dict[str, ModelSpec] = {name: shrunk(name) for name in dict.fromkeys(FAMILIES.values())} | HEADS
+SMALL_SPECS: dict[str, ModelSpec] = {name: shrunk(name) for name in dict.fromkeys(FAMILIES.values())} | OPTIONS
 """The small versions; together they contain every kind of layer and every option of the specs."""
 
 

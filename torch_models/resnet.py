@@ -60,10 +60,11 @@ class Bottleneck(nn.Module):
     ) -> None:
         super().__init__()
         width, outputs = spec.group_width(planes), planes * spec.expansion
-        self.conv1 = convolution(inputs, width, 1)
+        first, second = (stride, 1) if spec.stride_in_first else (1, stride)
+        self.conv1 = convolution(inputs, width, 1, first)
         self.bn1 = first_norm(width, spec.instance_normalised(layer))
         self.act1 = nn.ReLU()
-        self.conv2 = convolution(width, width, 3, stride, groups=spec.cardinality)
+        self.conv2 = convolution(width, width, 3, second, groups=spec.cardinality)
         self.bn2 = nn.BatchNorm2d(width)
         self.act2 = nn.ReLU()
         self.conv3 = convolution(width, outputs, 1)
@@ -82,7 +83,8 @@ class Bottleneck(nn.Module):
 class ResNet(nn.Module):
     """A stem and four layers of blocks.
 
-    Input: float [N, 3, H, W]. Output: the last feature map, float [N, features, H / 32, W / 32], rounded up.
+    Input: float [N, 3, H, W]. Output: the last feature map, float [N, features, H / 32, W / 32], rounded up; H / 16, W / 16 if
+    the spec's `last_stride` is 1.
     """
 
     def __init__(self, spec: BackboneSpec, block: type[nn.Module]) -> None:
@@ -110,8 +112,8 @@ class ResNet(nn.Module):
 
         Returns:
             In the order of the network: layer1 float [N, C1, H / 4, W / 4], layer2 [N, C2, H / 8, W / 8],
-            layer3 [N, C3, H / 16, W / 16], layer4 [N, C4, H / 32, W / 32], sizes rounded up; the channels are
-            `BackboneSpec.planes`, times its `expansion`.
+            layer3 [N, C3, H / 16, W / 16], layer4 [N, C4, H / 32, W / 32] (as layer3 if `last_stride` is 1), sizes
+            rounded up; the channels are `BackboneSpec.planes`, times its `expansion`.
 
         Raises:
             SpecError: there is no such layer.
@@ -152,9 +154,12 @@ def _stem(spec: BackboneSpec) -> nn.Module:
 
 
 def _layer(spec: BackboneSpec, block: type[nn.Module], layer: int, inputs: int, planes: int) -> nn.Sequential:
-    outputs, stride = planes * spec.expansion, 1 if layer == 1 else 2
+    outputs, stride = planes * spec.expansion, spec.stride(layer, 0)
     first = block(spec, layer, inputs, planes, stride, _downsample(spec, layer, inputs, outputs, stride))
-    others = (block(spec, layer, outputs, planes, 1, None) for _ in range(spec.depths[layer - 1] - 1))
+    others = (
+        block(spec, layer, outputs, planes, spec.stride(layer, index), None)
+        for index in range(1, spec.depths[layer - 1])
+    )
     return nn.Sequential(first, *others)
 
 

@@ -2,7 +2,8 @@
 
 Both frameworks build their networks from these specs only, so a variant exists in both or in neither.
 
-Sources: ResNet (arXiv 1512.03385, stride in the 3×3 convolution as in torchvision: "-B"), the "-C" stem and the "-D"
+Sources: ResNet (arXiv 1512.03385; stride in the first 1×1 convolution as in the original, "v1", or in the 3×3 as in torchvision,
+"-B"), the "-C" stem and the "-D"
 shortcut (arXiv 1812.01187), ResNeXt (arXiv 1611.05431), squeeze-and-excitation (arXiv 1709.01507), IBN-a (arXiv
 1807.09441), ResNeSt (arXiv 2004.08955), Res2Net (arXiv 1904.01169), GeM (arXiv 1711.02512), and the head of the 2nd
 place solution of Google Landmark Retrieval 2020 (arXiv 2210.01624): GeM, then a linear layer to 512 without bias.
@@ -32,6 +33,8 @@ class BackboneSpec:
         stem_channels: output channels of the stem, which are the input channels of layer1.
         shortcut: how a block's shortcut reduces the resolution: `conv` (1×1 convolution with stride) or `avg_conv` (2×2
             average pooling that does not count padding, then a 1×1 convolution: the "-D" shortcut).
+        last_stride: stride of layer4's first block; 1 keeps its resolution, as in person re-identification (fast-reid).
+        stride_in_first: a bottleneck's stride is in its first 1×1 convolution: the original ResNet (Caffe, Keras, MXNet's v1).
         first_shortcut: layer1's first block has a 1×1 convolution in its shortcut even if the shape does not change
             (PaddleClas' basic blocks).
         cardinality: groups of the 3×3 convolution, as in ResNeXt; in ResNeSt, groups of each radix split.
@@ -56,6 +59,8 @@ class BackboneSpec:
     stem_width: Count = 32
     stem_channels: Count = 64
     shortcut: Literal["conv", "avg_conv"] = "conv"
+    last_stride: Literal[1, 2] = 2
+    stride_in_first: bool = False
     first_shortcut: bool = False
     cardinality: Count = 1
     base_width: Count = 64
@@ -87,6 +92,10 @@ class BackboneSpec:
     def group_width(self, planes: int) -> int:
         """Channels of a block's 3×3 convolution; in Res2Net, of each of its 3×3 convolutions."""
         return planes * self.base_width // 64 * self.cardinality
+
+    def stride(self, layer: int, index: int) -> int:
+        """Stride of block `index` (from 0) of a layer (1 … 4)."""
+        return (1, 2, 2, self.last_stride)[layer - 1] if index == 0 else 1
 
     def squeezed(self, planes: int) -> int:
         """Channels of squeeze-and-excitation's hidden layer: a sixteenth, rounded to a multiple of 8."""
@@ -241,6 +250,8 @@ class ModelSpec:
             raise SpecError(f"{self.name}: a scale above 1 and block 'res2net' belong together")
         if backbone.block == "basic" and (backbone.cardinality, backbone.base_width) != (1, 64):
             raise SpecError(f"{self.name}: a basic block has cardinality 1 and base width 64")
+        if backbone.stride_in_first and backbone.block != "bottleneck":
+            raise SpecError(f"{self.name}: stride_in_first needs block 'bottleneck', found {backbone.block!r}")
         if backbone.block in ("split_attention", "res2net") and (backbone.squeeze_excitation or backbone.ibn_a):
             raise SpecError(f"{self.name}: squeeze-and-excitation and IBN-a belong to basic blocks and bottlenecks")
         if self.preprocess.size < 32:
