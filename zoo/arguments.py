@@ -1,4 +1,4 @@
-"""Ranges of command-line values: the bounded types of `zoo.strict` as types of argparse."""
+"""Types of command-line values, with the bounds of `zoo.strict`, and options that several commands have."""
 
 import argparse
 import typing
@@ -8,7 +8,8 @@ from typing import Any
 
 from zoo.errors import SpecError
 from zoo.limits import DIGITS
-from zoo.strict import require
+from zoo.specs import PreprocessSpec
+from zoo.strict import Colour, require
 
 
 def ranged(kind: Any) -> Callable[[str], Any]:
@@ -35,3 +36,22 @@ def given_path(text: str) -> Path:
     if not text.strip() or "\0" in text:
         raise argparse.ArgumentTypeError(f"expected a path, found {text!r}")
     return Path(text)
+
+
+PREPROCESSING = ("mean", "std", "channels", "resize")
+"""Where the options of `add_preprocess_options` are in the parsed arguments; None if they are not given."""
+
+
+def add_preprocess_options(parser: "argparse.ArgumentParser | argparse._ArgumentGroup") -> None:
+    """Adds --channels, --mean, --std and --resize, for `zoo.specs.PreprocessSpec.given`."""
+    usual = PreprocessSpec()
+    parser.add_argument("--channels", choices=("rgb", "bgr"), help=f"channel order; default: {usual.channels}")
+    for name in ("mean", "std"):
+        parser.add_argument(
+            f"--{name}",
+            type=ranged(Colour),
+            nargs=3,
+            metavar="X",
+            help="per channel in that order, for pixels from 0 to 1; default: ImageNet's",
+        )
+    parser.add_argument("--resize", choices=("antialias", "bilinear"), help=f"filter; default: {usual.resize}")

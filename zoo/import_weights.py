@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from zoo.arguments import given_path, ranged
+from zoo.arguments import PREPROCESSING, add_preprocess_options, given_path, ranged
 from zoo.checkpoint import Checkpoint, check_preprocess, differences, save_checkpoint, shown, unusable, weight_bytes
 from zoo.command import log, run
 from zoo.disk import require_room
@@ -32,7 +32,7 @@ from zoo.published.names import Naming, in_trunk, naming, prefixes, publishers
 from zoo.published.pickled_values import Opaque
 from zoo.published.state_dicts import same
 from zoo.specs import ModelSpec, PreprocessSpec
-from zoo.strict import Colour, Pixels
+from zoo.strict import Pixels
 from zoo.variants import SPECS, VARIANTS
 from zoo.weights import LOSS_PREFIX, parameter_shapes
 
@@ -273,31 +273,16 @@ def parse_arguments() -> argparse.Namespace:
     preprocessing = parser.add_argument_group(
         "preprocessing that the weights were trained with, if it is not ImageNet's usual"
     )
-    default = PreprocessSpec()
-    preprocessing.add_argument(
-        "--size", type=ranged(Pixels), default=default.size, help="side in pixels; default: %(default)s"
-    )
-    preprocessing.add_argument(
-        "--channels", choices=("rgb", "bgr"), default=default.channels, help="channel order; default: %(default)s"
-    )
-    preprocessing.add_argument(
-        "--mean", type=ranged(Colour), nargs=3, help="per channel in that order, for pixels from 0 to 1"
-    )
-    preprocessing.add_argument(
-        "--std", type=ranged(Colour), nargs=3, help="per channel in that order, for pixels from 0 to 1"
-    )
-    preprocessing.add_argument(
-        "--resize", choices=("antialias", "bilinear"), default=default.resize, help="filter; default: %(default)s"
-    )
+    size = PreprocessSpec().size
+    preprocessing.add_argument("--size", type=ranged(Pixels), default=size, help="side in pixels; default: %(default)s")
+    add_preprocess_options(preprocessing)
     return parser.parse_args()
 
 
 def main() -> None:
     """Command line."""
     arguments = parse_arguments()
-    usual = PreprocessSpec(arguments.size, resize=arguments.resize).in_order(arguments.channels)
-    given = {key: tuple(value) for key in ("mean", "std") if (value := getattr(arguments, key))}
-    preprocess = dataclasses.replace(usual, **given)
+    preprocess = PreprocessSpec.given(arguments.size, **{key: getattr(arguments, key) for key in PREPROCESSING})
     spec = dataclasses.replace(find_spec(arguments.model), preprocess=preprocess)
     checkpoint = import_file(
         arguments.source, spec, arguments.out, headless=arguments.headless, prefix=arguments.prefix

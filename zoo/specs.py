@@ -11,6 +11,7 @@ place solution of Google Landmark Retrieval 2020 (arXiv 2210.01624): GeM, then a
 
 import dataclasses
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -183,6 +184,21 @@ class PreprocessSpec:
     std: tuple[Positive, Positive, Positive] = (0.229, 0.224, 0.225)
     channels: Literal["rgb", "bgr"] = "rgb"
     resize: Literal["antialias", "bilinear"] = "antialias"
+
+    @classmethod
+    def given(
+        cls,
+        size: int | None = None,
+        *,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        channels: Literal["rgb", "bgr"] | None = None,
+        resize: Literal["antialias", "bilinear"] | None = None,
+    ) -> "PreprocessSpec":
+        """The values that are given, and for None the usual ones: ImageNet's mean and std, in the order of `channels`."""
+        usual = cls().in_order(channels or "rgb")
+        values = {"size": size, "mean": mean and tuple(mean), "std": std and tuple(std), "resize": resize}
+        return replace(usual, **{key: value for key, value in values.items() if value is not None})
 
     def in_order(self, channels: str) -> "PreprocessSpec":
         """The same preprocessing for another channel order; mean and std are reordered with the channels."""

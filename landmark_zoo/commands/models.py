@@ -48,10 +48,10 @@ def import_(
     out: Path,
     headless: Flag = False,
     size: Pixels = 224,
-    channels: Literal["rgb", "bgr"] = "rgb",
+    channels: Literal["rgb", "bgr"] | None = None,
     mean: Colour | None = None,
     std: Colour | None = None,
-    resize: Literal["antialias", "bilinear"] = "antialias",
+    resize: Literal["antialias", "bilinear"] | None = None,
     prefix: str | None = None,
 ) -> None:
     """Convert published weights to a checkpoint that loads in both frameworks. Nothing in the file is executed.
@@ -62,10 +62,10 @@ def import_(
         out: the checkpoint to write (.safetensors).
         headless: only the backbone; its averaged features are the descriptor.
         size: side in pixels that images are resized to.
-        channels: the order of the channels that the weights were trained with.
-        mean: of each channel in that order, 0 to 1.
-        std: of each channel in that order, 0 to 1.
-        resize: the filter.
+        channels: the order of the channels that the weights were trained with; default: rgb.
+        mean: of each channel in that order, 0 to 1; default: ImageNet's.
+        std: of each channel in that order, 0 to 1; default: ImageNet's.
+        resize: the filter; default: antialias.
         prefix: what stands before the backbone's names in the file; default: it is looked for.
     """
     import dataclasses
@@ -74,9 +74,8 @@ def import_(
     from zoo.lookup import find_spec
     from zoo.specs import PreprocessSpec
 
-    usual = PreprocessSpec(size, resize=resize).in_order(channels)
-    given = {key: value for key, value in (("mean", mean), ("std", std)) if value is not None}
-    spec = dataclasses.replace(find_spec(model), preprocess=dataclasses.replace(usual, **given))
+    preprocess = PreprocessSpec.given(size, mean=mean, std=std, channels=channels, resize=resize)
+    spec = dataclasses.replace(find_spec(model), preprocess=preprocess)
     checkpoint = import_file(source, spec, out, headless=headless, prefix=prefix)
     log(f"{spec.name}: {len(checkpoint.weights)} tensors from {checkpoint.provenance['framework']}")
     print(out)
