@@ -4,7 +4,7 @@ import paddle
 from paddle import Tensor, nn
 from paddle.nn import functional
 
-from zoo.constants import GEM_EPSILON
+from zoo.constants import GEM_EPSILON, NORM_EPSILON
 from zoo.specs import HeadSpec
 
 
@@ -15,6 +15,11 @@ def convolution(
     return nn.Conv2D(
         inputs, outputs, kernel, stride, padding=kernel // 2, groups=groups, bias_attr=None if bias else False
     )
+
+
+def stem_pool(padded: bool) -> nn.MaxPool2D:
+    """The stem's 3×3 maximum pooling with stride 2: padded by one pixel, or not padded, with a last window that the edge may cut."""
+    return nn.MaxPool2D(3, 2, padding=1) if padded else nn.MaxPool2D(3, 2, ceil_mode=True)
 
 
 def shortcut_pool() -> nn.AvgPool2D:
@@ -154,16 +159,37 @@ class Neck(nn.Layer):
 
     def __init__(self, features: int, head: HeadSpec) -> None:
         super().__init__()
-        self.bn_first = head.neck == "bn_linear"
-        self.bn = nn.BatchNorm1D(features) if self.bn_first else None
-        self.linear = nn.Linear(features, head.embedding_size, bias_attr=None if head.neck_bias else False)
+        self.l2_first, self.bn_first, self.epsilon = head.l2_before_neck, head.neck == "bn_linear", NORM_EPSILON
+        self.bn = nn.BatchNorm1D(features) if head.neck in ("bn", "bn_linear") else None
+        self.linear = None
+        if head.has_linear:
+            self.linear = nn.Linear(features, head.neck_size, bias_attr=None if head.neck_bias else False)
         if head.neck == "linear_bn":
-            self.bn = nn.BatchNorm1D(head.embedding_size)
+            self.bn = nn.BatchNorm1D(head.neck_size)
+        self.whitening = Whitening(head.neck_size, head.embedding_size) if head.whitened_from else None
 
     def forward(self, features: Tensor) -> Tensor:
-        if self.bn is None:
-            return self.linear(features)
-        return self.linear(self.bn(features)) if self.bn_first else self.bn(self.linear(features))
+        if self.l2_first:
+            features = unit_norm(features, self.epsilon)
+        if self.bn is not None and (self.bn_first or self.linear is None):
+            features = self.bn(features)
+        if self.linear is not None:
+            features = self.linear(features)
+            if self.bn is not None and not self.bn_first:
+                features = self.bn(features)
+        return features if self.whitening is None else self.whitening(features)
+
+
+class Whitening(nn.Layer):
+    """A linear layer with a bias, applied to vectors [N, inputs] of unit norm: PCA whitening is one. Output: [N, outputs]."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(inputs, outputs)
+        self.epsilon = NORM_EPSILON
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        return self.linear(unit_norm(vectors, self.epsilon))
 
 
 def unit_norm(vectors: Tensor, epsilon: float) -> Tensor:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from paddle import Tensor, nn
 
-from paddle_models.layers import SqueezeExcitation, convolution, first_norm, shortcut_pool
+from paddle_models.layers import SqueezeExcitation, convolution, first_norm, shortcut_pool, stem_pool
 from zoo.errors import SpecError
 from zoo.specs import BackboneSpec
 
@@ -92,7 +92,7 @@ class ResNet(nn.Layer):
         self.conv1 = _stem(spec)
         self.bn1 = nn.BatchNorm2D(spec.stem_channels)
         self.act1 = nn.ReLU()
-        self.maxpool = nn.MaxPool2D(3, 2, padding=1)
+        self.maxpool = stem_pool(spec.stem_pool == "padded")
         channels, layers = spec.stem_channels, []
         for layer, planes in enumerate(spec.planes, start=1):
             layers.append(_layer(spec, block, layer, channels, planes))

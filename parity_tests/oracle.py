@@ -77,6 +77,22 @@ def average_pool(
     return out
 
 
+def maximum_pool(x: np.ndarray, kernel: int, stride: int, pad: int, ceil: bool) -> np.ndarray:
+    """By loops, over the pixels that exist; with `ceil` the last window may be cut by the edge."""
+    height, width = x.shape[2:]
+    rows, columns = ((size + 2 * pad - kernel + (stride - 1 if ceil else 0)) // stride + 1 for size in (height, width))
+    out = np.zeros((*x.shape[:2], rows, columns))
+    for i, j in np.ndindex(rows, columns):
+        top, left = i * stride - pad, j * stride - pad
+        out[:, :, i, j] = x[:, :, max(top, 0) : top + kernel, max(left, 0) : left + kernel].max((2, 3))
+    return out
+
+
+def unit_norm(x: np.ndarray) -> np.ndarray:
+    """Rows of [N, D] divided by their norm."""
+    return np.stack([row / np.linalg.norm(row) for row in x])
+
+
 def cosines(x: np.ndarray, class_weights: np.ndarray, sub_centers: int) -> np.ndarray:
     """[N, classes]: cosines to the nearest of each class's centres, vector by vector."""
     out = np.zeros((len(x), len(class_weights) // sub_centers))

@@ -122,15 +122,32 @@ def test_poolings(side, size, counted):
     np.testing.assert_allclose(block, oracle.average_pool(x, 3, 2, 1, counted), rtol=0, atol=FLOAT64)
 
 
+@pytest.mark.parametrize("size", [(6, 8), (7, 9), (5, 6), (3, 3)])
+def test_stem_pools(side, size):
+    x = np.random.default_rng(3).normal(size=(2, 3, *size))
+    for padded in (True, False):
+        found = side.run(side.layers.stem_pool(padded), x)
+        np.testing.assert_array_equal(found, oracle.maximum_pool(x, 3, 2, pad=int(padded), ceil=not padded))
+
+
+@pytest.mark.parametrize("whitened_from", [0, 5])
+@pytest.mark.parametrize("l2_first", [False, True])
 @pytest.mark.parametrize("bias", [False, True])
-@pytest.mark.parametrize("neck", ["linear", "linear_bn", "bn_linear"])
-def test_neck(side, neck, bias):
-    layer = side.layers.Neck(6, HeadSpec(neck=neck, neck_bias=bias, embedding_size=4))
+@pytest.mark.parametrize("neck", ["linear", "linear_bn", "bn_linear", "bn"])
+def test_neck(side, neck, bias, l2_first, whitened_from):
+    if neck == "bn":
+        bias, whitened_from = False, 0
+    head = HeadSpec(neck=neck, neck_bias=bias, embedding_size=4, l2_before_neck=l2_first, whitened_from=whitened_from)
+    layer = side.layers.Neck(6, head)
     weights = _weights(side, layer, seed=4)
     x = np.random.default_rng(5).normal(size=(3, 6))
-    expected = oracle.batch_norm(x, weights, "bn") if neck == "bn_linear" else x
-    expected = expected @ weights["linear.weight"].T + (weights["linear.bias"] if bias else 0)
+    expected = oracle.unit_norm(x) if l2_first else x
+    expected = oracle.batch_norm(expected, weights, "bn") if neck in ("bn", "bn_linear") else expected
+    if neck != "bn":
+        expected = expected @ weights["linear.weight"].T + (weights["linear.bias"] if bias else 0)
     expected = oracle.batch_norm(expected, weights, "bn") if neck == "linear_bn" else expected
+    if whitened_from:
+        expected = oracle.unit_norm(expected) @ weights["whitening.linear.weight"].T + weights["whitening.linear.bias"]
     np.testing.assert_allclose(side.run(side.load(layer, weights), x), expected, rtol=0, atol=FLOAT64)
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from zoo.errors import SpecError
-from zoo.strict import Count, Pixels, Positive, read_fields
+from zoo.strict import Count, CountOrNone, Pixels, Positive, read_fields
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,8 @@ class BackboneSpec:
         stem_channels: output channels of the stem, which are the input channels of layer1.
         shortcut: how a block's shortcut reduces the resolution: `conv` (1×1 convolution with stride) or `avg_conv` (2×2
             average pooling that does not count padding, then a 1×1 convolution: the "-D" shortcut).
+        stem_pool: padding of the stem's 3×3 maximum pooling: `padded`, one pixel on each side; or `ceil`, none, with a last window
+            that may be cut by the edge (Caffe, fast-reid).
         last_stride: stride of layer4's first block; 1 keeps its resolution, as in person re-identification (fast-reid).
         stride_in_first: a bottleneck's stride is in its first 1×1 convolution: the original ResNet (Caffe, Keras, MXNet's v1).
         first_shortcut: layer1's first block has a 1×1 convolution in its shortcut even if the shape does not change
@@ -60,6 +62,7 @@ class BackboneSpec:
     stem_width: Count = 32
     stem_channels: Count = 64
     shortcut: Literal["conv", "avg_conv"] = "conv"
+    stem_pool: Literal["padded", "ceil"] = "padded"
     last_stride: Literal[1, 2] = 2
     stride_in_first: bool = False
     first_shortcut: bool = False
@@ -123,25 +126,41 @@ class HeadSpec:
         pool: global pooling: `gem` (generalised mean), `avg`, `max`, or two of them concatenated.
         gem_p: GeM's initial exponent; fixed unless `gem_p_learned`.
         gem_p_learned: whether GeM's exponent is trained.
-        neck: `linear`, `linear_bn` (a linear layer, then BatchNorm), `bn_linear` (BatchNorm, then a linear layer) or
-            `none` (the pooled features are the embedding).
+        l2_before_neck: whether the pooled features are scaled to unit norm before the neck (cnnimageretrieval-pytorch,
+            arXiv 1711.02512).
+        neck: `linear`, `linear_bn` (a linear layer, then BatchNorm), `bn_linear` (BatchNorm, then a linear layer), `bn`
+            (BatchNorm alone, the "BNNeck", arXiv 1903.07071, §3.5) or `none` (the pooled features are the embedding).
         neck_bias: whether the neck's linear layer has a bias.
-        embedding_size: length of the embedding; without a neck it must be the length of the pooled features.
+        embedding_size: length of the embedding; without a linear layer it must be the length of the pooled features.
+        whitened_from: length of the neck's output if it is scaled to unit norm and then whitened, by a linear layer with a bias,
+            into the embedding (the PCA of AP-GeM, arXiv 1906.07589); 0 without whitening.
         l2: whether the descriptor is scaled to unit Euclidean norm.
     """
 
     pool: Literal["gem", "avg", "max", "avg_max", "avg_gem", "max_gem"] = "gem"
     gem_p: Positive = 3.0
     gem_p_learned: bool = True
-    neck: Literal["linear", "linear_bn", "bn_linear", "none"] = "linear"
+    neck: Literal["linear", "linear_bn", "bn_linear", "bn", "none"] = "linear"
     neck_bias: bool = False
     embedding_size: Count = 512
     l2: bool = True
+    l2_before_neck: bool = False
+    whitened_from: CountOrNone = 0
 
     @property
     def pools(self) -> tuple[str, ...]:
         """The global poolings, in the order of concatenation."""
         return tuple(self.pool.split("_"))
+
+    @property
+    def has_linear(self) -> bool:
+        """Whether the neck has a linear layer."""
+        return "linear" in self.neck
+
+    @property
+    def neck_size(self) -> int:
+        """Length of the neck's output."""
+        return self.whitened_from or self.embedding_size
 
 
 @dataclass(frozen=True)
@@ -253,11 +272,15 @@ class ModelSpec:
 
     def __post_init__(self) -> None:
         backbone, head = self.backbone, self.head
-        if head.neck == "none" and head.embedding_size != self.features:
+        if not head.has_linear and head.embedding_size != self.features:
             raise SpecError(
-                f"{self.name}: without a neck the embedding is the pooled features, {self.features} long; "
+                f"{self.name}: without a linear layer in the neck the embedding is the pooled features, {self.features} long; "
                 f"found embedding_size {head.embedding_size}. Set it to {self.features} or choose a neck."
             )
+        if not head.has_linear and (head.neck_bias or head.whitened_from):
+            raise SpecError(f"{self.name}: neck_bias and whitened_from belong to a neck with a linear layer")
+        if head.neck == "none" and head.l2_before_neck:
+            raise SpecError(f"{self.name}: l2_before_neck needs a neck")
         if backbone.block != "split_attention" and backbone.radix != 1:
             raise SpecError(
                 f"{self.name}: radix {backbone.radix} needs block 'split_attention', found {backbone.block!r}"

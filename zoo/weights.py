@@ -29,14 +29,17 @@ def parameter_shapes(spec: ModelSpec, classes: int = 0) -> dict[str, Shape]:
     head = spec.head
     if "gem" in head.pools and head.gem_p_learned:
         shapes["pool.p" if head.pool == "gem" else "pool.gem.p"] = (1,)
-    if head.neck == "bn_linear":
+    if head.neck in ("bn", "bn_linear"):
         shapes |= _batch_norm("neck.bn", spec.features)
-    if head.neck != "none":
-        shapes["neck.linear.weight"] = (head.embedding_size, spec.features)
+    if head.has_linear:
+        shapes["neck.linear.weight"] = (head.neck_size, spec.features)
         if head.neck_bias:
-            shapes["neck.linear.bias"] = (head.embedding_size,)
+            shapes["neck.linear.bias"] = (head.neck_size,)
     if head.neck == "linear_bn":
-        shapes |= _batch_norm("neck.bn", head.embedding_size)
+        shapes |= _batch_norm("neck.bn", head.neck_size)
+    if head.whitened_from:
+        shapes["neck.whitening.linear.weight"] = (head.embedding_size, head.neck_size)
+        shapes["neck.whitening.linear.bias"] = (head.embedding_size,)
     if classes:
         shapes[f"{LOSS_PREFIX}weight"] = (classes * spec.loss.sub_centers, head.embedding_size)
         shapes |= {f"{LOSS_PREFIX}{name}": shape for name, shape in loss_state(spec.loss.kind, classes).items()}

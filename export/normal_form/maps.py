@@ -50,6 +50,14 @@ def explicit_average_pooling(graph: gs.Graph) -> None:
             node.attrs.update(auto_pad="SAME_UPPER", ceil_mode=0, count_include_pad=0)
 
 
+def explicit_max_pooling(graph: gs.Graph) -> None:
+    """Pads the end of a maximum pooling whose last window the edge may cut, so that no window needs to be cut."""
+    for node in [node for node in graph.nodes if node.op == "MaxPool" and node.attrs.get("ceil_mode", 0)]:
+        if not any(node.attrs.get("pads", [0])):
+            down, right = node.attrs["strides"]
+            node.attrs.update(ceil_mode=0, pads=[0, 0, down - 1, right - 1])
+
+
 def _padded_average(graph: gs.Graph, node: gs.Node, features: gs.Variable, pads: list[int]) -> gs.Variable:
     """A node's average pooling applied to other features, padded with zeros that are counted."""
     amounts = gs.Constant(f"{features.name}/pads", np.array([0, 0, *pads[:2], 0, 0, *pads[2:]], np.int64))

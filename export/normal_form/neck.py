@@ -1,4 +1,4 @@
-"""The neck as a 1×1 convolution."""
+"""The neck as 1×1 convolutions."""
 
 import numpy as np
 import onnx_graphsurgeon as gs
@@ -7,9 +7,9 @@ from export.normal_form.surgery import append, producer, replace
 
 
 def neck_as_convolution(graph: gs.Graph) -> None:
-    """Replaces the neck's linear layer, with bias and BatchNorm on either side, by a 1×1 convolution on the pooled 1×1 map.
+    """Replaces the neck's linear layers, with bias and BatchNorm on either side, by 1×1 convolutions on the pooled 1×1 map.
 
-    It then uses the same operator as the rest of the network, without a Reshape.
+    They then use the same operator as the rest of the network, without a Reshape.
     """
     for node in [node for node in graph.nodes if node.op in ("MatMul", "Gemm")]:
         weight = node.inputs[1].values if node.op == "Gemm" and node.attrs.get("transB") else node.inputs[1].values.T
@@ -45,12 +45,28 @@ def _affine(norm: gs.Node) -> tuple[np.ndarray, np.ndarray]:
     return scale, bias - mean * scale
 
 
+def norm_of_pooled_features(graph: gs.Graph) -> None:
+    """Writes a BatchNorm of vectors [N, C] beside which is no linear layer as a multiplication and an addition."""
+    for node in [node for node in graph.nodes if node.op == "BatchNormalization"]:
+        like = node.outputs[0]
+        if len(like.shape or ()) != 2:
+            continue
+        scale, shift = (
+            gs.Constant(f"{node.name}/{part}", value.astype(np.float32))
+            for part, value in zip(("scale", "shift"), _affine(node), strict=True)
+        )
+        scaled = append(graph, "Mul", [node.inputs[0], scale], like=like)
+        replace(graph, like, append(graph, "Add", [scaled, shift], like=like))
+
+
 def _keep_map(pooled: gs.Variable) -> None:
-    """Makes the poolings before a neck keep their two spatial dimensions of size 1."""
+    """Makes everything between the pooling and a neck keep the two spatial dimensions of size 1."""
     pooled.shape, node = None, pooled.inputs[0]
     if node.op in ("ReduceMean", "ReduceMax"):
         node.attrs["keepdims"] = 1
         return
-    for tensor in node.inputs:
-        if isinstance(tensor, gs.Variable):
+    for index, tensor in enumerate(node.inputs):
+        if squeeze := producer(tensor, "Squeeze"):  # of the neck, before its whitening
+            node.inputs[index] = squeeze.inputs[0]
+        elif isinstance(tensor, gs.Variable) and tensor.inputs:
             _keep_map(tensor)

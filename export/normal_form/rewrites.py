@@ -18,12 +18,13 @@ from export.normal_form.attention import split_attention_without_reshape
 from export.normal_form.grouped import split_convolutions_instead_of_maps, split_grouped_convolutions
 from export.normal_form.maps import (
     explicit_average_pooling,
+    explicit_max_pooling,
     instance_norm_by_means,
     mean_by_rows,
     powers_by_logarithm,
     same_padding,
 )
-from export.normal_form.neck import neck_as_convolution
+from export.normal_form.neck import neck_as_convolution, norm_of_pooled_features
 from export.parity.probes import picture
 from zoo.errors import ExportError
 from zoo.preprocess import normalise
@@ -112,9 +113,11 @@ REWRITES = (
     instance_norm_by_means,
     split_convolutions_instead_of_maps,
     simplify,
+    norm_of_pooled_features,
     split_grouped_convolutions,
     split_attention_without_reshape,
     explicit_average_pooling,
+    explicit_max_pooling,
     powers_by_logarithm,
     mean_by_rows,
     same_padding,

@@ -46,6 +46,17 @@ def test_round_trip(path, checkpoint):
     assert fingerprint(read) == fingerprint(checkpoint)
 
 
+def test_a_fingerprint_stays_when_specs_gain_fields():
+    """This one was computed before heads had `l2_before_neck` and backbones `last_stride`."""
+    spec = get_spec("resnet10_narrow")
+    plain = Checkpoint(spec, initial_weights(spec, (), 0), 0, {})
+    assert fingerprint(plain) == "4bf6a13e2a771b4004a8054ac256ef988d6e5b7e2e75ed6c2244a7519bc5f13c"
+    for head in (replace(spec.head, l2_before_neck=True), replace(spec.head, embedding_size=8, whitened_from=512)):
+        assert fingerprint(replace(plain, spec=replace(spec, head=head))) != fingerprint(plain)
+    dilated = replace(spec, backbone=replace(spec.backbone, last_stride=1))
+    assert fingerprint(replace(plain, spec=dilated)) != fingerprint(plain)
+
+
 def test_fingerprint_sees_one_bit(checkpoint):
     changed = {name: value.copy() for name, value in checkpoint.weights.items()}
     changed["neck.linear.weight"][3, 4] = np.nextafter(changed["neck.linear.weight"][3, 4], np.float32(9))

@@ -72,3 +72,17 @@ def test_a_manifest_keeps_the_spec_of_either_kind(spec, tmp_path):
 def test_an_imported_spec_is_read_strictly(changed, message):
     with pytest.raises(SpecError, match=message):
         read_spec(IMPORTED.to_dict() | changed)
+
+
+@pytest.mark.parametrize(
+    ("head", "message"),
+    [
+        ({"neck": "bn"}, "2048 long"),
+        ({"neck": "bn", "embedding_size": 2048, "neck_bias": True}, "belong to a neck with a linear layer"),
+        ({"neck": "none", "embedding_size": 2048, "whitened_from": 9}, "belong to a neck with a linear layer"),
+        ({"neck": "none", "embedding_size": 2048, "l2_before_neck": True}, "l2_before_neck needs a neck"),
+    ],
+)
+def test_heads_that_do_not_exist(head, message):
+    with pytest.raises(SpecError, match=message):
+        ModelSpec("odd", SPECS["resnet50"].backbone, HeadSpec(**head))
