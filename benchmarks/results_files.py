@@ -121,7 +121,18 @@ CODE: dict[str, tuple[str, ...]] = {
             f"retrieval/{name}.py"
             for name in ("sharded", "embeddings", "whitening", "solution", "revisited/ground_truth")
         ),
-        *(f"export/{name}.py" for name in ("onnx_file", "zips", "bounded_graph", "saved_model_file")),
+        *(
+            f"export/{name}.py"
+            for name in (
+                "onnx_file",
+                "onnx_parts",
+                "onnx_sizes",
+                "written_out",
+                "zips",
+                "bounded_graph",
+                "saved_model_file",
+            )
+        ),
         *("export/checker/[!mr]*.py", "export/checker/model_rules.py", "export/checker/registry.py"),
         *("tests/reliability/[!tksn]*.py", "tests/reliability/s[!l]*.py", "tests/reliability/readers/*.py"),
     ),

@@ -2,28 +2,36 @@
 
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Set
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import onnx
 from google.protobuf.message import DecodeError
 
+from export.onnx_parts import inlined, read_weights
+from export.onnx_sizes import OF_INPUT, VALUES, require_known_sizes
 from zoo.errors import ExportError
 from zoo.inputs import require_file
-from zoo.limits import AXES, GRAPH_NODES, require_at_most
+from zoo.limits import AXES, FOREIGN_NODES, GRAPH_NODES, require_at_most
 
 LARGEST = (1 << 31) - 1
 """protobuf's limit, in bytes."""
 ADVICE = (
     "Make one with `python export/to_savedmodel.py --ckpt … --out …`, which writes a SavedModel and two ONNX files."
 )
-_DOMAINS = {"", "ai.onnx", "com.microsoft"}
-"""ONNX's own operators and those of ONNX Runtime, which quantised files have."""
+FOREIGN_ADVICE = (
+    "Export the network again, with opset 13 to 20 and for images of one size, or simplify the file with onnxsim; "
+    "`onnx.save_model` puts the weights into the file."
+)
+_DOMAINS = {"", "ai.onnx"}
+_RUNTIME = "com.microsoft"
+"""The operators of ONNX Runtime, which our own quantised files have."""
 _SPREADING = {"ConstantOfShape", "Tile", "Range", "Resize", "Upsample", "OneHot", "Loop", "Scan", "If", "NonZero"}
-"""Operators with which a small file can ask for a large tensor, and which no export has."""
+"""Operators with which a small file can ask for a large tensor, and which no export of ours has."""
 _BY_CONSTANT = {"Expand", "Pad"}
-"""Operators of exports whose second input, a constant, decides how large their output is."""
+"""Operators of our exports whose second input, a constant, decides how large their output is."""
 
 
 def read_onnx(path: str | os.PathLike) -> onnx.ModelProto:
@@ -34,49 +42,101 @@ def read_onnx(path: str | os.PathLike) -> onnx.ModelProto:
             that no export has.
     """
     path = Path(path)
-    require_file(path, "an ONNX file", ExportError, ADVICE)
-    require_at_most(LARGEST, path.stat().st_size, "bytes", path, ExportError)
-    try:
-        model = onnx.ModelProto.FromString(path.read_bytes())
-        if not model.graph.node:
-            raise ExportError("it has no nodes")
-        _check(model)
+    with _refusing(path, ADVICE):
+        model = _parsed(path)
+        _check_graph(model, {*_DOMAINS, _RUNTIME}, GRAPH_NODES)
+        _check_operators(model.graph)
         onnx.checker.check_model(model)
         _check_results(model)
+    return model
+
+
+def read_foreign_onnx(path: str | os.PathLike, side: int) -> onnx.ModelProto:
+    """The model in an ONNX file from elsewhere, with its weights inside and its functions written out.
+
+    Any standard operator is allowed, and weights in other files of the same folder. Refused are subgraphs (`If`, `Loop`, `Scan`),
+    operators of other domains, weights that are not finite, and tensors whose size does not follow from that of the images or is
+    beyond the limits (`export.onnx_sizes`).
+
+    Args:
+        path: of the file.
+        side: pixels of the images, for inputs that do not say.
+
+    Raises:
+        ExportError: the file is missing, is not ONNX, is damaged, or has what is refused.
+    """
+    path = Path(path)
+    with _refusing(path, FOREIGN_ADVICE):
+        model = _parsed(path)
+        read_weights(model, path, LARGEST - path.stat().st_size)
+        model = inlined(model, _check_attributes)
+        _check_graph(model, _DOMAINS, FOREIGN_NODES)
+        onnx.checker.check_model(model)
+        require_known_sizes(model, side)
+    return model
+
+
+@contextmanager
+def _refusing(path: Path, advice: str) -> Iterator[None]:
+    """Reports what is wrong with a file as one kind of error."""
+    require_file(path, "an ONNX file", ExportError, advice)
+    require_at_most(LARGEST, path.stat().st_size, "bytes", path, ExportError)
+    try:
+        yield
     except (DecodeError, onnx.checker.ValidationError, ExportError, ValueError, OSError) as error:
         what = (
             "other bytes, or a part of a file" if isinstance(error, DecodeError) else " ".join(str(error).split())[:400]
         )
-        raise ExportError(f"{path} is not a usable ONNX file: {what.rstrip('.')}. {ADVICE}") from error
+        raise ExportError(f"{path} is not a usable ONNX file: {what.rstrip('.')}. {advice}") from error
+
+
+def _parsed(path: Path) -> onnx.ModelProto:
+    model = onnx.ModelProto.FromString(path.read_bytes())
+    if not model.graph.node:
+        raise ExportError("it has no nodes")
     return model
 
 
-def _check(model: onnx.ModelProto) -> None:
+def _check_graph(model: onnx.ModelProto, domains: Set[str], most: int) -> None:
+    """What holds for every file: no functions, no graphs in nodes, tensors that are what they claim to be."""
     graph = model.graph
-    require_at_most(GRAPH_NODES, len(graph.node), "nodes", "its graph", ExportError)
-    if model.functions or len(model.graph.sparse_initializer):
+    require_at_most(most, len(graph.node), "nodes", "its graph", ExportError)
+    if model.functions or len(graph.sparse_initializer):
         raise ExportError("it has functions or sparse weights, which no export has")
     for node in graph.node:
-        if node.domain not in _DOMAINS:
-            raise ExportError(f"it has an operator of {node.domain!r}; expected those of ONNX and of ONNX Runtime only")
-        if node.op_type in _SPREADING:
-            raise ExportError(f"it has the operator {node.op_type}, which no export has")
-        for attribute in node.attribute:
-            if attribute.type in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS) or attribute.HasField("g"):
-                raise ExportError(f"its node {node.name!r} contains a graph, which no export has")
-            for tensor in [attribute.t, *attribute.tensors] if attribute.HasField("t") or attribute.tensors else ():
-                _check_tensor(tensor, f"a constant of {node.name!r}")
+        if node.domain not in domains:
+            raise ExportError(
+                f"its node {node.name[:80]!r} is the operator {node.op_type[:80]!r} of {node.domain[:80]!r}; expected operators "
+                f"of {' and '.join(sorted(filter(None, domains)))} only"
+            )
+        _check_attributes(node)
     for tensor in graph.initializer:
         _check_tensor(tensor, f"the weight {tensor.name!r}")
-    constants = _constants(graph)
-    for node in graph.node:
-        if node.op_type in _BY_CONSTANT:
-            _check_lengths(node, constants)
     for value in (*graph.input, *graph.output, *graph.value_info):
         axes = value.type.tensor_type.shape.dim
         require_at_most(AXES, len(axes), "axes", f"{value.name!r}", ExportError)
         if any(axis.HasField("dim_value") and not 0 <= axis.dim_value <= _LONGEST for axis in axes):
             raise ExportError(f"{value.name!r} has an axis that is negative or longer than {_LONGEST:,}")
+
+
+def _check_attributes(node: onnx.NodeProto) -> None:
+    for attribute in node.attribute:
+        if attribute.type in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS) or attribute.HasField("g"):
+            raise ExportError(f"its node {node.name!r} contains a graph; conditions and loops are not supported")
+        if attribute.HasField("sparse_tensor") or attribute.sparse_tensors:
+            raise ExportError(f"its node {node.name!r} has a sparse tensor, which no export has")
+        for tensor in [attribute.t, *attribute.tensors] if attribute.HasField("t") or attribute.tensors else ():
+            _check_tensor(tensor, f"a constant of {node.name!r}")
+
+
+def _check_operators(graph: onnx.GraphProto) -> None:
+    """Raises `ExportError` for operators that make much of little, as far as no export of ours has them."""
+    constants = _constants(graph)
+    for node in graph.node:
+        if node.op_type in _SPREADING:
+            raise ExportError(f"it has the operator {node.op_type}, which no export has")
+        if node.op_type in _BY_CONSTANT:
+            _check_lengths(node, constants)
 
 
 _LONGEST = 1 << 24
@@ -87,8 +147,6 @@ _EXPANDED = 1 << 24
 
 _SIDE = 512
 """Pixels of an image, and everything else that a graph leaves open, for the sizes of what it computes."""
-_RESULT, _OF_INPUT = 1 << 27, 32
-"""Values of any tensor that a graph computes from one such image, or as a multiple of the input; exports stay below 11."""
 
 
 def _check_results(model: onnx.ModelProto) -> None:
@@ -109,7 +167,7 @@ def _check_results(model: onnx.ModelProto) -> None:
         math.prod(d.dim_value for d in value.type.tensor_type.shape.dim)
         for value in inferred.graph.input[: len(model.graph.input)]
     ]
-    limit = max(_RESULT, _OF_INPUT * max(inputs, default=0))
+    limit = max(VALUES, OF_INPUT * max(inputs, default=0))
     for value in (*inferred.graph.value_info, *inferred.graph.output):
         sizes = [dim.dim_value for dim in value.type.tensor_type.shape.dim if dim.HasField("dim_value")]
         _check_size(sizes, f"what it computes as {value.name[:80]!r}", limit)

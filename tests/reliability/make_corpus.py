@@ -23,6 +23,7 @@ from onnx import TensorProto, helper, numpy_helper
 from tests.reliability.fuzz import CORPUS
 from tests.reliability.reader import Files, write
 from tests.reliability.readers import (
+    foreign_onnx,
     manifest,
     onnx_file,
     recipe,
@@ -499,6 +500,7 @@ def specimens() -> dict[str, dict[str, Files]]:
     rows = {name: b"[" + content + b"]" for name, content in texts(json.dumps(run_folder._ROW).encode()).items()}
     return {
         "onnx_file": onnx_files(),
+        "foreign_onnx": dict(foreign_onnx.SPECIMENS),
         "saved_model": saved_models(),
         "zip_submission": zips(),
         "recipe": recipes(),
