@@ -2,7 +2,6 @@
 
 import contextlib
 import importlib.metadata
-import json
 import sys
 import tempfile
 import warnings
@@ -10,14 +9,13 @@ from pathlib import Path
 
 import onnx
 
+from export.onnx_metadata import INPUT, OUTPUT, set_origin
 from export.onnx_names import rename
 from zoo.checkpoint import Checkpoint, fingerprint
 from zoo.errors import ExportError
 
 OPSET = 13
 """The first opset whose Softmax works on a single axis; both exporters and onnx2tf support it."""
-INPUT, OUTPUT = "images", "descriptor"
-"""float32 [N, 3, H, W], normalised (`zoo.preprocess`), and float32 [N, D], unit norm; N, H and W are dynamic."""
 
 
 def export_onnx(checkpoint: Checkpoint, framework: str) -> onnx.ModelProto:
@@ -34,20 +32,8 @@ def export_onnx(checkpoint: Checkpoint, framework: str) -> onnx.ModelProto:
         model = onnx.load(path)
     _rename_output(model)
     rename(model, parameters)
-    spec = checkpoint.spec
-    properties = {
-        "spec": json.dumps(spec.to_dict()),
-        "checkpoint_sha256": fingerprint(checkpoint),
-        "exported_from": framework,
-        "versions": json.dumps({name: importlib.metadata.version(name) for name in _PACKAGES[framework]}),
-    }
-    onnx.helper.set_model_props(model, properties)
-    model.producer_name, model.producer_version = "landmark-zoo", importlib.metadata.version("landmark-zoo")
-    model.graph.name = spec.name
-    model.graph.doc_string = (
-        f"{INPUT}: float32 [N, 3, H, W], {spec.preprocess.channels.upper()}, (value / 255 - mean) / std with mean "
-        f"{spec.preprocess.mean} and std {spec.preprocess.std}; N, H and W are free. {OUTPUT}: float32 [N, D]."
-    )
+    versions = {name: importlib.metadata.version(name) for name in _PACKAGES[framework]}
+    set_origin(model, checkpoint.spec, fingerprint(checkpoint), framework, versions)
     try:
         onnx.checker.check_model(model, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:

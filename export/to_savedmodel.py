@@ -1,7 +1,8 @@
-"""Exports a checkpoint to ONNX, rewrites it to the normal form, writes a SavedModel for TensorFlow 2.2, verifies each step.
+"""Exports a checkpoint, or somebody else's ONNX file, to a SavedModel for TensorFlow 2.2 and verifies each step.
 
-Example:
+Examples:
     python export/to_savedmodel.py --ckpt runs/demo/checkpoints/resnest14_narrow_torch.safetensors
+    python export/to_savedmodel.py --onnx efficientnet_b0.onnx --size 224 --mean 0.485 0.456 0.406 --std 0.229 0.224 0.225
 
 The output folder contains model.onnx (the framework's own export), normal_form.onnx, saved_model/ and parity.json. Each step is
 compared with the one before it; an export that exceeds the tolerances is deleted.
@@ -10,39 +11,39 @@ compared with the one before it; an export that exceeds the tolerances is delete
 import argparse
 import json
 import os
+import re
 import sys
-import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 if not __package__:  # run as a file: the packages lie in the repository's root, not in this folder
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-import numpy as np
 import onnx
 
 from export import parity, tf22
 from export.exporters import trained_in
+from export.network_options import add_network_options, require_fitting
 from export.normal_form.half import rounded_to_half
+from export.onnx_metadata import IMPORTED
+from export.origins import OfCheckpoint, OfOnnxFile, Origin
 from export.parity import probes
-from export.parity.everywhere import Arrays, Found, read, run_current, run_onnx, run_tf22
+from export.parity.everywhere import Arrays, Found, run_current, run_onnx, run_tf22
 from export.saved_model_file import PB
+from export.steps import run_step, step
 from export.storage import BY_SIZE, CONVERTERS, Storage, add_storage_options
-from zoo.arguments import given_path, ranged
-from zoo.checkpoint import Checkpoint, kernel_bytes, load_checkpoint, save_checkpoint, weight_bytes
+from zoo.arguments import PREPROCESSING, given_path
+from zoo.checkpoint import Checkpoint, check_preprocess, kernel_bytes, load_checkpoint, save_checkpoint, weight_bytes
 from zoo.command import log, run
-from zoo.constants import FRAMEWORKS
 from zoo.disk import require_room
 from zoo.errors import ExportError
 from zoo.files import new_folder, output_folder, work_folder, write_json
+from zoo.inputs import require_file
 from zoo.manifest import Check, require_manifest, write_manifest
-from zoo.processes import ending, one_process, run_module
+from zoo.processes import one_process
 from zoo.signature import batch_input
-from zoo.specs import ModelSpec, PreprocessSpec
-from zoo.strict import Pixels
+from zoo.specs import PreprocessSpec
 
 
 def to_savedmodel(
@@ -80,24 +81,60 @@ def to_savedmodel(
             checkpoint = replace(checkpoint, spec=checkpoint.spec.resized(size))
         framework = framework or trained_in(checkpoint)
         with new_folder(out, overwrite=overwrite) as made, work_folder(out) as work:
-            spec = checkpoint.spec
             _require_room(out, checkpoint, half=storage.half)
             save_checkpoint(work / "model.safetensors", checkpoint)
+            spec = checkpoint.spec
             del checkpoint  # the steps load what they need; this process waits with little memory
-            export = _Export(spec, framework, made, work, storage, converter)
-            if not verified:
-                log("NOT VERIFIED (--no-verify): nothing was compared with the framework or run in TensorFlow 2.2.")
-                export.onnx()
-                export.saved_model()
-                return []
-            rows, checked = export.export_and_measure(check_sizes)
-            write_json(made / "parity.json", parity.to_json(rows))
-            parity.require(rows)
-            manifest = require_manifest(made / "saved_model")
-            [source] = manifest.sources
-            source = replace(source, parity=rows, check=checked)
-            write_manifest(made / "saved_model", replace(manifest, sources=[source], parity=rows, check=checked))
-        return rows
+            origin = OfCheckpoint(work / "model.safetensors", spec.name, spec.preprocess, framework)
+            return _Export(origin, made, work, storage, converter).run(check_sizes, verified=verified)
+
+
+def onnx_to_savedmodel(
+    file: str | os.PathLike,
+    out: str | os.PathLike,
+    preprocess: PreprocessSpec,
+    *,
+    name: str | None = None,
+    output: str | None = None,
+    storage: Storage = BY_SIZE,
+    converter: str = CONVERTERS[0],
+    verified: bool = True,
+    overwrite: bool = False,
+) -> list[parity.Row]:
+    """Exports a network from elsewhere, as `to_savedmodel`; the SavedModel takes images of one size only.
+
+    Args:
+        file: an ONNX file with one input, float32 [N, 3, H, W] (`export.from_onnx`).
+        out: folder to make.
+        preprocess: how its images are prepared; mean and std are for pixels from 0 to 1.
+        name: of the network in manifests and tables; by default the file's.
+        output: the tensor that is its descriptor; by default its only output.
+        storage, converter, verified, overwrite: as in `to_savedmodel`.
+
+    Raises:
+        CheckpointError: mean or std are not for pixels from 0 to 1.
+        ExportError: the file cannot be read or converted; the message names the node, the operator and the reason.
+        SpecError, OutputError, ParityError: see there.
+    """
+    file, out = Path(file).absolute(), Path(out).absolute()
+    with output_folder(out, [file], overwrite=overwrite):
+        require_file(file, "an ONNX file", ExportError)
+        check_preprocess(preprocess)
+        usual = " (ImageNet's)" if preprocess.mean == PreprocessSpec().in_order(preprocess.channels).mean else ""
+        log(
+            f"images: {preprocess.size} px ({preprocess.resize}), {preprocess.channels.upper()}, mean {list(preprocess.mean)} and std "
+            f"{list(preprocess.std)} of pixels from 0 to 1{usual}"
+        )
+        with new_folder(out, overwrite=overwrite) as made, work_folder(out) as work:
+            size = file.stat().st_size
+            require_room(out, 3 * size, largest=size)  # two ONNX files and the SavedModel
+            origin = OfOnnxFile(file, name or _name_of(file), preprocess, output)
+            return _Export(origin, made, work, replace(storage, static=True), converter).run(verified=verified)
+
+
+def _name_of(file: Path) -> str:
+    """A network's name from its file's, without the characters that names do not have."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", file.stem).lstrip("._-")[:100] or "network"
 
 
 def _require_room(out: Path, checkpoint: Checkpoint, *, half: bool) -> None:
@@ -109,33 +146,47 @@ def _require_room(out: Path, checkpoint: Checkpoint, *, half: bool) -> None:
 
 @dataclass(frozen=True)
 class _Export:
-    """The steps; each is a separate process, so only one at a time has the network's weights in memory."""
+    """The steps from a network to a SavedModel in the folder `made`; `work` is for temporary files."""
 
-    spec: ModelSpec
-    framework: str
+    origin: Origin
     made: Path
     work: Path
     storage: Storage
     converter: str
 
-    def onnx(self) -> None:
-        """Checkpoint → model.onnx → normal_form.onnx."""
-        model, normal = self.made / "model.onnx", self.made / "normal_form.onnx"
-        with _step(f"{self.framework} → ONNX → normal form"):
-            options = ("--ckpt", self.work / "model.safetensors", "--framework", self.framework, "--out", model)
-            _run_module("export.to_onnx", *options, made=model)
-            _run_module("export.normal_form", "--onnx", model, "--out", normal, made=normal)
+    def run(self, check_sizes: Sequence[int] = (), *, verified: bool) -> list[parity.Row]:
+        """All steps, and the rows that were measured, which the SavedModel's manifest gets as well."""
+        if not verified:
+            log("NOT VERIFIED (--no-verify): nothing was compared with the framework or run in TensorFlow 2.2.")
+            self._onnx()
+            self._saved_model()
+            return []
+        rows, checked = self._export_and_measure(check_sizes)
+        write_json(self.made / "parity.json", parity.to_json(rows))
+        parity.require(rows)
+        manifest = require_manifest(self.made / "saved_model")
+        [source] = manifest.sources
+        source = replace(source, parity=rows, check=checked)
+        write_manifest(self.made / "saved_model", replace(manifest, sources=[source], parity=rows, check=checked))
+        return rows
 
-    def saved_model(self) -> None:
+    def _onnx(self) -> None:
+        """The network → model.onnx → normal_form.onnx."""
+        model, normal = self.made / "model.onnx", self.made / "normal_form.onnx"
+        with step(f"{self.origin.exported_from} → ONNX → normal form"):
+            self.origin.write_onnx(model)
+            run_step("export.normal_form", "--onnx", model, "--out", normal, made=normal)
+
+    def _saved_model(self) -> None:
         """normal_form.onnx → saved_model/."""
-        with _step(f"normal form → SavedModel ({self.converter})"):
+        with step(f"normal form → SavedModel ({self.converter})"):
             source, folder = self.made / "normal_form.onnx", self.made / "saved_model"
             options = ("--converter", self.converter, *self.storage.arguments())
-            _run_module("export.writer", "--onnx", source, "--out", folder, *options, made=folder / PB)
+            run_step("export.writer", "--onnx", source, "--out", folder, *options, made=folder / PB)
 
-    def export_and_measure(self, check_sizes: Sequence[int]) -> tuple[list[parity.Row], Check]:
+    def _export_and_measure(self, check_sizes: Sequence[int]) -> tuple[list[parity.Row], Check]:
         """Runs all steps; returns the rows of every step and TensorFlow 2.2's verdict."""
-        spec, name = self.spec.preprocess, f"{self.spec.name} ({self.framework})"
+        spec, name = self.origin.preprocess, f"{self.origin.name} ({self.origin.exported_from})"
         batches = probes.pixel_batches(spec.size)
         if self.storage.static:
             batches = {key: batch for key, batch in batches.items() if batch.shape[1:3] == (spec.size, spec.size)}
@@ -143,29 +194,28 @@ class _Export:
         for other in others.values():
             batches |= other
         images, resized = probes.images(spec.size), probes.resized_images(spec)
-        self.onnx()
-        with _step("descriptors from PyTorch, Paddle and ONNX Runtime"):
-            np.savez(self.work / "pixels.npz", **batches)
-            with ThreadPoolExecutor(len(FRAMEWORKS)) as pool:
-                sources = dict(zip(FRAMEWORKS, pool.map(self._descriptors, FRAMEWORKS), strict=True))
+        self._onnx()
+        with step(f"descriptors from {self.origin.runs_in}"):
+            sources = self.origin.descriptors(batches, self.work)
             # In a spawned process: a process that has run a network does not release its memory.
             with one_process() as pool:
                 original, normal, rounded = pool.submit(
-                    _run_files, self.made, batches, spec, self.storage.half
+                    _run_files, self.made, batches, spec, self.storage.half, self.origin.exported_from == IMPORTED
                 ).result()
-        self.saved_model()
+        self._saved_model()
         named = {key: {batch_input(spec.size, spec.resize): pixels} for key, pixels in (batches | resized).items()}
-        with _step("SavedModel in the current TensorFlow"):
+        with step("SavedModel in the current TensorFlow"):
             served = run_current(self.made / "saved_model", named, images)
-        with _step("SavedModel in TensorFlow 2.2"):
+        with step("SavedModel in TensorFlow 2.2"):
             in_tf22 = run_tf22(self.made / "saved_model", named, images)
         checked = Check(tf22.TENSORFLOW, "run", accepted=True)
         if in_tf22 is None:
-            with _step("static check against TensorFlow 2.2's registry instead"):
-                _run_module("export.check", self.made / "saved_model")
+            with step("static check against TensorFlow 2.2's registry instead"):
+                run_step("export.check", self.made / "saved_model")
             checked = replace(checked, how="registry")
         unrounded = normal if rounded else None
-        arrows = Found(sources, original, rounded or normal, served, in_tf22, unrounded).arrows(self.framework)
+        found = Found(sources, original, rounded or normal, served, in_tf22, unrounded)
+        arrows = found.arrows(self.origin.exported_from)
         rows = [parity.measure(arrow, name, *sides) for arrow, sides in arrows.items()]
         for size, other in others.items():
             rows += [
@@ -175,52 +225,25 @@ class _Export:
             ]
         return rows, checked
 
-    def _descriptors(self, framework: str) -> Arrays:
-        ckpt, pixels, out = (self.work / name for name in ("model.safetensors", "pixels.npz", f"{framework}.npz"))
-        _run_module(f"{framework}_models.embed", "--ckpt", ckpt, "--pixels", pixels, "--out", out)
-        return read(out)
 
-
-def _run_files(made: Path, batches: Arrays, spec: PreprocessSpec, half: bool) -> tuple[Arrays, Arrays, Arrays | None]:
-    """The outputs of both ONNX files in ONNX Runtime, and of the second with weights rounded to float16."""
+def _run_files(
+    made: Path, batches: Arrays, spec: PreprocessSpec, half: bool, singly: bool
+) -> tuple[Arrays, Arrays, Arrays | None]:
+    """The outputs of both ONNX files in ONNX Runtime, the first with single images if `singly`, and of the second with weights
+    rounded to float16 if `half`.
+    """
     normal = onnx.load(made / "normal_form.onnx")
     rounded = run_onnx(rounded_to_half(normal), batches, spec) if half else None
-    return run_onnx(onnx.load(made / "model.onnx"), batches, spec), run_onnx(normal, batches, spec), rounded
-
-
-def _run_module(module: str, *options: object, made: Path | None = None) -> None:
-    """Runs one of the project's modules in a separate process; `made` is the file that it must make."""
-    done = run_module(module, *options, capture_output=True)
-    if done.returncode:
-        said = (done.stdout + done.stderr)[-2000:].strip()
-        raise ExportError(f"{module} failed ({ending(done.returncode)}):\n{said}")
-    if made and not made.exists():
-        raise ExportError(f"{module} ended without an error and did not write {made}. Please report this.")
-
-
-@contextmanager
-def _step(what: str) -> Iterator[None]:
-    start = time.perf_counter()
-    log(f"… {what}")
-    yield
-    log(f"  {time.perf_counter() - start:.1f} s")
+    original = run_onnx(onnx.load(made / "model.onnx"), batches, spec, singly=singly)
+    return original, run_onnx(normal, batches, spec), rounded
 
 
 def parse_arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_network_options(parser)
     parser.add_argument(
-        "--ckpt", required=True, type=given_path, help="a landmark-zoo checkpoint from either framework"
-    )
-    parser.add_argument("--out", type=given_path, help="folder to make; default: beside the checkpoint, under its name")
-    parser.add_argument(
-        "--framework", choices=FRAMEWORKS, help="whose exporter to use; default: the one that trained it"
-    )
-    parser.add_argument(
-        "--size", type=ranged(Pixels), help="side in pixels that served images are resized to; default: the spec's"
-    )
-    parser.add_argument(
-        "--check-sizes", type=ranged(Pixels), nargs="+", default=[], help="sides in pixels to measure parity at as well"
+        "--out", type=given_path, help="folder to make; default: beside the network's file, under its name"
     )
     parser.add_argument(
         "--converter",
@@ -242,18 +265,22 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     """Command line."""
     arguments = parse_arguments()
-    out = arguments.out or arguments.ckpt.with_suffix("")
-    rows = to_savedmodel(
-        arguments.ckpt,
-        out,
-        framework=arguments.framework,
-        size=arguments.size,
-        check_sizes=arguments.check_sizes,
-        storage=Storage.given(arguments),
-        converter=arguments.converter,
-        verified=not arguments.no_verify,
-        overwrite=arguments.overwrite,
-    )
+    require_fitting(vars(arguments))
+    out = arguments.out or (arguments.ckpt or arguments.onnx).with_suffix("")
+    options = {
+        "storage": Storage.given(arguments),
+        "converter": arguments.converter,
+        "verified": not arguments.no_verify,
+        "overwrite": arguments.overwrite,
+    }
+    if arguments.onnx:
+        preprocess = PreprocessSpec.given(arguments.size, **{key: getattr(arguments, key) for key in PREPROCESSING})
+        rows = onnx_to_savedmodel(
+            arguments.onnx, out, preprocess, name=arguments.name, output=arguments.output, **options
+        )
+    else:
+        own = {"framework": arguments.framework, "size": arguments.size, "check_sizes": arguments.check_sizes}
+        rows = to_savedmodel(arguments.ckpt, out, **own, **options)
     for row in rows:
         log(str(row))
     if arguments.json:

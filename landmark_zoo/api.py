@@ -199,6 +199,68 @@ def export(
         )
 
 
+def export_onnx(
+    file: str | os.PathLike,
+    out: str | os.PathLike,
+    size: int,
+    *,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    channels: Literal["rgb", "bgr"] | None = None,
+    resize: Literal["antialias", "bilinear"] | None = None,
+    name: str | None = None,
+    output: str | None = None,
+    half: bool = False,
+    store: Literal["constants", "variables"] | None = None,
+    converter: Literal["writer", "onnx2tf"] = "writer",
+    verify: bool = True,
+    overwrite: bool = False,
+) -> "list[Row]":
+    """Writes `out`/saved_model of a network from elsewhere, which joins ensembles as any other (`export.from_onnx`).
+
+    Runs child processes, as `export`.
+
+    Args:
+        file: an ONNX file of a convolutional network, with one input float32 [N, 3, H, W].
+        out: the folder to make; it appears only if every step is within tolerance.
+        size: side in pixels that images are resized to, and the only one that the SavedModel takes.
+        mean: per channel in the network's order, for pixels from 0 to 1; by default ImageNet's.
+        std: as `mean`.
+        channels: the network's channel order; by default rgb.
+        resize: the filter; by default antialias.
+        name: of the network; by default the file's.
+        output: the tensor that is the descriptor; by default the file's only output.
+        half, store, converter, verify, overwrite: as in `export`.
+
+    Returns:
+        A row per comparison, as `export`.
+
+    Raises:
+        ParityError: a step is outside its tolerance. Nothing is kept.
+        ExportError, CheckpointError, OutputError, MissingToolError: the message says what to do.
+
+    Example:
+        >>> rows = export_onnx("efficientnet_b0.onnx", "efficientnet_b0", 224)  # doctest: +SKIP
+    """
+    extras.require(*EXPORT_PACKAGES, *(("onnx2tf",) if converter == "onnx2tf" else ()))
+    with extras.explained():
+        from export.storage import Storage
+        from export.to_savedmodel import onnx_to_savedmodel
+        from zoo.specs import PreprocessSpec
+
+        return onnx_to_savedmodel(
+            file,
+            out,
+            PreprocessSpec.given(size, mean=mean, std=std, channels=channels, resize=resize),
+            name=name,
+            output=output,
+            storage=Storage(half=half, weights=store),
+            converter=converter,
+            verified=verify,
+            overwrite=overwrite,
+        )
+
+
 def ensemble(
     members: Sequence[str | os.PathLike],
     out: str | os.PathLike,

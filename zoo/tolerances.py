@@ -67,6 +67,7 @@ TOLERANCES = {
     "savedmodel → tf 2.2": Tolerance(1e-5, 0.999999, _ORDER),
     "torch → tf 2.2": Tolerance(1e-5, 0.999999, "end to end; " + _SUMS),
     "paddle → tf 2.2": Tolerance(1e-5, 0.999999, "end to end; " + _SUMS),
+    "onnx → tf 2.2": Tolerance(1e-5, 0.999999, "end to end, of a network that came as an ONNX file; " + _SUMS),
     "members → ensemble": Tolerance(1e-5, 0.999999, "one multiplication per member; the kernels are the same"),
     "preprocessing → graph": Tolerance(1e-5, 0.999999, "resampled pixels differ by 1e-4 of 255; " + _ORDER),
 }

@@ -5,11 +5,14 @@ Example:
 """
 
 import argparse
+from pathlib import Path
 
 import onnx
 
 from export.normal_form.rewrites import normal_form
 from export.onnx_file import ADVICE, read_onnx
+from export.onnx_metadata import is_imported, source_of
+from export.storage import BY_SIZE
 from zoo.arguments import given_path
 from zoo.command import run
 from zoo.errors import ExportError
@@ -26,13 +29,19 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def _imported(given: onnx.ModelProto, path: Path) -> onnx.ModelProto:
+    from export.normal_form.imported import imported_form
+
+    return imported_form(given, source_of(given, path, BY_SIZE).spec.preprocess)
+
+
 def main() -> None:
     """Command line."""
     arguments = parse_arguments()
     with output_file(arguments.out, [arguments.onnx]):
         given = read_onnx(arguments.onnx)
         try:
-            model = normal_form(given)
+            model = _imported(given, arguments.onnx) if is_imported(given) else normal_form(given)
         except (
             ValueError,
             KeyError,

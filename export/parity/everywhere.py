@@ -25,8 +25,8 @@ class Found:
     """Descriptors of the same probes from every backend.
 
     Attributes:
-        sources: of batches, from each framework.
-        onnx: of batches, from the framework's own ONNX file.
+        sources: of batches, from each framework; empty if the network is an ONNX file only.
+        onnx: of batches, from the framework's own ONNX file, or the one that was given.
         normal_form: of batches, from the file that was converted.
         served: from the current TensorFlow; its batches also contain the images as resized by Python, under the same names.
         in_tf22: the same from TensorFlow 2.2, or None if it is not installed.
@@ -40,25 +40,29 @@ class Found:
     in_tf22: Served | None
     unrounded: Arrays | None = None
 
-    def arrows(self, framework: str) -> dict[str, tuple[Arrays, Arrays]]:
-        """Both sides of every step (`zoo.tolerances`) of an export from `framework`, in order."""
-        source = self.sources[framework]
+    def arrows(self, origin: str) -> dict[str, tuple[Arrays, Arrays]]:
+        """Both sides of every step (`zoo.tolerances`) of an export, in order.
+
+        Args:
+            origin: the framework whose exporter was used, or "onnx".
+        """
+        first = self.sources.get(origin, self.onnx)
         batches, images = self.served
         python_images = {name: batches[name][0] for name in images}
-        arrows = {
-            "torch ↔ paddle": (self.sources["torch"], self.sources["paddle"]),
-            f"{framework} → onnx": (source, self.onnx),
-            "onnx → normal form": (self.onnx, self.normal_form if self.unrounded is None else self.unrounded),
-        }
+        arrows = {}
+        if self.sources:
+            arrows["torch ↔ paddle"] = self.sources["torch"], self.sources["paddle"]
+            arrows[f"{origin} → onnx"] = first, self.onnx
+        arrows["onnx → normal form"] = self.onnx, self.normal_form if self.unrounded is None else self.unrounded
         if self.unrounded is not None:
             arrows["normal form → float16"] = self.unrounded, self.normal_form
-        arrows["normal form → savedmodel"] = self.normal_form, _only(batches, source)
+        arrows["normal form → savedmodel"] = self.normal_form, _only(batches, first)
         arrows["preprocessing → graph"] = python_images, images
         if self.in_tf22:
             arrows["savedmodel → tf 2.2"] = _together(self.served), _together(self.in_tf22)
             if self.unrounded is None:
                 # End to end as well: errors of the same sign could add up over steps that are each within tolerance.
-                arrows[f"{framework} → tf 2.2"] = source, _only(self.in_tf22[0], source)
+                arrows[f"{origin} → tf 2.2"] = first, _only(self.in_tf22[0], first)
         return arrows
 
 
@@ -71,10 +75,22 @@ def _together(served: Served) -> Arrays:
     return batches | {f"image {name}": value for name, value in images.items()}
 
 
-def run_onnx(model: onnx.ModelProto, batches: Arrays, spec: PreprocessSpec) -> Arrays:
-    """Descriptors float32 [N, D] of batches of resized pixels in ONNX Runtime."""
+def run_onnx(model: onnx.ModelProto, batches: Arrays, spec: PreprocessSpec, *, singly: bool = False) -> Arrays:
+    """Descriptors float32 [N, D] of batches of resized pixels in ONNX Runtime.
+
+    Args:
+        model: an ONNX file.
+        batches: pixels float32 [N, H, W, 3], by name.
+        spec: how pixels are normalised.
+        singly: run the images one at a time, for a file that may take no other batch.
+    """
     running = onnx_runtime.session(model)
-    return {name: onnx_runtime.run(running, normalise(batch, spec))[0] for name, batch in batches.items()}
+    found = {}
+    for name, batch in batches.items():
+        images = normalise(batch, spec)
+        parts = np.split(images, len(images)) if singly else [images]
+        found[name] = np.concatenate([onnx_runtime.run(running, part)[0] for part in parts])
+    return found
 
 
 def run_current(saved_model: Path, batches: Mapping[str, Arrays], images: Arrays) -> Served:

@@ -12,8 +12,9 @@ import onnx
 
 from export.normal_form.half import rounded_to_half
 from export.onnx_file import read_onnx
+from export.onnx_metadata import source_of
 from export.storage import BY_SIZE, Storage
-from export.writer.convert import save_member, source_of
+from export.writer.convert import fitting, save_member
 from zoo.disk import temporary_folder
 from zoo.errors import ExportError, MissingToolError
 from zoo.processes import module_environment, run_module
@@ -43,6 +44,7 @@ def save_with_onnx2tf(path: Path, folder: Path, storage: Storage = BY_SIZE) -> N
     from export.writer.member import Member
 
     model = read_onnx(path)
+    storage = fitting(storage, model)
     source = source_of(model, path, storage, converter="onnx2tf")
     size, resize = source.spec.preprocess.size, source.spec.preprocess.resize
     graph = _converted(rounded_to_half(model) if storage.half else model, size if storage.static else None, path)

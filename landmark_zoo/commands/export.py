@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from landmark_zoo.commands import Count, Flag, Json, Pixels, Positive, Scales, Seed, Sides, Weights
+from landmark_zoo.commands import Colour, Count, Flag, Json, Pixels, Positive, Scales, Seed, Sides, Weights
 from zoo.command import log
 from zoo.contest import IMAGES
 
@@ -15,11 +15,10 @@ if TYPE_CHECKING:
 
 def export(
     *,
-    ckpt: Path,
+    ckpt: Path | None = None,
+    onnx: Path | None = None,
     out: Path | None = None,
-    framework: Literal["torch", "paddle"] | None = None,
     size: Pixels | None = None,
-    check_sizes: Sides | None = None,
     converter: Literal["writer", "onnx2tf"] = "writer",
     static: Flag = False,
     half: Flag = False,
@@ -27,39 +26,54 @@ def export(
     no_verify: Flag = False,
     overwrite: Flag = False,
     as_json: Json = False,
+    framework: Literal["torch", "paddle"] | None = None,
+    check_sizes: Sides | None = None,
+    channels: Literal["rgb", "bgr"] | None = None,
+    mean: Colour | None = None,
+    std: Colour | None = None,
+    resize: Literal["antialias", "bilinear"] | None = None,
+    name: str | None = None,
+    output: str | None = None,
 ) -> None:
-    """Convert a checkpoint to a SavedModel that TensorFlow 2.2 runs, and verify every step.
+    """Convert a checkpoint, or any convolutional network as ONNX, to a SavedModel that TensorFlow 2.2 runs, and verify every step.
 
     Args:
         ckpt: a landmark-zoo checkpoint from either framework.
-        out: folder to make; default: beside the checkpoint, under its name.
-        framework: whose exporter to use; default: the one that trained the checkpoint.
-        size: side in pixels that served images are resized to; default: the spec's.
-        check_sizes: further sides in pixels to measure parity at.
+        onnx: instead: an ONNX file of any convolutional network.
+        out: folder to make; default: beside the network's file, under its name.
+        size: side in pixels that served images are resized to; default: the spec's; needed for --onnx.
         converter: what makes the SavedModel: the project's own writer, or onnx2tf.
-        static: batches have only images of the spec's size.
+        static: batches have only images of the spec's size, as always with --onnx.
         half: store the weights of convolutions as float16, in half the space.
         store: constants are faster in the current TensorFlow, variables take less memory; default: by size.
         no_verify: skip all comparisons and TensorFlow 2.2; `landmark-zoo pack` refuses the result.
         overwrite: replace the folder if it holds something.
         as_json: print the figures as JSON before the path.
+        framework: for --ckpt: whose exporter to use; default: the one that trained the checkpoint.
+        check_sizes: for --ckpt: further sides in pixels to measure parity at.
+        channels: for --onnx: the network's channel order; default: rgb.
+        mean: for --onnx: of each channel in that order, 0 to 1; default: ImageNet's.
+        std: for --onnx: of each channel in that order, 0 to 1; default: ImageNet's.
+        resize: for --onnx: the filter; default: antialias.
+        name: for --onnx: of the network in manifests and tables; default: the file's.
+        output: for --onnx: the tensor that is its descriptor; default: its only output.
     """
+    given = locals()
+    from export.network_options import require_fitting
     from landmark_zoo import api
 
-    out = out or ckpt.with_suffix("")
-    rows = api.export(
-        ckpt,
-        out,
-        framework=framework,
-        size=size,
-        check_sizes=check_sizes or (),
-        half=half,
-        static=static,
-        store=store,
-        converter=converter,
-        verify=not no_verify,
-        overwrite=overwrite,
-    )
+    require_fitting(given)
+    common = {"half": half, "store": store, "converter": converter, "verify": not no_verify, "overwrite": overwrite}
+    if ckpt:
+        out = out or ckpt.with_suffix("")
+        own = {"framework": framework, "size": size, "check_sizes": check_sizes or (), "static": static}
+        rows = api.export(ckpt, out, **own, **common)
+    else:
+        assert onnx is not None  # as `require_fitting` found
+        assert size is not None
+        out = out or onnx.with_suffix("")
+        prepared = {"mean": mean, "std": std, "channels": channels, "resize": resize}
+        rows = api.export_onnx(onnx, out, size, name=name, output=output, **prepared, **common)
     _print(rows, out, as_json)
 
 

@@ -28,10 +28,10 @@ def written_elsewhere(out: Path) -> Iterator[None]:
 def words_for(parser: argparse.ArgumentParser, given: Path, out: Path) -> list[str]:
     """The shortest command line: every path but the data set and the recipe is a file of nonsense."""
     values = {"data": given.parent / "data", "recipe": given.parent / "recipe.yaml", "out": out, "source": given}
-    others = {"dimensions": "4", "model": "resnet10_narrow", "owner": "someone"}
+    others = {"dimensions": "4", "size": "64", "model": "resnet10_narrow", "owner": "someone"}
     words = []
     for action in parser._actions:
-        needed = action.required or not action.option_strings or action.dest in ("data", "out")
+        needed = action.required or not action.option_strings or action.dest in ("data", "out", "ckpt")
         if needed and action.dest != "help":
             value = str(values.get(action.dest, others.get(action.dest, given)))
             words += [*action.option_strings[:1], value]

@@ -93,6 +93,11 @@ AFTER_EXPORT: dict[str, tuple[str, Sequence[str], str]] = {
         ["--onnx", "exported/model.onnx", "--out", "new/normal_form.onnx"],
         "new/normal_form.onnx",
     ),
+    "from_onnx": (
+        "export.from_onnx",
+        ["--onnx", "exported/model.onnx", "--size", "64", "--out", "new/foreign.onnx"],
+        "new/foreign.onnx",
+    ),
     "writer": (
         "export.writer",
         ["--onnx", "exported/normal_form.onnx", "--out", "new/written"],

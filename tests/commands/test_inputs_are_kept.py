@@ -20,6 +20,8 @@ COMMANDS = [
     ("paddle_models.embed", ["--ckpt", "INPUT", "--data", "."]),
     ("export.embed", ["INPUT", "--data", "."]),
     ("export.to_savedmodel", ["--ckpt", "INPUT", "--overwrite"]),
+    ("export.to_savedmodel", ["--onnx", "INPUT", "--size", "64", "--overwrite"]),
+    ("export.from_onnx", ["--onnx", "INPUT", "--size", "64"]),
     ("export.ensemble", ["--members", "m", "--whitening", "INPUT", "--overwrite"]),
 ]
 

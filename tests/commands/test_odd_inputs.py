@@ -15,6 +15,8 @@ from zoo.inputs import require_file, require_folder
 COMMANDS: dict[str, Callable[[Path], list[object]]] = {
     "zoo.import_weights": lambda odd: [odd, "--model", "resnet18"],
     "export.to_savedmodel": lambda odd: ["--ckpt", odd],
+    "export.to_savedmodel --onnx": lambda odd: ["--onnx", odd, "--size", 64],
+    "export.from_onnx": lambda odd: ["--onnx", odd, "--size", 64],
     "export.to_onnx": lambda odd: ["--ckpt", odd],
     "export.ensemble": lambda odd: ["--members", odd],
     "export.check": lambda odd: [odd],
@@ -96,7 +98,7 @@ def test_a_path_with_a_null_character_is_no_path():
 @pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize(("odd", "kind"), [(kind, kind) for kind in TRUE], indirect=["odd"], ids=list(TRUE))
 def test_an_odd_input_is_named_and_nothing_is_written(command, odd, kind, tmp_path, monkeypatch, in_time):
-    module = importlib.import_module(command)
+    module = importlib.import_module(command.partition(" ")[0])
     out = [] if command in WITHOUT_OUT else ["--out", tmp_path / "out"]
     monkeypatch.setattr(sys, "argv", ["command", *map(str, [*COMMANDS[command](odd), *out])])
     before = sorted(tmp_path.iterdir())

@@ -17,6 +17,7 @@ MODULES = (
         "zoo.import_weights",
         "export.to_savedmodel",
         "export.to_onnx",
+        "export.from_onnx",
         "export.ensemble",
         "export.check",
         "export.embed",

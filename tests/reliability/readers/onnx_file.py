@@ -12,8 +12,8 @@ from onnx import TensorProto, helper, numpy_helper
 from export.embedder import OnnxDescriber
 from export.normal_form.rewrites import normal_form
 from export.onnx_file import read_onnx
+from export.onnx_metadata import source_of
 from export.storage import BY_SIZE
-from export.writer.convert import source_of
 from tests.reliability.mutations import damaged
 from tests.reliability.protobufs import changed
 from tests.reliability.reader import Reader

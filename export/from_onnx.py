@@ -1,0 +1,167 @@
+"""Somebody else's ONNX file → model.onnx: the project's input, output and metadata around the same network.
+
+Example:
+    python -m export.from_onnx --onnx efficientnet_b0.onnx --size 224 --out model.onnx
+
+The input becomes `images` float32 [N, 3, size, size], and the output `descriptor` float32 [N, D], scaled to unit norm. The file
+that was given and the one that is written are compared in ONNX Runtime. `export/to_savedmodel.py --onnx` does the rest.
+"""
+
+import argparse
+import hashlib
+import re
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from export import onnx_runtime
+from export.exporters import OPSET
+from export.foreign_graph import keep_output, only_input, require_descriptor, tidy, use_names
+from export.onnx_file import read_onnx
+from export.onnx_metadata import IMPORTED, INPUT, OUTPUT, set_origin
+from export.parity.probes import picture
+from zoo.arguments import PREPROCESSING, add_preprocess_options, given_path, ranged
+from zoo.command import log, run
+from zoo.constants import NORM_EPSILON
+from zoo.errors import ExportError
+from zoo.files import new_file, output_file
+from zoo.manifest import file_sha256, versions
+from zoo.preprocess import normalise
+from zoo.specs import ImportedSpec, PreprocessSpec
+from zoo.strict import Pixels
+from zoo.tolerances import TOLERANCES, compare
+
+
+def from_onnx(path: Path, preprocess: PreprocessSpec, name: str, output: str | None = None) -> onnx.ModelProto:
+    """Reads somebody's ONNX file and gives it the input, output and metadata of this project's.
+
+    Args:
+        path: an ONNX file with one input that images go into, float32 [N, 3, H, W]; a batch of 1 becomes any batch.
+        preprocess: how its images are prepared; H and W are fixed to its size.
+        name: of the network.
+        output: the tensor that is its descriptor; by default the file's only output.
+
+    Raises:
+        ExportError: the file cannot be read; it has another input; its descriptor is no vector per image or is not finite; or it
+            cannot take images of this size.
+        SpecError: the name has other characters than `zoo.specs.ImportedSpec` allows.
+    """
+    given = read_onnx(path)
+    try:
+        own_input = only_input(given, preprocess.size)
+        descriptor = keep_output(given, output, own_input)
+        image = normalise(picture(np.random.default_rng(0), preprocess.size, preprocess.size)[None], preprocess)
+        expected = _run(given, image)
+        length = require_descriptor(descriptor, expected)
+        made = _with_recent_operators(given)
+        tidy(made)
+        use_names(made, {own_input: INPUT, descriptor: f"{OUTPUT}/raw"})
+        _frame(made, preprocess.size, length, flat=expected.ndim == 2)
+        spec = ImportedSpec(name, preprocess, length)
+        producer = _producer(given)
+        set_origin(
+            made, spec, _fingerprint(path, spec, descriptor), IMPORTED, versions("landmark-zoo", "onnx") | producer
+        )
+        onnx.checker.check_model(made)
+        _prove(expected.reshape(1, -1), _run(made, image))
+    except (onnx.checker.ValidationError, ExportError) as error:
+        raise ExportError(f"{path}: {error}") from error
+    return made
+
+
+def _run(model: onnx.ModelProto, image: np.ndarray) -> np.ndarray:
+    """A model's first output for one image float32 [1, 3, S, S]."""
+    return onnx_runtime.run(onnx_runtime.session(model), image)[0]
+
+
+def _with_recent_operators(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model in `OPSET`, if it is in an older one: later steps know the forms of operators since then."""
+    opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), OPSET)
+    if opset >= OPSET:
+        return model
+    try:
+        return onnx.version_converter.convert_version(model, OPSET)
+    except (RuntimeError, ValueError) as error:
+        raise ExportError(
+            f"its opset {opset} cannot be converted to {OPSET}: {' '.join(str(error).split())[:300]}. Export it with opset {OPSET} "
+            "or a later one."
+        ) from error
+
+
+def _frame(model: onnx.ModelProto, size: int, length: int, *, flat: bool) -> None:
+    """Fixes the input's shape and appends what makes a descriptor: flattening, and unit norm."""
+    graph = model.graph
+    vector = f"{OUTPUT}/raw"
+    if not flat:
+        graph.node.append(helper.make_node("Flatten", [vector], [f"{OUTPUT}/flat"], f"{OUTPUT}/flat", axis=1))
+        vector = f"{OUTPUT}/flat"
+    axes, lowest = f"{OUTPUT}/axes", f"{OUTPUT}/lowest"
+    graph.initializer.append(numpy_helper.from_array(np.array([1], np.int64), axes))
+    graph.initializer.append(numpy_helper.from_array(np.array(NORM_EPSILON**2, np.float32), lowest))
+    chain = (
+        ("Mul", [vector, vector], "squares"),
+        ("ReduceSum", [f"{OUTPUT}/squares", axes], "sum"),
+        ("Clip", [f"{OUTPUT}/sum", lowest], "clipped"),
+        ("Sqrt", [f"{OUTPUT}/clipped"], "norm"),
+    )
+    for op, inputs, part in chain:
+        graph.node.append(helper.make_node(op, inputs, [f"{OUTPUT}/{part}"], f"{OUTPUT}/{part}"))
+    graph.node.append(helper.make_node("Div", [vector, f"{OUTPUT}/norm"], [OUTPUT], OUTPUT))
+    del graph.input[:], graph.output[:]
+    graph.input.append(helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, ["N", 3, size, size]))
+    graph.output.append(helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, ["N", length]))
+
+
+def _producer(model: onnx.ModelProto) -> dict[str, str]:
+    """Who wrote the file, if it says so in a few plain characters, as {name: version}."""
+    name, version = model.producer_name, model.producer_version or "unknown"
+    plain = all(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9 ._+-]{0,39}", text) for text in (name, version))
+    return {name: version} if plain else {}
+
+
+def _fingerprint(path: Path, spec: ImportedSpec, descriptor: str) -> str:
+    """sha256 of the file, of what is known of the network, and of which of its tensors is the descriptor."""
+    return hashlib.sha256(f"{file_sha256(path)} {spec} {descriptor}".encode()).hexdigest()
+
+
+def _prove(expected: np.ndarray, found: np.ndarray) -> None:
+    """Raises `ExportError` unless the file that is written computes the descriptor of the file that was given."""
+    unit = expected / np.linalg.norm(expected)
+    difference = compare(unit, found)
+    if not difference.within(TOLERANCES["onnx → normal form"]):
+        raise ExportError(
+            f"with the input fixed, an opset of at least {OPSET} and unit norm it computes something else: {difference}. Export it "
+            f"with opset {OPSET} or a later one."
+        )
+
+
+def parse_arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--onnx", required=True, type=given_path, help="an ONNX file of any convolutional network")
+    parser.add_argument("--size", required=True, type=ranged(Pixels), help="side in pixels of its images")
+    add_preprocess_options(parser)
+    parser.add_argument("--name", default="network", help="of the network; default: %(default)s")
+    parser.add_argument(
+        "--output", metavar="TENSOR", help="the tensor that is its descriptor; default: its only output"
+    )
+    parser.add_argument("--out", required=True, type=given_path, help="the ONNX file to write")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Command line."""
+    arguments = parse_arguments()
+    preprocess = PreprocessSpec.given(arguments.size, **{key: getattr(arguments, key) for key in PREPROCESSING})
+    with output_file(arguments.out, [arguments.onnx]):
+        model = from_onnx(arguments.onnx, preprocess, arguments.name, arguments.output)
+        with new_file(arguments.out) as partial:
+            onnx.save(model, partial)
+    log(f"{arguments.name} from {arguments.onnx}: {len(model.graph.node)} nodes")
+    print(arguments.out)
+
+
+if __name__ == "__main__":
+    run(main)
