@@ -47,6 +47,11 @@ CODE: dict[str, tuple[str, ...]] = {
         *(f"export/writer/{name}.py" for name in ("convert", "onnx2tf", "onnx2tf_worker")),
         "benchmarks/converters.py",
     ),
+    "coverage": (
+        *EXPORTED,
+        *("export/onnx_file.py", "export/writer/convert.py"),
+        *(f"benchmarks/{name}.py" for name in ("coverage_networks", "coverage_process", "serving_worker")),
+    ),
     "grouped_convolutions": ("export/normal_form/grouped.py", "benchmarks/grouped_convolutions*.py"),
     "paddle_onednn": (
         *(f"paddle_models/{name}.py" for name in ("embedder", "layers", "resnet")),

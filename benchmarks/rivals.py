@@ -1,4 +1,4 @@
-"""Makes `.rivals/<name>`: the environments of the converters and hand-written networks in the serving benchmark.
+"""Makes `.rivals/<name>`: the environments of other converters, exporters and hand-written networks in the benchmarks.
 
 Example:
     python -m benchmarks.rivals
@@ -21,9 +21,9 @@ from zoo.errors import MissingToolError
 
 ROOT = Path(__file__).resolve().parents[1]
 RIVALS, PINS = ROOT / ".rivals", Path(__file__).resolve().with_name("rivals")
-NAMES = ("nobuco", "keras")
-"""nobuco needs an older TensorFlow and Keras than ours, and so its own environment. keras-cv-attention-models runs in ours and
-only needs a folder on PYTHONPATH: 17 MB instead of 2 GB."""
+NAMES = ("nobuco", "keras", "dynamo")
+"""nobuco needs an older TensorFlow and Keras than ours, and so its own environment. keras-cv-attention-models and the packages of
+torch.onnx' newer back end run in ours and only need a folder on PYTHONPATH: 17 MB instead of 2 GB."""
 STAMP = "landmark-zoo-rival.json"
 PYTHON = "3.11"
 """nobuco needs TensorFlow 2.15, which supports no newer Python."""
@@ -67,11 +67,11 @@ def make(name: str) -> Path:
     if is_complete(name):
         log(f"{folder} is complete")
         return folder
-    if name == "keras":
-        _install_beside(folder, pins)
-    else:
+    if name == "nobuco":
         index = os.environ.get("TORCH_INDEX", TORCH_INDEX)
         make_environment(folder, PYTHON, ["-r", pins], first=_torch_pins(pins), first_index=index)
+    else:
+        _install_beside(folder, pins)
     write_stamp(folder / STAMP, pins)
     return folder
 
@@ -88,9 +88,9 @@ def _install_beside(folder: Path, pins: Path) -> None:
 
 
 def _environment(name: str) -> Environment:
-    if name == "keras":
-        return Environment(Path(sys.executable), {"PYTHONPATH": str(RIVALS / name)})
-    return Environment(environment_python(RIVALS / name))
+    if name == "nobuco":
+        return Environment(environment_python(RIVALS / name))
+    return Environment(Path(sys.executable), {"PYTHONPATH": str(RIVALS / name)})
 
 
 def _pins(name: str) -> Path:

@@ -1,0 +1,162 @@
+"""Which convolutional networks convert to TensorFlow 2.2: ours and plain onnx2tf side by side, over timm's families.
+
+Examples:
+    python -m benchmarks.coverage --work runs/coverage
+    python -m benchmarks.coverage --only EfficientNet "ResNet-D"
+
+One small member per family, with random weights and measured BatchNorm, from its framework's exporter as ONNX with a fixed image
+size and a free batch. Every export and conversion is a process of its own with a time limit: a failure is a row. What is
+finished is kept in --work, by the code that made it, and a later run goes on from there. Writes benchmarks/results/coverage.json.
+"""
+
+import argparse
+import os
+import re
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from benchmarks import rivals
+from benchmarks.coverage_families import FAMILIES, NETWORKS, Network
+from benchmarks.coverage_networks import MODEL
+from benchmarks.coverage_process import CONVERTERS, CURRENT, ONNX2TF, OURS, TF22
+from benchmarks.results_files import CODE, write_results
+from export import tf22
+from parity_tests.provenance import code_hash
+from zoo.arguments import given_path, ranged
+from zoo.command import log, run
+from zoo.files import write_json
+from zoo.processes import end, ended_with, module_command, module_environment
+from zoo.strict import Count
+from zoo.text import read_json
+
+LARGEST_ERROR = 1e-5
+"""The largest relative error (`coverage_process.relative_error`) with which a network counts as converted."""
+TIME_LIMIT = 900
+"""Seconds for an export, and for a conversion with its runs in both TensorFlows."""
+_MADE_BY = ("benchmarks/coverage_networks.py",)
+_MEASURED_BY = {
+    OURS: CODE["coverage"],
+    ONNX2TF: (*_MADE_BY, "benchmarks/coverage_process.py"),
+}
+
+
+def measure(family: str, network: Network, work: Path, time_limit: int) -> dict:
+    """The row of one network: {"family", "member", "size", converter: its row}; steps that `work` has are not repeated."""
+    row = {"family": family, "member": network.member, "size": network.size}
+    folder = work / re.sub(r"[^a-z0-9]+", "-", f"{family} {network.size}px".lower()).strip("-")
+    source = folder / f"network-{code_hash(_MADE_BY)}"
+    if not (source / MODEL).is_file():
+        log(f"… {family}: export")
+        options = ("--family", family, "--size", network.size, "--out", source)
+        if failed := _step("coverage_networks", time_limit, *options):
+            return row | {name: {"seconds": None, "errors": {}, "failed": {"export": failed}} for name in CONVERTERS}
+    for converter in CONVERTERS:
+        found = folder / f"{converter}-{code_hash(_MEASURED_BY[converter])}.json"
+        if not found.is_file():
+            log(f"… {family}: {converter}")
+            options = ("--network", source, "--size", network.size, "--converter", converter, "--out", found)
+            if failed := _step("coverage_process", time_limit, *options):
+                write_json(found, {"seconds": None, "errors": {}, "failed": {"conversion": failed}})
+        row[converter] = read_json(found)
+    return row
+
+
+def _step(module: str, time_limit: int, *options: object) -> str | None:
+    """Runs a module of the benchmark, and ends it with all its children at the limit; returns why it failed, or None."""
+    environment = module_environment()
+    if rivals.is_complete("dynamo"):
+        environment["PYTHONPATH"] = os.pathsep.join(
+            [environment["PYTHONPATH"], rivals.require("dynamo").variables["PYTHONPATH"]]
+        )
+    process = subprocess.Popen(
+        module_command(f"benchmarks.{module}", *options),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
+        errors="replace",
+        env=environment,
+    )
+    with ended_with(process):
+        try:
+            _, said = process.communicate(timeout=time_limit)
+        except subprocess.TimeoutExpired:
+            end(process)
+            return f"longer than {time_limit} s"
+    lines = [line for line in said.splitlines() if line.strip()]
+    return (lines or [f"status {process.returncode}"])[-1].strip()[:300] if process.returncode else None
+
+
+def converted(row: dict, converter: str, where: str) -> bool:
+    """Whether a converter's SavedModel computes the network's descriptors in a TensorFlow."""
+    error = row[converter]["errors"].get(where)
+    return error is not None and error <= LARGEST_ERROR
+
+
+def table(rows: Sequence[dict]) -> str:
+    """One line per network, and at the end how many of the families are right."""
+    head = ["family", "network", "px"]
+    for converter in CONVERTERS:
+        head += [f"{converter}: current TF", "TF 2.2", "s"]
+    lines = [f"| {' | '.join(head)} |", f"| --- | --- |{' ---: |' * (len(head) - 2)}"]
+    for row in rows:
+        cells = [row["family"], f"`{row['member']}`", str(row["size"])]
+        for converter in CONVERTERS:
+            found = row[converter]
+            seconds = "–" if found["seconds"] is None else f"{found['seconds']:.0f}"
+            cells += [*(_cell(found, where) for where in (CURRENT, TF22)), seconds]
+        lines.append(f"| {' | '.join(cells)} |")
+    total = ["**families at ≤ 1e-5**", "", ""]
+    counted = [row for row in rows if row["family"] in FAMILIES]
+    for converter in CONVERTERS:
+        for where in (CURRENT, TF22):
+            right = sum(converted(row, converter, where) for row in counted)
+            total.append(f"**{right} of {len(counted)}**")
+        total.append("")
+    return "\n".join([*lines, f"| {' | '.join(total)} |"])
+
+
+def _cell(found: dict, where: str) -> str:
+    """An error; in bold if it is too large, and "fails" if there is none."""
+    error = found["errors"].get(where)
+    if error is None:
+        return "fails"
+    return f"{error:.0e}" if error <= LARGEST_ERROR else f"**{error:.0e}**"
+
+
+def failures(rows: Sequence[dict], converter: str) -> str:
+    """A list of why a converter's networks fail, each reason once."""
+    reasons: dict[str, list[str]] = {}
+    for row in rows:
+        for where, why in row[converter]["failed"].items():
+            text = f"{where if where != TF22 else 'TensorFlow 2.2'}: {why}"
+            reasons.setdefault(re.sub(r"'[^']*'|\d+", "…", text), [text]).append(row["family"])
+    return "\n".join(f"- {', '.join(families)}: `{text}`" for text, *families in reasons.values())
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="+", choices=NETWORKS, metavar="FAMILY", default=list(NETWORKS), help="families")
+    parser.add_argument("--size", type=ranged(Count), help="side of the images in pixels; default: each family's own")
+    parser.add_argument("--time-limit", type=ranged(Count), default=TIME_LIMIT, help="seconds; default: %(default)s")
+    parser.add_argument("--work", type=given_path, help="folder of exports and rows, kept and reused")
+    parser.add_argument("--out", type=given_path, help="default: benchmarks/results/coverage.json")
+    arguments = parser.parse_args()
+    tf22.require_python()
+    with tempfile.TemporaryDirectory() as temporary:
+        work = (arguments.work or Path(temporary)).absolute()
+        rows = []
+        for family in arguments.only:
+            network = NETWORKS[family]
+            network = replace(network, size=arguments.size or network.size)
+            rows.append(measure(family, network, work, arguments.time_limit))
+    print(table(rows))
+    print(write_results("coverage", rows, arguments.out))
+
+
+if __name__ == "__main__":
+    run(main)
