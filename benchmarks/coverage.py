@@ -140,7 +140,9 @@ def failures(rows: Sequence[dict], converter: str) -> str:
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", nargs="+", choices=NETWORKS, metavar="FAMILY", default=list(NETWORKS), help="families")
+    parser.add_argument(
+        "--only", nargs="+", choices=NETWORKS, metavar="FAMILY", default=list(NETWORKS), help="families"
+    )
     parser.add_argument("--size", type=ranged(Count), help="side of the images in pixels; default: each family's own")
     parser.add_argument("--time-limit", type=ranged(Count), default=TIME_LIMIT, help="seconds; default: %(default)s")
     parser.add_argument("--work", type=given_path, help="folder of exports and rows, kept and reused")

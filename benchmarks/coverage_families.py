@@ -122,6 +122,8 @@ _TIMM = {
     "Xception, aligned": "xception41",
 }
 _SPECIAL = {
+    # Their last map has a single pixel at 96 px.
+    **{f: Network(_TIMM[f], 192) for f in ("Inception v3", "Inception v4", "Inception-ResNet-v2")},
     # Its two fully connected layers are 7 × 7 and 1 × 1 convolutions, made narrower here: 13 million weights instead of 119.
     "VGG": Network("vgg11_bn", 224, options={"mlp_ratio": 0.125}),
 }

@@ -82,9 +82,7 @@ def _expected(network: Path) -> np.ndarray:
         return arrays["expected"]
 
 
-def _descriptors(
-    saved_model: Path, signature: str, images: Path, array: str, python: Path, log: Path
-) -> np.ndarray:
+def _descriptors(saved_model: Path, signature: str, images: Path, array: str, python: Path, log: Path) -> np.ndarray:
     """What a SavedModel computes for the images, [N, D], in the TensorFlow of a python.
 
     Raises:
