@@ -106,7 +106,7 @@ def _with_ours(model: Path, size: int, work: Path) -> Path:
     source, normal, saved = work / "model.onnx", work / "normal_form.onnx", work / "saved_model"
     _run(module_command("export.from_onnx", "--onnx", model, "--size", size, "--out", source))
     _run(module_command("export.normal_form", "--onnx", source, "--out", normal))
-    _run(module_command("export.writer", "--onnx", normal, "--static", "--out", saved))
+    _run(module_command("export.writer", "--onnx", normal, "--out", saved))
     return saved
 
 
