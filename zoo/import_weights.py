@@ -11,7 +11,6 @@ any prefix, such as a trainer's `model.` or `module.backbone.`. --model is a var
 """
 
 import argparse
-import dataclasses
 import hashlib
 import re
 from collections.abc import Callable, Mapping
@@ -27,7 +26,8 @@ from zoo.errors import CheckpointError
 from zoo.files import output_file
 from zoo.limits import FITTED
 from zoo.lookup import find_spec
-from zoo.published.files import as_float32, layout, read_published
+from zoo.published.files import as_float32, layout, read_contents
+from zoo.published.heads import NOTHING, Stated, recognised
 from zoo.published.names import Naming, in_trunk, naming, prefixes, publishers
 from zoo.published.pickled_values import Opaque
 from zoo.published.state_dicts import same
@@ -41,8 +41,17 @@ _NEAR = 0.1
 """Share of a model's tensors that may differ for a file to be called nearly that model."""
 
 
-def import_weights(source: Path, spec: ModelSpec, *, headless: bool = False, prefix: str | None = None) -> Checkpoint:
+def import_weights(
+    source: Path,
+    spec: ModelSpec,
+    *,
+    headless: bool = False,
+    prefix: str | None = None,
+    stated: Stated = NOTHING,
+) -> Checkpoint:
     """Reads a published file as a checkpoint.
+
+    The head of a library of retrieval networks (`zoo.published.libraries`) comes with it, and replaces the spec's.
 
     Args:
         source: .pth, .pt, .pdparams or .safetensors.
@@ -50,29 +59,34 @@ def import_weights(source: Path, spec: ModelSpec, *, headless: bool = False, pre
         headless: import only the backbone and leave out, with a line on stderr, what else is in the file; the average-pooled
             features become the descriptor.
         prefix: what stands before the backbone's names in the file; by default it is looked for.
+        stated: the preprocessing, and what a head's tensors do not tell; what is not stated is the library's or the spec's.
 
     Raises:
         CheckpointError: the file cannot be read without executing it; its tensors are not exactly the model's; or they have a type
             or a value that no weight has. The message lists the differences and the models that would fit.
     """
-    check_preprocess(spec.preprocess)
-    published, framework = read_published(source, prefix)
-    spec = spec.headless() if headless else spec
+    contents = read_contents(source, prefix)
+    published, framework = contents.tensors, contents.framework
     try:
-        found = naming(published, spec.backbone, parameter_shapes(spec), prefix, _same_in(published))
-        classes = 0 if headless else _classes(published, found, spec)
+        looked_for = spec.headless() if headless else spec
+        found = naming(published, spec.backbone, parameter_shapes(looked_for), prefix, _same_in(published))
+        known = recognised(contents, found, spec, stated, headless=headless)
+        spec, found = known.spec, known.found
+        check_preprocess(spec.preprocess)
+        classes = 0 if headless or known.has_head else _classes(published, found, spec)
         expected = parameter_shapes(spec, classes)
         weights, names = _canonical(published, found, framework, expected)
     except CheckpointError as error:
         raise CheckpointError(f"{source}: {error}.") from error
     tensors = {name: value for name in found.others if isinstance(value := published[name], np.ndarray)}
-    if headless:
-        weights = {name: value for name, value in weights.items() if name.startswith("backbone.")}
+    if headless or known.has_head:
+        weights = {name: value for name, value in weights.items() if known.has_head or name.startswith("backbone.")}
         # A convolution inside the backbone takes part in it; one that the user left out by naming the prefix does not.
         inside = in_trunk(found, tensors) if prefix is None else []
         weights |= {name: tensors[name] for name in inside if name.endswith(".weight") and tensors[name].ndim > 2}
     else:
         weights |= tensors
+    weights |= known.weights
     if different := differences(expected, weights, names):
         raise CheckpointError(_misfit(source, spec, different, published, headless))
     if not _may_be(spec.name, published) and (others := fitting_models(published)):
@@ -87,7 +101,8 @@ def import_weights(source: Path, spec: ModelSpec, *, headless: bool = False, pre
                 "that: take an earlier checkpoint of that training, or download it again."
             )
     _log_left_out(source, found, headless)
-    _warn_of_caffe(source, spec)
+    if known.library is None:
+        _warn_of_caffe(source, spec)
     provenance = {"framework": framework, "imported_from": source.name, "source_sha256": _sha256(source)}
     return Checkpoint(spec, {name: weights[name] for name in expected}, classes, provenance)
 
@@ -125,8 +140,11 @@ def _canonical(
         value = published[theirs]
         if isinstance(value, Opaque) and ours not in expected:
             continue
-        if isinstance(value, np.ndarray) and framework == "paddle" and ours.endswith("linear.weight"):
-            value = value.T  # Paddle keeps it as [in, out]
+        if isinstance(value, np.ndarray) and ours.endswith("linear.weight"):
+            if value.ndim == 4 and value.shape[2:] == (1, 1):
+                value = value[:, :, 0, 0]  # a 1×1 convolution of a pooled map
+            elif framework == "paddle":
+                value = value.T  # Paddle keeps it as [in, out]
         if isinstance(value, Opaque) or value.shape == expected.get(ours):
             value = as_float32(theirs, value, framework)
         weights[ours], names[ours] = value, theirs
@@ -243,7 +261,9 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def import_file(source: Path, spec: ModelSpec, out: Path, *, headless: bool, prefix: str | None) -> Checkpoint:
+def import_file(
+    source: Path, spec: ModelSpec, out: Path, *, headless: bool, prefix: str | None, stated: Stated
+) -> Checkpoint:
     """Writes the checkpoint of `import_weights`, and returns it.
 
     Raises:
@@ -253,7 +273,7 @@ def import_file(source: Path, spec: ModelSpec, out: Path, *, headless: bool, pre
     with output_file(out, [source]):
         needed = weight_bytes(spec.headless())
         require_room(out, needed, largest=needed)
-        checkpoint = import_weights(source, spec, headless=headless, prefix=prefix)
+        checkpoint = import_weights(source, spec, headless=headless, prefix=prefix, stated=stated)
         save_checkpoint(out, checkpoint)
     return checkpoint
 
@@ -271,24 +291,43 @@ def parse_arguments() -> argparse.Namespace:
         "--prefix", help="what stands before the backbone's names in the file; default: it is looked for"
     )
     preprocessing = parser.add_argument_group(
-        "preprocessing that the weights were trained with, if it is not ImageNet's usual"
+        "preprocessing that the weights were trained with, if it is not the library's or ImageNet's usual"
     )
     size = PreprocessSpec().size
     preprocessing.add_argument("--size", type=ranged(Pixels), default=size, help="side in pixels; default: %(default)s")
     add_preprocess_options(preprocessing)
+    unsaid = parser.add_argument_group("what a file of a library of retrieval networks may leave open")
+    unsaid.add_argument(
+        "--pool", choices=("gem", "avg", "max"), help="global pooling; default: the file's or the library's"
+    )
+    unsaid.add_argument("--whitening", metavar="NAME", help="one of the file's whitenings, to apply; default: none")
+    unsaid.add_argument(
+        "--last-stride", type=int, choices=(1, 2), help="stride of the last layer; default: the library's, or 2"
+    )
     return parser.parse_args()
 
 
 def main() -> None:
     """Command line."""
     arguments = parse_arguments()
-    preprocess = PreprocessSpec.given(arguments.size, **{key: getattr(arguments, key) for key in PREPROCESSING})
-    spec = dataclasses.replace(find_spec(arguments.model), preprocess=preprocess)
+    stated = Stated(
+        size=arguments.size,
+        **{key: getattr(arguments, key) for key in PREPROCESSING},
+        pool=arguments.pool,
+        whitening=arguments.whitening,
+        last_stride=arguments.last_stride,
+    )
     checkpoint = import_file(
-        arguments.source, spec, arguments.out, headless=arguments.headless, prefix=arguments.prefix
+        arguments.source,
+        find_spec(arguments.model),
+        arguments.out,
+        headless=arguments.headless,
+        prefix=arguments.prefix,
+        stated=stated,
     )
     count = sum(value.size for value in checkpoint.weights.values())
-    log(f"{spec.name}: {len(checkpoint.weights)} tensors, {count:,} values, from {checkpoint.provenance['framework']}")
+    name, framework = checkpoint.spec.name, checkpoint.provenance["framework"]
+    log(f"{name}: {len(checkpoint.weights)} tensors, {count:,} values, from {framework}")
     print(arguments.out)
 
 

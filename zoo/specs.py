@@ -215,7 +215,19 @@ class PreprocessSpec:
         resize: Literal["antialias", "bilinear"] | None = None,
     ) -> "PreprocessSpec":
         """The values that are given, and for None the usual ones: ImageNet's mean and std, in the order of `channels`."""
-        usual = cls().in_order(channels or "rgb")
+        return cls().changed(size, mean=mean, std=std, channels=channels, resize=resize)
+
+    def changed(
+        self,
+        size: int | None = None,
+        *,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        channels: Literal["rgb", "bgr"] | None = None,
+        resize: Literal["antialias", "bilinear"] | None = None,
+    ) -> "PreprocessSpec":
+        """The values that are given, and this one's for None; its mean and std are reordered with the channels."""
+        usual = self.in_order(channels or self.channels)
         values = {"size": size, "mean": mean and tuple(mean), "std": std and tuple(std), "resize": resize}
         return replace(usual, **{key: value for key, value in values.items() if value is not None})
 

@@ -53,6 +53,9 @@ def import_(
     std: Colour | None = None,
     resize: Literal["antialias", "bilinear"] | None = None,
     prefix: str | None = None,
+    pool: Literal["gem", "avg", "max"] | None = None,
+    whitening: str | None = None,
+    last_stride: Literal[1, 2] | None = None,
 ) -> None:
     """Convert published weights to a checkpoint that loads in both frameworks. Nothing in the file is executed.
 
@@ -67,15 +70,15 @@ def import_(
         std: of each channel in that order, 0 to 1; default: ImageNet's.
         resize: the filter; default: antialias.
         prefix: what stands before the backbone's names in the file; default: it is looked for.
+        pool: global pooling, if the head has no tensors that tell it.
+        whitening: the name of one of the file's whitenings, to apply to the descriptor.
+        last_stride: stride of the last layer; default: the library's, or 2.
     """
-    import dataclasses
-
     from zoo.import_weights import import_file
     from zoo.lookup import find_spec
-    from zoo.specs import PreprocessSpec
+    from zoo.published.heads import Stated
 
-    preprocess = PreprocessSpec.given(size, mean=mean, std=std, channels=channels, resize=resize)
-    spec = dataclasses.replace(find_spec(model), preprocess=preprocess)
-    checkpoint = import_file(source, spec, out, headless=headless, prefix=prefix)
-    log(f"{spec.name}: {len(checkpoint.weights)} tensors from {checkpoint.provenance['framework']}")
+    stated = Stated(size, channels, mean, std, resize, pool, whitening, last_stride)
+    checkpoint = import_file(source, find_spec(model), out, headless=headless, prefix=prefix, stated=stated)
+    log(f"{checkpoint.spec.name}: {len(checkpoint.weights)} tensors from {checkpoint.provenance['framework']}")
     print(out)

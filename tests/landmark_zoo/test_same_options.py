@@ -70,7 +70,7 @@ def _module_options(module: Any, monkeypatch: pytest.MonkeyPatch) -> dict[str, O
         (module if callable(module) else importlib.import_module(module).main)()
     parser = raised.value.args[0]
     return {
-        option: Option(action.required, tuple(action.choices or ()), _plain(action.default))
+        option: Option(action.required, tuple(map(str, action.choices or ())), _plain(action.default))
         for action in parser._actions
         for option in action.option_strings
         if option.startswith("--") and option != "--help"

@@ -10,7 +10,7 @@ import collections
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -30,16 +30,32 @@ _FLOATS = ("float16", "float32", "float64")
 """Types that can be weights; bfloat16 is widened to float32 when it is read."""
 
 
+class Contents(NamedTuple):
+    """What a file holds.
+
+    Attributes:
+        tensors: the arrays by name, with the dtypes and the layout of the file (`as_float32` reads them); an `Opaque` stands for a
+            tensor of a kind that cannot be weights.
+        framework: whose layout it is, `torch` or `paddle`.
+        value: everything that was read, plain values and `Opaque` objects; None for safetensors.
+    """
+
+    tensors: dict[str, np.ndarray | Opaque]
+    framework: str
+    value: Any
+
+
 def read_published(path: str | os.PathLike, prefix: str | None = None) -> tuple[dict[str, np.ndarray | Opaque], str]:
+    """The tensors and the framework of `read_contents`."""
+    return read_contents(path, prefix)[:2]
+
+
+def read_contents(path: str | os.PathLike, prefix: str | None = None) -> Contents:
     """Reads every tensor of a file under its published name.
 
     Args:
         path: a state dict, or a training script's checkpoint that contains one.
         prefix: what the user says stands before the names (`zoo.published.state_dicts`).
-
-    Returns:
-        The arrays by name, with the dtypes and the layout of the file (`as_float32` reads them); an `Opaque` stands for a tensor
-        of a kind that cannot be weights. And the framework whose layout it is, `torch` or `paddle`.
 
     Raises:
         CheckpointError: the file is missing, cut off, not a file of weights, or could only be read by executing it.
@@ -51,7 +67,7 @@ def read_published(path: str | os.PathLike, prefix: str | None = None) -> tuple[
     try:
         kind = kinds.kind_of(path)
         if kind == kinds.SAFETENSORS:
-            tensors, written_by = _read_safetensors(path), "torch"
+            value, tensors, written_by = None, _read_safetensors(path), "torch"
         else:
             value, written_by = _read_pickled(path, kind)
             tensors = find_state_dict(value, prefix)
@@ -63,8 +79,7 @@ def read_published(path: str | os.PathLike, prefix: str | None = None) -> tuple[
             message += f". {_AGAIN.rstrip('.')}"
         raise CheckpointError(f"{path} could not be read: {message}.") from error
     require_at_most(TENSORS, len(tensors), "tensors", path, CheckpointError)
-    framework = layout(tensors) or written_by
-    return tensors, framework
+    return Contents(tensors, layout(tensors) or written_by, value)
 
 
 def layout(names: Iterable[str]) -> str | None:

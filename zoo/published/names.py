@@ -4,7 +4,7 @@ torchvision, timm, ResNeSt, Res2Net, IBN-Net and `paddle.vision` share one schem
 PaddleClas has three more, for ResNet (`blocks.3.conv0.conv.weight`), for ResNeSt
 (`layer1.layer1_bottleneck_0.conv2.conv1._conv.weight`) and for Res2Net (`bb_0_1.res2b_branch2b_1._conv.weight`); before version 2.2
 its ResNets were named like its Res2Nets (`bb_0_1.conv1._conv.weight`). cirtorch numbers torchvision's modules
-(`features.4.0.conv1.weight`).
+(`features.4.0.conv1.weight`), and pycls names its blocks by stage (`s1.b1.f.a.weight`).
 
 People's own networks hold a backbone under any prefix (`model.`, `module.backbone.`, `encoder_q.base.` …). It is found as what stands
 before the first layer's names.
@@ -19,14 +19,14 @@ from zoo.errors import CheckpointError
 from zoo.limits import PREFIXES
 from zoo.specs import BackboneSpec
 
-_HEADS = ("pool.", "neck.", "arc_margin.")
-"""Beginnings of canonical names beside `backbone.`."""
+_HEADS = {"pool", "pool.gem", "neck.linear", "neck.bn", "neck.whitening.linear", "arc_margin"}
+"""Canonical modules beside `backbone.`."""
 _OWN = "backbone."
 _WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
 """Parts of names that PyTorch's parallel, compiled and checkpointed modules add, anywhere in a name."""
-_STATISTICS = {"_mean": "running_mean", "_variance": "running_var", "scale": "weight"}
+STATISTICS = {"_mean": "running_mean", "_variance": "running_var", "scale": "weight"}
 """Paddle's names of a normalisation's tensors; `scale` is instance normalisation's."""
-_FIRST_LAYER = re.compile(r"(?:^|[./])(?=layer1\.|blocks\.0\.|bb_0_0\.|4\.0\.conv1\.)")
+_FIRST_LAYER = re.compile(r"(?:^|[./])(?=layer1\.|blocks\.0\.|bb_0_0\.|4\.0\.conv1\.|s1\.b1\.)")
 PATH = "/"
 """Between the keys of nested mappings, and between them and a tensor's name."""
 _AVERAGED = {"ema", "swa", "average", "averaged", "avg", "shadow"}
@@ -57,7 +57,7 @@ def averaged(path: str) -> bool:
 
 def has_first_layer(names: Iterable[str]) -> bool:
     """Whether there are names of a backbone's first layer."""
-    return any(_FIRST_LAYER.search(_unwrapped(name)) for name in names)
+    return any(_FIRST_LAYER.search(plain_name(name)) for name in names)
 
 
 def naming(
@@ -79,7 +79,7 @@ def naming(
     Raises:
         CheckpointError: two backbones are equally complete, so `prefix` is needed; or no name begins with the given one.
     """
-    plainly = {name: _unwrapped(name) for name in names}
+    plainly = {name: plain_name(name) for name in names}
     wanted, found = set(expected), {}
     prefix = None if prefix is None else _given(prefix, plainly)
     for candidate in [prefix] if prefix is not None else prefixes(plainly.values()):
@@ -100,7 +100,7 @@ def naming(
 
 def _given(prefix: str, plainly: dict[str, str]) -> str:
     """A prefix as it stands in names without wrappers; somebody who types it may leave out the last dot."""
-    bare = _unwrapped(prefix)
+    bare = plain_name(prefix)
     if bare and not bare.endswith((".", PATH)):
         bare += "."
     if not any(name.startswith(bare) for name in plainly.values()):
@@ -122,7 +122,7 @@ def in_trunk(found: Naming, names: Iterable[str]) -> list[str]:
     parts = re.split(r"[./]", found.prefix)
     if len(parts) < 2 or parts[-2] not in _TRUNKS:
         return []
-    return [name for name in names if _unwrapped(name).startswith(found.prefix)]
+    return [name for name in names if plain_name(name).startswith(found.prefix)]
 
 
 def prefixes(names: Iterable[str]) -> list[str]:
@@ -137,7 +137,7 @@ def publishers(names: Iterable[str], spec: BackboneSpec) -> set[str] | None:
     Names matter because networks with the same tensors may differ in what they compute: PaddleClas' average poolings do
     not count padding.
     """
-    plainly = [_unwrapped(name) for name in names]
+    plainly = [plain_name(name) for name in names]
     known = prefixes(plainly)
     for prefix in known:
         modules = {name.removeprefix(prefix).rpartition(".")[0] for name in plainly if name.startswith(prefix)}
@@ -157,7 +157,7 @@ def _under(prefix: str, names: dict[str, str], spec: BackboneSpec) -> Naming:
         module, _, last = unwrapped.rpartition(".")
         if last == "num_batches_tracked":
             continue
-        last = _STATISTICS.get(last, last)
+        last = STATISTICS.get(last, last)
         if unwrapped.startswith(prefix):
             ours = _backbone_module(module.removeprefix(prefix), spec)
             if _BACKBONE.match(ours):
@@ -167,7 +167,7 @@ def _under(prefix: str, names: dict[str, str], spec: BackboneSpec) -> Naming:
             continue  # of another state dict
         elif outside is not None and unwrapped.startswith(outside):
             rest = module.removeprefix(outside)
-            if rest.startswith(_HEADS) or f"{rest}." in _HEADS:
+            if rest in _HEADS:
                 canonical[name] = f"{rest}.{last}"
                 continue
         others.append(name)
@@ -176,13 +176,14 @@ def _under(prefix: str, names: dict[str, str], spec: BackboneSpec) -> Naming:
 
 def _backbone_module(module: str, spec: BackboneSpec) -> str:
     """A module's canonical name; unchanged if no grammar has it."""
-    for grammar in (*_PADDLECLAS, _numbered):
+    for grammar in (*_PADDLECLAS, _pycls, _numbered):
         if (found := grammar(module, spec)) is not None:
             return found
     return module
 
 
-def _unwrapped(name: str) -> str:
+def plain_name(name: str) -> str:
+    """A name without the parts that wrappers of modules add to it."""
     path, slash, name = name.rpartition(PATH)
     return path + slash + ".".join(part for part in name.split(".") if part not in _WRAPPERS)
 
@@ -192,6 +193,21 @@ def _numbered(module: str, _spec: BackboneSpec) -> str | None:
     if match := re.fullmatch(r"([4-7])\.(\d{1,3}\..+)", module):
         return f"layer{int(match[1]) - 3}.{match[2]}"
     return {"0": "conv1", "1": "bn1"}.get(module)
+
+
+def _pycls(module: str, spec: BackboneSpec) -> str | None:
+    """`stem.conv`, `s1.b1.proj`, `s1.b1.bn`, `s4.b3.f.c_bn`, as in pycls and what was made from it: DELG, CVNet, pymetric."""
+    if match := re.fullmatch(r"stem\.(conv|bn)", module):
+        return f"{match[1]}1"
+    match = re.fullmatch(r"s([1-4])\.b(\d{1,3})\.(?:(proj|bn)|f\.([abc])(_bn)?)", module)
+    if match is None:
+        return None
+    layer, number, beside, letter, norm = match.groups()
+    if beside:
+        part = _shortcut("conv" if beside == "proj" else "bn", spec)
+    else:
+        part = f"{'bn' if norm else 'conv'}{'abc'.index(letter) + 1}"
+    return f"layer{layer}.{int(number) - 1}.{part}"
 
 
 def _stem(index: int, part: str, spec: BackboneSpec) -> str:

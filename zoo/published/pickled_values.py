@@ -17,9 +17,16 @@ class Global:
     name: str
 
 
+PLAIN_OBJECTS = {"sklearn.decomposition._pca.PCA", "sklearn.decomposition.pca.PCA"}
+"""Classes whose attributes are kept: numbers and arrays, which are used without the class."""
+
+
 @dataclass
 class Opaque:
-    """Stands for an object of an unknown class. `items` are those of a mapping of a class of its own."""
+    """Stands for an object of an unknown class.
+
+    `items` are those of a mapping of a class of its own, or the attributes of an object of `PLAIN_OBJECTS`.
+    """
 
     name: str
     items: dict | None = field(default=None, compare=False, repr=False)

@@ -15,7 +15,17 @@ from typing import Any, BinaryIO
 
 from zoo.errors import CheckpointError
 from zoo.limits import PICKLE_COPIES, PICKLE_STEPS, PICKLE_TEXT, require_at_most
-from zoo.published.pickled_values import CONSTRUCTORS, Array, Global, Opaque, Type, array, as_pairs, finished
+from zoo.published.pickled_values import (
+    CONSTRUCTORS,
+    PLAIN_OBJECTS,
+    Array,
+    Global,
+    Opaque,
+    Type,
+    array,
+    as_pairs,
+    finished,
+)
 
 Constructor = Callable[..., Any]
 
@@ -235,6 +245,8 @@ class _Machine:
             self.stack[-1].value = array(data, kind, shape, "F" if fortran else "C")
         elif isinstance(self.stack[-1], Type):
             self.stack[-1].order = state[1]
+        elif isinstance(self.stack[-1], Opaque) and self.stack[-1].name in PLAIN_OBJECTS and isinstance(state, dict):
+            self.stack[-1].items = state
 
     def _binpersid(self, _: Any) -> None:
         if self.persistent is None:

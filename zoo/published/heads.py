@@ -1,0 +1,224 @@
+"""The head of a published retrieval network: its spec, and the tensors that it needs."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+
+from zoo.command import log
+from zoo.errors import CheckpointError
+from zoo.published.files import Contents
+from zoo.published.libraries import Library, head_names, library_of
+from zoo.published.names import Naming, plain_name
+from zoo.published.pickled_values import Opaque
+from zoo.published.settings import Settings, settings_of
+from zoo.specs import HeadSpec, ModelSpec, PreprocessSpec
+
+_Neck = Literal["linear", "linear_bn", "bn", "none"]
+_NECKS: dict[tuple[bool, bool], _Neck] = {
+    (True, True): "linear_bn",
+    (True, False): "linear",
+    (False, True): "bn",
+    (False, False): "none",
+}
+"""{(whether a file has a linear layer, whether it has BatchNorm): the neck}; in every library the linear layer is first."""
+_LAYERS = {"linear": "a linear layer", "linear_bn": "a linear layer and BatchNorm", "bn": "BatchNorm"}
+
+
+@dataclass(frozen=True)
+class Stated:
+    """What the user says of a file; None leaves it to the file, its library or the model's spec.
+
+    Attributes:
+        size, channels, mean, std, resize: the preprocessing, as in `PreprocessSpec`.
+        pool: the global pooling, which has no tensors unless its exponent is learned.
+        whitening: the name of one of the file's whitenings, which is applied to the descriptor.
+        last_stride: stride of the last layer.
+    """
+
+    size: int | None = None
+    channels: Literal["rgb", "bgr"] | None = None
+    mean: tuple[float, float, float] | None = None
+    std: tuple[float, float, float] | None = None
+    resize: Literal["antialias", "bilinear"] | None = None
+    pool: Literal["gem", "avg", "max"] | None = None
+    whitening: str | None = None
+    last_stride: Literal[1, 2] | None = None
+
+    def preprocess(self, usual: PreprocessSpec) -> PreprocessSpec:
+        """The preprocessing, with the values of `usual` where the user says nothing."""
+        return usual.changed(self.size, mean=self.mean, std=self.std, channels=self.channels, resize=self.resize)
+
+
+NOTHING = Stated()
+
+
+@dataclass(frozen=True)
+class Recognised:
+    """A file's network.
+
+    Attributes:
+        spec: the model, with the head of the file if `library` has one.
+        found: the names of its tensors, those of the head included.
+        weights: further float32 tensors by canonical name, which were computed.
+        library: whose network it is; None if it has the names of no library of retrieval networks.
+        has_head: whether the file has a head of that library.
+    """
+
+    spec: ModelSpec
+    found: Naming
+    weights: Mapping[str, np.ndarray]
+    library: Library | None
+    has_head: bool
+
+
+def recognised(contents: Contents, found: Naming, spec: ModelSpec, stated: Stated, *, headless: bool) -> Recognised:
+    """What a file's names, shapes and settings tell of its network.
+
+    Args:
+        contents: of the file.
+        found: which tensors are the backbone's.
+        spec: the model that the user chose; its backbone decides, and its head if the file has none of a library.
+        stated: what the user says.
+        headless: leave out the head.
+
+    Raises:
+        CheckpointError: the head has layers that the zoo does not have; or what the user stated is not in the file.
+    """
+    settings = settings_of(contents.value)
+    library = library_of(found.prefix, contents.tensors, settings.library)
+    changes = dict(library.backbone) if library else {}
+    changes |= {"last_stride": stated.last_stride} if stated.last_stride else {}
+    usual = _usual(contents, found, library, settings, spec.preprocess)
+    spec = replace(spec, backbone=replace(spec.backbone, **changes), preprocess=stated.preprocess(usual))
+    if headless:
+        return Recognised(spec.headless(), found, {}, library, has_head=False)
+    if library is None or not library.modules:
+        return Recognised(spec, found, {}, library, has_head=False)
+    names = head_names(library, found.prefix, found.others)
+    if unknown := [*names.unknown, *settings.unknown]:
+        raise CheckpointError(
+            f"it is a network of {library.name} that fits {spec.name} but for {', '.join(unknown[:8])}, which the zoo does not have. "
+            "Pass --headless to import only the backbone, or export the network to ONNX and convert that file"
+        )
+    canonical = {
+        name: ours for name, ours in names.canonical.items() if settings.linear or not ours.startswith("neck.linear.")
+    }
+    head, weights = _head(contents, canonical, library, settings, spec, stated)
+    others = [name for name in found.others if name not in canonical]
+    log(f"the head is {library.name}'s: {described(head)}")
+    return Recognised(
+        replace(spec, head=head),
+        replace(found, canonical=found.canonical | canonical, others=others),
+        weights,
+        library,
+        True,
+    )
+
+
+def described(head: HeadSpec) -> str:
+    """A head in words."""
+    pool = "GeM" if head.pool == "gem" else {"avg": "average", "max": "maximum"}[head.pool]
+    steps = [f"{pool} pooling"]
+    steps += ["scaling to unit norm"] if head.l2_before_neck else []
+    if head.neck != "none":
+        steps.append(f"{_LAYERS[head.neck]}{' with a bias' if head.neck_bias else ''} to {head.neck_size}")
+    steps += [f"whitening to {head.embedding_size}"] if head.whitened_from else []
+    return ", ".join(steps)
+
+
+def _head(
+    contents: Contents,
+    canonical: Mapping[str, str],
+    library: Library,
+    settings: Settings,
+    spec: ModelSpec,
+    stated: Stated,
+) -> tuple[HeadSpec, dict[str, np.ndarray]]:
+    """The head's spec, and the tensors of its whitening."""
+    theirs = {ours: name for name, ours in canonical.items()}
+    pool = _pool("pool.p" in theirs, library, settings, stated)
+    size = spec.backbone.features
+    if "neck.linear.weight" in theirs:
+        size = _outputs(contents, theirs["neck.linear.weight"])
+    neck = _NECKS["neck.linear.weight" in theirs, "neck.bn.weight" in theirs]
+    l2_first = library.l2_before_neck if settings.l2_before_neck is None else settings.l2_before_neck
+    head = HeadSpec(
+        pool=pool,
+        gem_p_learned="pool.p" in theirs,
+        neck=neck,
+        neck_bias="neck.linear.bias" in theirs,
+        embedding_size=size,
+        l2_before_neck=l2_first and neck != "none",
+    )
+    return _whitened(head, settings, stated)
+
+
+def _outputs(contents: Contents, name: str) -> int:
+    """Outputs of a linear layer or a 1×1 convolution."""
+    value = contents.tensors[name]
+    if isinstance(value, Opaque) or value.ndim not in (2, 4):
+        raise CheckpointError(f"{name} is no matrix, as the weight of a linear layer is")
+    return value.shape[1 if contents.framework == "paddle" and value.ndim == 2 else 0]
+
+
+def _pool(exponent: bool, library: Library, settings: Settings, stated: Stated) -> Literal["gem", "avg", "max"]:
+    """The pooling. `exponent`: whether the file has one of GeM."""
+    if exponent:
+        if stated.pool not in (None, "gem"):
+            raise CheckpointError(f"it has an exponent of GeM, so that --pool {stated.pool} is wrong")
+        return "gem"
+    if pool := stated.pool or settings.pool:
+        return pool
+    if library.pool is None:
+        raise CheckpointError("nothing in it says how it pools its last map; pass --pool with avg, max or gem")
+    log(f"its pooling has no tensors; {library.pool} was assumed, {library.name}'s usual one. --pool states another")
+    return library.pool
+
+
+def _whitened(head: HeadSpec, settings: Settings, stated: Stated) -> tuple[HeadSpec, dict[str, np.ndarray]]:
+    """The head with the whitening that the user chose, and the whitening's tensors."""
+    known = ", ".join(map(repr, settings.whitenings))
+    if stated.whitening is None:
+        if known:
+            log(
+                f"the file also has whitenings, {known}, which were left out; --whitening applies one to the descriptor"
+            )
+        return head, {}
+    if stated.whitening not in settings.whitenings:
+        raise CheckpointError(
+            f"it has no whitening {stated.whitening!r}; {f'it has {known}' if known else 'it has none'}"
+        )
+    whitening = settings.whitenings[stated.whitening]()
+    outputs, inputs = whitening.weight.shape
+    if inputs != head.embedding_size:
+        raise CheckpointError(
+            f"its whitening {stated.whitening!r} is for descriptors of {inputs} numbers, and the network's have {head.embedding_size}"
+        )
+    if head.neck == "none":  # the whitening is all there is behind the pooling
+        head = replace(head, neck="linear", neck_bias=True, embedding_size=outputs, l2_before_neck=True)
+        return head, {"neck.linear.weight": whitening.weight, "neck.linear.bias": whitening.bias}
+    tensors = {"weight": whitening.weight, "bias": whitening.bias}
+    head = replace(head, whitened_from=head.embedding_size, embedding_size=outputs)
+    return head, {f"neck.whitening.linear.{part}": value for part, value in tensors.items()}
+
+
+def _usual(
+    contents: Contents, found: Naming, library: Library | None, settings: Settings, own: PreprocessSpec
+) -> PreprocessSpec:
+    """The preprocessing of a file's library, with the mean and deviation that the file states."""
+    if library is None:
+        return own
+    root = found.prefix.removesuffix(library.trunk)
+    buffers = {plain_name(name).removeprefix(root): value for name, value in contents.tensors.items()}
+    stated = {key: getattr(settings, key) or _unit(buffers.get(f"pixel_{key}")) for key in ("mean", "std")}
+    return replace(own.in_order(library.channels), **{key: value for key, value in stated.items() if value})
+
+
+def _unit(values: np.ndarray | Opaque | None) -> tuple[float, ...] | None:
+    """A buffer of three numbers as those for pixels from 0 to 1; fast-reid keeps them for pixels from 0 to 255."""
+    if not isinstance(values, np.ndarray) or values.size != 3:
+        return None
+    numbers = [float(value) for value in values.reshape(-1)]
+    return tuple(number / (255 if max(numbers) > 1 else 1) for number in numbers)
