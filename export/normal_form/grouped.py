@@ -19,8 +19,10 @@ def split_grouped_convolutions(graph: gs.Graph) -> None:
     """
     for node in [node for node in graph.nodes if node.op == "Conv" and node.attrs.get("group", 1) > 1]:
         groups = node.attrs["group"]
-        if node.inputs[1].values.shape[2:] == (1, 1):
-            # Only attention has grouped 1×1 convolutions, on 1×1 maps, where zeros are cheaper than a Split.
+        if is_depthwise(node):  # TensorFlow has these
+            continue
+        if node.inputs[1].values.shape[2:] == (1, 1) and _of_one_pixel(node.inputs[0]):
+            # Zeros are cheaper than a Split.
             node.inputs[1] = constant(node, "weight", dense(node.inputs[1].values, groups))
             node.attrs["group"] = 1
             continue
@@ -36,13 +38,26 @@ def split_grouped_convolutions(graph: gs.Graph) -> None:
         node.outputs.clear()
 
 
+def is_depthwise(node: gs.Node) -> bool:
+    """Whether a convolution treats each channel alone."""
+    return node.attrs.get("group", 1) > 1 and node.inputs[1].values.shape[1] == 1
+
+
+def _of_one_pixel(features: gs.Tensor) -> bool:
+    """Whether maps have one pixel. At dynamic sizes only attention's are known to, and only it has grouped 1×1 convolutions."""
+    lengths = (features.shape or ())[2:]
+    return all(length == 1 for length in lengths if isinstance(length, int))
+
+
 def _blocks(node: gs.Node) -> int:
     """How many dense convolutions a grouped one becomes."""
     groups, (outputs, inputs) = node.attrs["group"], node.inputs[1].values.shape[:2]
     # A Split that separates the outputs again needs whole blocks.
-    relu = node.outputs[0].outputs[0] if node.outputs[0].outputs[0].op == "Relu" else node
-    split = relu.outputs[0].outputs[0]
-    return block_count(groups, max(inputs, outputs // groups), len(split.outputs) if split.op == "Split" else 1)
+    readers = node.outputs[0].outputs
+    if len(readers) == 1 and readers[0].op == "Relu":
+        readers = readers[0].outputs[0].outputs
+    parts = len(readers[0].outputs) if len(readers) == 1 and readers[0].op == "Split" else 1
+    return block_count(groups, max(inputs, outputs // groups), parts if groups % parts == 0 else 1)
 
 
 def block_count(groups: int, width: int, least: int = 1) -> int:

@@ -10,12 +10,13 @@ def instance_norm_by_means(graph: gs.Graph) -> None:
     """Writes instance normalisation, (x - mean) / √(variance + ε) · scale + shift, with means: TensorFlow has no operator for it."""
     for node in [node for node in graph.nodes if node.op == "InstanceNormalization"]:
         features, *values = node.inputs
+        rank = len(features.shape or "NCHW")  # in files from elsewhere also [N, G, L], the groups of GroupNorm
         scale, shift = (
-            gs.Constant(f"{node.name}/{part}", value.values.reshape(1, -1, 1, 1))
+            gs.Constant(f"{node.name}/{part}", value.values.reshape(1, -1, *[1] * (rank - 2)))
             for part, value in zip(("scale", "shift"), values, strict=True)
         )
         epsilon = gs.Constant(f"{node.name}/epsilon", np.array(node.attrs["epsilon"], np.float32))
-        mean = {"axes": [2, 3], "keepdims": 1}
+        mean = {"axes": list(range(2, rank)), "keepdims": 1}
         like = node.outputs[0]
         centred = append(graph, "Sub", [features, append(graph, "ReduceMean", [features], like, mean)], like)
         squares = append(graph, "Mul", [centred, centred], like)
@@ -85,10 +86,16 @@ def powers_by_logarithm(graph: gs.Graph) -> None:
 
     Its base is clipped from below, so the logarithm exists. A power of a pooled value is unchanged.
     """
-    for node in [node for node in graph.nodes if node.op == "Pow" and producer(node.inputs[0], "Clip")]:
+    for node in [node for node in graph.nodes if node.op == "Pow" and _is_positive(node.inputs[0])]:
         logarithm = append(graph, "Log", node.inputs[:1], like=node.outputs[0])
         product = append(graph, "Mul", [logarithm, node.inputs[1]], like=node.outputs[0])
         replace(graph, node.outputs[0], append(graph, "Exp", [product], like=node.outputs[0]))
+
+
+def _is_positive(tensor: gs.Tensor) -> bool:
+    """Whether a value is clipped to be above zero."""
+    clip = producer(tensor, "Clip")
+    return clip is not None and len(clip.inputs) > 1 and bool(np.all(clip.inputs[1].values > 0))
 
 
 def same_padding(graph: gs.Graph) -> None:
@@ -96,7 +103,8 @@ def same_padding(graph: gs.Graph) -> None:
     for node in graph.nodes:
         if node.op != "Conv" or node.attrs.get("strides", [1, 1]) != [1, 1] or "pads" not in node.attrs:
             continue
-        kernel = node.inputs[1].values.shape[2:]
-        if list(node.attrs["pads"]) == [size // 2 for size in kernel] * 2 and any(node.attrs["pads"]):
+        dilations = node.attrs.get("dilations", [1, 1])
+        sizes = [(size - 1) * d + 1 for size, d in zip(node.inputs[1].values.shape[2:], dilations, strict=True)]
+        if list(node.attrs["pads"]) == [size // 2 for size in sizes] * 2 and any(node.attrs["pads"]):
             del node.attrs["pads"]
             node.attrs["auto_pad"] = "SAME_UPPER"

@@ -50,7 +50,7 @@ def normal_form(model: onnx.ModelProto) -> onnx.ModelProto:
     metadata = list(model.metadata_props)
     expected = _run(model)
     for rewrite in REWRITES:
-        model = rewrite(model) if rewrite is simplify else _on_graph(rewrite, model)
+        model = rewrite(model) if rewrite is simplify else on_graph(rewrite, model)
         _prove(rewrite.__name__, expected, _run(model))
     _forbid(model)
     del model.metadata_props[:]
@@ -65,7 +65,7 @@ def simplify(model: onnx.ModelProto) -> onnx.ModelProto:
     return simplified
 
 
-def _on_graph(rewrite: Callable[[gs.Graph], None], model: onnx.ModelProto) -> onnx.ModelProto:
+def on_graph(rewrite: Callable[[gs.Graph], None], model: onnx.ModelProto) -> onnx.ModelProto:
     # A constant may be a node or a value; after folding it is always a value.
     graph = gs.import_onnx(model).fold_constants().cleanup()
     rewrite(graph)

@@ -58,6 +58,7 @@ def replace(graph: gs.Graph, old: gs.Variable, new: gs.Variable) -> None:
     """Connects the readers of `old` to `new`, which has the same values and takes over its name."""
     rewire(graph, old, new)
     old.name, new.name = f"{old.name}/before", old.name
+    new.shape = new.shape or old.shape
 
 
 def rewire(graph: gs.Graph, old: gs.Variable, new: gs.Variable) -> None:

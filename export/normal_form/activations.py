@@ -1,0 +1,87 @@
+"""Activations that TensorFlow 2.2 has no operator for, written with operators that it has."""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import onnx_graphsurgeon as gs
+
+from export.normal_form.surgery import append, replace
+
+
+def activations_by_simpler_ones(graph: gs.Graph) -> None:
+    """Replaces HardSigmoid, HardSwish (arXiv 1905.02244), Gelu (1606.08415), Mish (1908.08681), PRelu (1502.01852), and Elu
+    with another slope than 1, by their formulas."""
+    for node in [node for node in graph.nodes if node.op in _FORMULAS]:
+        if (result := _FORMULAS[node.op](graph, node)) is not None:
+            replace(graph, node.outputs[0], result)
+            node.outputs.clear()
+
+
+def _number(graph: gs.Graph, node: gs.Node, value: float) -> gs.Constant:
+    return gs.Constant(f"{node.name}/{value:.7g}", np.array(value, np.float32))
+
+
+def _gate(graph: gs.Graph, node: gs.Node, slope: float, offset: float) -> gs.Variable:
+    """min(max(slope · x + offset, 0), 1), as slope · min(max(x + offset / slope, 0), 1 / slope): a ReLU6 if the slope is 1/6."""
+    like, (x, *_) = node.outputs[0], node.inputs
+    moved = append(graph, "Add", [x, _number(graph, node, offset / slope)], like)
+    limits = [_number(graph, node, 0), _number(graph, node, float(np.float32(1 / np.float32(slope))))]
+    clipped = append(graph, "Clip", [moved, *limits], like)
+    return append(graph, "Mul", [clipped, _number(graph, node, slope)], like)
+
+
+def _hard_sigmoid(graph: gs.Graph, node: gs.Node) -> gs.Variable:
+    return _gate(graph, node, node.attrs.get("alpha", 0.2), node.attrs.get("beta", 0.5))
+
+
+def _hard_swish(graph: gs.Graph, node: gs.Node) -> gs.Variable:
+    return append(graph, "Mul", [node.inputs[0], _gate(graph, node, 1 / 6, 0.5)], node.outputs[0])
+
+
+def _gelu(graph: gs.Graph, node: gs.Node) -> gs.Variable:
+    """x / 2 · (1 + erf(x / √2)), or its approximation with tanh."""
+    like, (x, *_) = node.outputs[0], node.inputs
+    if node.attrs.get("approximate", "none") == "tanh":
+        cube = append(graph, "Mul", [append(graph, "Mul", [x, x], like), x], like)
+        inner = append(graph, "Add", [x, append(graph, "Mul", [cube, _number(graph, node, 0.044715)], like)], like)
+        bent = append(
+            graph, "Tanh", [append(graph, "Mul", [inner, _number(graph, node, math.sqrt(2 / math.pi))], like)], like
+        )
+    else:
+        bent = append(graph, "Erf", [append(graph, "Mul", [x, _number(graph, node, math.sqrt(0.5))], like)], like)
+    half = append(graph, "Mul", [x, _number(graph, node, 0.5)], like)
+    return append(graph, "Mul", [half, append(graph, "Add", [bent, _number(graph, node, 1)], like)], like)
+
+
+def _mish(graph: gs.Graph, node: gs.Node) -> gs.Variable:
+    """x · tanh(log(1 + exp(x)))."""
+    like, (x, *_) = node.outputs[0], node.inputs
+    return append(graph, "Mul", [x, append(graph, "Tanh", [append(graph, "Softplus", [x], like)], like)], like)
+
+
+def _prelu(graph: gs.Graph, node: gs.Node) -> gs.Variable:
+    """max(x, 0) - slope · max(-x, 0)."""
+    like, (x, slope) = node.outputs[0], node.inputs
+    below = append(graph, "Relu", [append(graph, "Neg", [x], like)], like)
+    return append(graph, "Sub", [append(graph, "Relu", [x], like), append(graph, "Mul", [slope, below], like)], like)
+
+
+def _elu(graph: gs.Graph, node: gs.Node) -> gs.Variable | None:
+    """max(x, 0) + alpha · Elu(min(x, 0))."""
+    alpha, like, (x, *_) = node.attrs.pop("alpha", 1.0), node.outputs[0], node.inputs
+    if alpha == 1:
+        return None
+    below = append(graph, "Elu", [append(graph, "Min", [x, _number(graph, node, 0)], like)], like)
+    scaled = append(graph, "Mul", [below, _number(graph, node, alpha)], like)
+    return append(graph, "Add", [append(graph, "Relu", [x], like), scaled], like)
+
+
+_FORMULAS: dict[str, Callable[[gs.Graph, gs.Node], gs.Variable | None]] = {
+    "Elu": _elu,
+    "Gelu": _gelu,
+    "HardSigmoid": _hard_sigmoid,
+    "HardSwish": _hard_swish,
+    "Mish": _mish,
+    "PRelu": _prelu,
+}

@@ -1,0 +1,76 @@
+"""Files from elsewhere: shapes that the exporter computed from the input become constants, for images of one size and any batch."""
+
+import numpy as np
+import onnx
+import onnx_graphsurgeon as gs
+import onnxsim
+
+from zoo.errors import ExportError
+
+_BATCH = 100_003
+"""A prime: a length in a folded shape that is a multiple of it contains the batch."""
+_LARGEST_FOLDED = "64MB"
+"""Constants that would become larger are left as operators; nothing but an input of that batch is as large."""
+
+
+def simplified_for_any_batch(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Computes all shapes for the input's height and width; only the batch stays open.
+
+    onnxsim folds the shapes for a batch whose number occurs nowhere else, and each folded shape in which it is found gets a -1
+    there. In a file for batches of one, a Reshape to a leading 1 keeps the batch instead.
+
+    Args:
+        model: one input float32 [N or 1, 3, H, W] of constant height and width.
+
+    Raises:
+        ExportError: the shapes cannot be inferred.
+    """
+    [given] = model.graph.input
+    batch, *lengths = (dim.dim_value for dim in given.type.tensor_type.shape.dim)
+    if batch == 1:
+        model = _leading_ones_kept(model)
+    try:
+        folded, _ = onnxsim.simplify(
+            model,
+            overwrite_input_shapes={given.name: [_BATCH, *lengths]},
+            tensor_size_threshold=_LARGEST_FOLDED,
+        )
+        inferred = onnx.shape_inference.infer_shapes(folded, strict_mode=True, data_prop=True)
+    except (RuntimeError, ValueError, onnx.shape_inference.InferenceError) as error:
+        raise ExportError(
+            f"the sizes of its tensors cannot be inferred: {' '.join(str(error).split())[:400]}"
+        ) from error
+    graph = gs.import_onnx(inferred)
+    for node in graph.nodes:
+        if node.op in ("Reshape", "Expand"):
+            _open_batch(node)
+    graph.inputs[0].shape = ["N", *lengths]
+    for tensor in graph.tensors().values():
+        if isinstance(tensor, gs.Variable) and tensor is not graph.inputs[0]:
+            tensor.shape = None
+    return onnx.shape_inference.infer_shapes(gs.export_onnx(graph))
+
+
+def _open_batch(node: gs.Node) -> None:
+    """Replaces the batch in a constant shape: by the rest of a Reshape, or by the length that an Expand keeps."""
+    shape, result = node.inputs[1], node.outputs[0].shape
+    lengths = result if node.op == "Reshape" and result else getattr(shape, "values", None)
+    if lengths is None or not any(isinstance(length, int | np.integer) and length % _BATCH == 0 for length in lengths):
+        return
+    kept = -1 if node.op == "Reshape" else 1
+    values = [kept if length and length % _BATCH == 0 else length for length in map(int, lengths)]
+    node.inputs[1] = gs.Constant(f"{node.name}/shape", np.array(values, np.int64))
+    node.attrs.pop("allowzero", None)
+
+
+def _leading_ones_kept(model: onnx.ModelProto) -> onnx.ModelProto:
+    graph = gs.import_onnx(model).fold_constants()
+    for node in [node for node in graph.nodes if node.op == "Reshape" and isinstance(node.inputs[1], gs.Constant)]:
+        values, before = node.inputs[1].values, node.inputs[0].shape
+        if len(values) and values[0] == 1 and before and before[0] == 1:
+            node.inputs[1] = gs.Constant(f"{node.name}/shape", np.array([0, *values[1:]], np.int64))
+            node.attrs.pop("allowzero", None)
+    for tensor in graph.tensors().values():
+        if isinstance(tensor, gs.Variable) and tensor is not graph.inputs[0]:
+            tensor.shape = None
+    return gs.export_onnx(graph.cleanup())

@@ -1,0 +1,88 @@
+"""Newer operators of files from elsewhere, in the form that opset 13 has: one form for all rewrites after this one."""
+
+from collections.abc import Callable
+
+import numpy as np
+import onnx_graphsurgeon as gs
+
+from export.exporters import OPSET
+from zoo.errors import ExportError
+
+_REDUCTIONS = ("ReduceMean", "ReduceMax", "ReduceMin", "ReduceL1", "ReduceL2", "ReduceSumSquare", "ReduceProd")
+_NEW_ATTRIBUTES = {
+    "AveragePool": {"dilations": [1, 1]},
+    "BatchNormalization": {"training_mode": 0},
+    "Cast": {"saturate": 1},
+    "Reshape": {"allowzero": 0},
+    "Resize": {"antialias": 0, "keep_aspect_ratio_policy": "stretch"},
+}
+"""Attributes that opset 13 does not have, with the only value that it can express."""
+
+
+def operators_of_opset_13(graph: gs.Graph) -> None:
+    """Gives every operator the inputs and attributes of opset 13. Operators that are newer are replaced by later rewrites."""
+    for node in graph.nodes:
+        for name, value in _NEW_ATTRIBUTES.get(node.op, {}).items():
+            found = node.attrs.pop(name, value)
+            if (list(found) if isinstance(value, list) else found) != value:
+                raise ExportError(f"{node.op} at {node.name!r} has {name}={found!r}, which no rewrite knows")
+        if adapt := _ADAPTED.get(node.op):
+            adapt(node)
+    graph.opset = OPSET
+
+
+def _reduction(node: gs.Node) -> None:
+    """Axes as an attribute, counted from the front."""
+    if len(node.inputs) > 1:
+        node.attrs["axes"] = _numbers(node, 1)
+        del node.inputs[1:]
+    node.attrs.pop("noop_with_empty_axes", None)
+    rank = _rank(node)
+    node.attrs["axes"] = [axis % rank for axis in node.attrs.get("axes") or range(rank)]
+
+
+def _split(node: gs.Node) -> None:
+    """The sizes of the parts, as an input."""
+    node.attrs.pop("num_outputs", None)
+    if len(node.inputs) < 2:
+        axis = node.attrs.get("axis", 0)
+        sizes = [tensor.shape[axis] for tensor in node.outputs]
+        node.inputs.append(gs.Constant(f"{node.name}/sizes", np.array(sizes, np.int64)))
+    node.attrs["axis"] = node.attrs.get("axis", 0) % _rank(node)
+
+
+def _pad(node: gs.Node) -> None:
+    """An amount for every axis."""
+    if len(node.inputs) < 4:
+        return
+    rank, axes, amounts = _rank(node), _numbers(node, 3), np.reshape(_numbers(node, 1), (2, -1))
+    whole = np.zeros((2, rank), np.int64)
+    whole[:, [axis % rank for axis in axes]] = amounts
+    node.inputs[1] = gs.Constant(f"{node.name}/pads", whole.reshape(-1))
+    del node.inputs[3:]
+
+
+def _softmax(node: gs.Node) -> None:
+    node.attrs["axis"] = node.attrs.get("axis", -1) % _rank(node)
+
+
+def _numbers(node: gs.Node, position: int) -> list[int]:
+    tensor = node.inputs[position]
+    if not isinstance(tensor, gs.Constant):
+        raise ExportError(f"{node.op} at {node.name!r} computes {tensor.name!r}, which must be a constant")
+    return [int(number) for number in tensor.values.reshape(-1)]
+
+
+def _rank(node: gs.Node) -> int:
+    shape = node.inputs[0].shape
+    if shape is None:
+        raise ExportError(f"{node.op} at {node.name!r} has an input of unknown shape, {node.inputs[0].name!r}")
+    return len(shape)
+
+
+_ADAPTED: dict[str, Callable[[gs.Node], None]] = {
+    **dict.fromkeys(_REDUCTIONS, _reduction),
+    "Split": _split,
+    "Pad": _pad,
+    "Softmax": _softmax,
+}
