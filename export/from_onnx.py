@@ -19,7 +19,7 @@ from onnx import TensorProto, helper, numpy_helper
 from export import onnx_runtime
 from export.exporters import OPSET
 from export.foreign_graph import keep_output, only_input, require_descriptor, tidy, use_names
-from export.onnx_file import read_onnx
+from export.onnx_file import read_foreign_onnx
 from export.onnx_metadata import IMPORTED, INPUT, OUTPUT, set_origin
 from export.parity.probes import picture
 from zoo.arguments import PREPROCESSING, add_preprocess_options, given_path, ranged
@@ -32,6 +32,9 @@ from zoo.preprocess import normalise
 from zoo.specs import ImportedSpec, PreprocessSpec
 from zoo.strict import Pixels
 from zoo.tolerances import TOLERANCES, compare
+
+_RAW = f"{OUTPUT}/raw"
+"""The network's own output."""
 
 
 def from_onnx(path: Path, preprocess: PreprocessSpec, name: str, output: str | None = None) -> onnx.ModelProto:
@@ -48,25 +51,23 @@ def from_onnx(path: Path, preprocess: PreprocessSpec, name: str, output: str | N
             cannot take images of this size.
         SpecError: the name has other characters than `zoo.specs.ImportedSpec` allows.
     """
-    given = read_onnx(path)
+    given = read_foreign_onnx(path, preprocess.size)
+    fingerprint = _content(path, given)
     try:
         own_input = only_input(given, preprocess.size)
         descriptor = keep_output(given, output, own_input)
         image = normalise(picture(np.random.default_rng(0), preprocess.size, preprocess.size)[None], preprocess)
         expected = _run(given, image)
-        length = require_descriptor(descriptor, expected)
+        spec = ImportedSpec(name, preprocess, require_descriptor(descriptor, expected))
         made = _with_recent_operators(given)
         tidy(made)
-        use_names(made, {own_input: INPUT, descriptor: f"{OUTPUT}/raw"})
-        _frame(made, preprocess.size, length, flat=expected.ndim == 2)
-        spec = ImportedSpec(name, preprocess, length)
-        producer = _producer(given)
-        set_origin(
-            made, spec, _fingerprint(path, spec, descriptor), IMPORTED, versions("landmark-zoo", "onnx") | producer
-        )
+        use_names(made, {own_input: INPUT, descriptor: _RAW})
+        _frame(made, preprocess.size, spec.embedding_size, flat=expected.ndim == 2)
+        fingerprint.update(f"{spec} {descriptor}".encode())
+        set_origin(made, spec, fingerprint.hexdigest(), IMPORTED, versions("landmark-zoo", "onnx") | _producer(given))
         onnx.checker.check_model(made)
         _prove(expected.reshape(1, -1), _run(made, image))
-    except (onnx.checker.ValidationError, ExportError) as error:
+    except (onnx.checker.ValidationError, ExportError, UnicodeDecodeError) as error:  # a name may be any bytes
         raise ExportError(f"{path}: {error}") from error
     return made
 
@@ -83,7 +84,7 @@ def _with_recent_operators(model: onnx.ModelProto) -> onnx.ModelProto:
         return model
     try:
         return onnx.version_converter.convert_version(model, OPSET)
-    except (RuntimeError, ValueError) as error:
+    except (RuntimeError, ValueError, onnx.version_converter.ConvertError) as error:
         raise ExportError(
             f"its opset {opset} cannot be converted to {OPSET}: {' '.join(str(error).split())[:300]}. Export it with opset {OPSET} "
             "or a later one."
@@ -93,7 +94,7 @@ def _with_recent_operators(model: onnx.ModelProto) -> onnx.ModelProto:
 def _frame(model: onnx.ModelProto, size: int, length: int, *, flat: bool) -> None:
     """Fixes the input's shape and appends what makes a descriptor: flattening, and unit norm."""
     graph = model.graph
-    vector = f"{OUTPUT}/raw"
+    vector = _RAW
     if not flat:
         graph.node.append(helper.make_node("Flatten", [vector], [f"{OUTPUT}/flat"], f"{OUTPUT}/flat", axis=1))
         vector = f"{OUTPUT}/flat"
@@ -121,9 +122,12 @@ def _producer(model: onnx.ModelProto) -> dict[str, str]:
     return {name: version} if plain else {}
 
 
-def _fingerprint(path: Path, spec: ImportedSpec, descriptor: str) -> str:
-    """sha256 of the file, of what is known of the network, and of which of its tensors is the descriptor."""
-    return hashlib.sha256(f"{file_sha256(path)} {spec} {descriptor}".encode()).hexdigest()
+def _content(path: Path, model: onnx.ModelProto) -> "hashlib._Hash":
+    """sha256 of a file and of the weights that it may keep in other files."""
+    found = hashlib.sha256(file_sha256(path).encode())
+    for tensor in model.graph.initializer:
+        found.update(tensor.raw_data)
+    return found
 
 
 def _prove(expected: np.ndarray, found: np.ndarray) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 from google.protobuf.message import DecodeError
 
+from export.onnx_metadata import is_imported
 from export.onnx_parts import inlined, read_weights
 from export.onnx_sizes import OF_INPUT, VALUES, require_known_sizes
 from zoo.errors import ExportError
@@ -37,6 +38,8 @@ _BY_CONSTANT = {"Expand", "Pad"}
 def read_onnx(path: str | os.PathLike) -> onnx.ModelProto:
     """The model in an ONNX file of the kind that this project writes: one graph of convolutions, with its weights inside.
 
+    What the project wrote of a network from elsewhere may have any standard operator, as `read_foreign_onnx` allows it.
+
     Raises:
         ExportError: the file is missing, is not ONNX, is damaged, keeps weights in other files, or has operators, types or sizes
             that no export has.
@@ -44,6 +47,9 @@ def read_onnx(path: str | os.PathLike) -> onnx.ModelProto:
     path = Path(path)
     with _refusing(path, ADVICE):
         model = _parsed(path)
+        if is_imported(model):
+            _check_foreign(model, _SIDE)
+            return model
         _check_graph(model, {*_DOMAINS, _RUNTIME}, GRAPH_NODES)
         _check_operators(model.graph)
         onnx.checker.check_model(model)
@@ -70,10 +76,14 @@ def read_foreign_onnx(path: str | os.PathLike, side: int) -> onnx.ModelProto:
         model = _parsed(path)
         read_weights(model, path, LARGEST - path.stat().st_size)
         model = inlined(model, _check_attributes)
-        _check_graph(model, _DOMAINS, FOREIGN_NODES)
-        onnx.checker.check_model(model)
-        require_known_sizes(model, side)
+        _check_foreign(model, side)
     return model
+
+
+def _check_foreign(model: onnx.ModelProto, side: int) -> None:
+    _check_graph(model, _DOMAINS, FOREIGN_NODES)
+    onnx.checker.check_model(model)
+    require_known_sizes(model, side)
 
 
 @contextmanager

@@ -53,7 +53,8 @@ def read_weights(model: onnx.ModelProto, path: Path, largest: int) -> None:
 
 def _beside(path: Path, name: str, what: str) -> Path:
     """The file `name` in the folder of `path`, or where a link of that name leads if that is the real file's folder."""
-    if not name or name in (".", "..") or any(character in name for character in "/\\:\0"):
+    # protobuf returns a text that is not UTF-8 as bytes
+    if not isinstance(name, str) or name in ("", ".", "..") or any(character in name for character in "/\\:\0"):
         raise ExportError(f"{what} lies in {name[:200]!r}; expected a file in the folder of {path.name}")
     file = path.with_name(name)
     require_file(file, f"the file that has {what}", ExportError, f"Put it beside {path.name}, as it was exported.")

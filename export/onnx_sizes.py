@@ -154,7 +154,7 @@ class _Sizes:
         model = onnx.helper.make_model(graph, opset_imports=self.opset, ir_version=self.ir_version)
         try:
             inferred = onnx.shape_inference.infer_shapes(model, strict_mode=True)
-        except RuntimeError as error:  # InferenceError, and what the checker of types raises
+        except (RuntimeError, onnx.shape_inference.InferenceError) as error:  # the first from its checker of types
             raise ExportError(f"{_called(node)}: the size of its result cannot be inferred: {error}") from error
         return {value.name: value.type for value in inferred.graph.output}
 

@@ -117,7 +117,8 @@ def onnx_to_savedmodel(
         SpecError, OutputError, ParityError: see there.
     """
     file, out = Path(file).absolute(), Path(out).absolute()
-    with output_folder(out, [file], overwrite=overwrite):
+    parts = [file, *filter(Path.is_file, [file.with_name(f"{file.name}.data")])]  # where PyTorch keeps large weights
+    with output_folder(out, parts, overwrite=overwrite):
         require_file(file, "an ONNX file", ExportError)
         check_preprocess(preprocess)
         usual = " (ImageNet's)" if preprocess.mean == PreprocessSpec().in_order(preprocess.channels).mean else ""
@@ -126,7 +127,7 @@ def onnx_to_savedmodel(
             f"{list(preprocess.std)} of pixels from 0 to 1{usual}"
         )
         with new_folder(out, overwrite=overwrite) as made, work_folder(out) as work:
-            size = file.stat().st_size
+            size = sum(part.stat().st_size for part in parts)
             require_room(out, 3 * size, largest=size)  # two ONNX files and the SavedModel
             origin = OfOnnxFile(file, name or _name_of(file), preprocess, output)
             return _Export(origin, made, work, replace(storage, static=True), converter).run(verified=verified)

@@ -12,11 +12,13 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from export import onnx_runtime
+from export.from_onnx import from_onnx
 from export.onnx_file import read_foreign_onnx
 from tests.reliability.mutations import damaged
 from tests.reliability.protobufs import changed
 from tests.reliability.reader import Files, Reader
 from zoo.errors import ExportError
+from zoo.specs import PreprocessSpec
 
 SIDE = 32
 NAME, DATA = "model.onnx", "model.onnx.data"
@@ -205,6 +207,8 @@ def _read(folder: Path) -> None:
         ValueError, RuntimeError, onnx.checker.ValidationError, onnx.shape_inference.InferenceError
     ):
         onnxsim.simplify(model)
+    with contextlib.suppress(ExportError):
+        from_onnx(folder / NAME, PreprocessSpec(SIDE), "network")
 
 
 READER = Reader("ONNX file from elsewhere", st.one_of(_damaged(), _hostile()), _read, place="exported")
