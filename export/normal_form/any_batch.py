@@ -44,6 +44,8 @@ def simplified_for_any_batch(model: onnx.ModelProto) -> onnx.ModelProto:
     for node in graph.nodes:
         if node.op in ("Reshape", "Expand"):
             _open_batch(node)
+        elif node.op == "Resize":
+            _scale(node)
     graph.inputs[0].shape = ["N", *lengths]
     for tensor in graph.tensors().values():
         if isinstance(tensor, gs.Variable) and tensor is not graph.inputs[0]:
@@ -61,6 +63,17 @@ def _open_batch(node: gs.Node) -> None:
     values = [kept if length and length % _BATCH == 0 else length for length in map(int, lengths)]
     node.inputs[1] = gs.Constant(f"{node.name}/shape", np.array(values, np.int64))
     node.attrs.pop("allowzero", None)
+
+
+def _scale(node: gs.Node) -> None:
+    """Replaces the sizes of a Resize, of which one is the batch, by scales."""
+    if len(node.inputs) < 4 or not isinstance(node.inputs[3], gs.Constant):
+        return
+    before, after = node.inputs[0].shape, [int(size) for size in node.inputs[3].values]
+    scales = np.divide(after, before, dtype=np.float64).astype(np.float32)
+    short = np.floor(np.float64(before) * scales) < after  # by rounding
+    scales = np.where(short, np.nextafter(scales, np.float32(np.inf)), scales)
+    node.inputs = [*node.inputs[:2], gs.Constant(f"{node.name}/scales", scales)]
 
 
 def _leading_ones_kept(model: onnx.ModelProto) -> onnx.ModelProto:

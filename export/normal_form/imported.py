@@ -13,17 +13,11 @@ import onnx_graphsurgeon as gs
 
 from export import onnx_runtime
 from export.normal_form.absorb import constants_into_convolutions
-from export.normal_form.activations import activations_by_simpler_ones
 from export.normal_form.any_batch import simplified_for_any_batch
 from export.normal_form.grouped import split_convolutions_instead_of_maps, split_grouped_convolutions
 from export.normal_form.linear import linear_layers_as_convolutions
 from export.normal_form.maps import instance_norm_by_means, mean_by_rows, powers_by_logarithm, same_padding
-from export.normal_form.norms import (
-    batch_norm_as_scale_and_shift,
-    group_norm_by_instance_norm,
-    layer_norm_by_means,
-    lengths_by_sums,
-)
+from export.normal_form.norms import batch_norm_as_scale_and_shift, lengths_by_sums
 from export.normal_form.opset import operators_of_opset_13
 from export.normal_form.rewrites import on_graph, simplify
 from export.normal_form.windows import convolutions_of_maps, global_pooling_by_reduction, poolings_of_maps
@@ -91,7 +85,6 @@ def _probes(preprocess: PreprocessSpec) -> list[np.ndarray]:
     return [normalise(picture(random, size, size)[None], preprocess) for _ in range(_PROOF_BATCHES[0])]
 
 
-# onnxsim would join the parts of a LayerNorm again, so the norms come after it.
 IMPORTED_REWRITES: tuple[Rewrite, ...] = (
     simplified_for_any_batch,
     operators_of_opset_13,
@@ -99,12 +92,9 @@ IMPORTED_REWRITES: tuple[Rewrite, ...] = (
     linear_layers_as_convolutions,
     split_convolutions_instead_of_maps,
     simplify,  # folds BatchNorm into what has become a convolution
-    group_norm_by_instance_norm,
     instance_norm_by_means,
-    layer_norm_by_means,
     lengths_by_sums,
     batch_norm_as_scale_and_shift,
-    activations_by_simpler_ones,
     constants_into_convolutions,
     split_grouped_convolutions,
     global_pooling_by_reduction,

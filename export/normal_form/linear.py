@@ -44,7 +44,7 @@ _FROM_MAPS: dict[int, list[tuple[str, list[int]]]] = {
 
 def _moved(graph: gs.Graph, node: gs.Node, value: gs.Tensor, steps: list[tuple[str, list[int]]]) -> gs.Tensor:
     for op, numbers in steps:
-        axes = gs.Constant(f"{node.name}/{op.lower()}", np.array(numbers, np.int64))
+        axes = gs.Constant(f"{node.name}/{op.lower()}_axes", np.array(numbers, np.int64))
         inputs, attributes = ([value], {"perm": numbers}) if op == "Transpose" else ([value, axes], {})
         value = append(graph, op, inputs, node.outputs[0], attributes)
     return value

@@ -15,7 +15,7 @@ def instance_norm_by_means(graph: gs.Graph) -> None:
             gs.Constant(f"{node.name}/{part}", value.values.reshape(1, -1, *[1] * (rank - 2)))
             for part, value in zip(("scale", "shift"), values, strict=True)
         )
-        epsilon = gs.Constant(f"{node.name}/epsilon", np.array(node.attrs["epsilon"], np.float32))
+        epsilon = gs.Constant(f"{node.name}/epsilon", np.array(node.attrs.get("epsilon", 1e-5), np.float32))
         mean = {"axes": list(range(2, rank)), "keepdims": 1}
         like = node.outputs[0]
         centred = append(graph, "Sub", [features, append(graph, "ReduceMean", [features], like, mean)], like)
@@ -103,8 +103,7 @@ def same_padding(graph: gs.Graph) -> None:
     for node in graph.nodes:
         if node.op != "Conv" or node.attrs.get("strides", [1, 1]) != [1, 1] or "pads" not in node.attrs:
             continue
-        dilations = node.attrs.get("dilations", [1, 1])
-        sizes = [(size - 1) * d + 1 for size, d in zip(node.inputs[1].values.shape[2:], dilations, strict=True)]
-        if list(node.attrs["pads"]) == [size // 2 for size in sizes] * 2 and any(node.attrs["pads"]):
+        kernel, dilated = node.inputs[1].values.shape[2:], any(step > 1 for step in node.attrs.get("dilations", ()))
+        if not dilated and list(node.attrs["pads"]) == [size // 2 for size in kernel] * 2 and any(node.attrs["pads"]):
             del node.attrs["pads"]
             node.attrs["auto_pad"] = "SAME_UPPER"

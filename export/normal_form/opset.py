@@ -1,4 +1,4 @@
-"""Newer operators of files from elsewhere, in the form that opset 13 has: one form for all rewrites after this one."""
+"""Operators of files from elsewhere as opset 13 has them: one form for all rewrites after this one."""
 
 from collections.abc import Callable
 
@@ -6,6 +6,8 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from export.exporters import OPSET
+from export.normal_form.activations import activations_by_simpler_ones
+from export.normal_form.norms import group_norm_by_instance_norm, layer_norm_by_means
 from zoo.errors import ExportError
 
 _REDUCTIONS = ("ReduceMean", "ReduceMax", "ReduceMin", "ReduceL1", "ReduceL2", "ReduceSumSquare", "ReduceProd")
@@ -20,7 +22,9 @@ _NEW_ATTRIBUTES = {
 
 
 def operators_of_opset_13(graph: gs.Graph) -> None:
-    """Gives every operator the inputs and attributes of opset 13. Operators that are newer are replaced by later rewrites."""
+    """Gives every operator the inputs and attributes of opset 13, and replaces newer operators by their formulas."""
+    for rewrite in (activations_by_simpler_ones, group_norm_by_instance_norm, layer_norm_by_means):
+        rewrite(graph)
     for node in graph.nodes:
         for name, value in _NEW_ATTRIBUTES.get(node.op, {}).items():
             found = node.attrs.pop(name, value)
@@ -28,7 +32,7 @@ def operators_of_opset_13(graph: gs.Graph) -> None:
                 raise ExportError(f"{node.op} at {node.name!r} has {name}={found!r}, which no rewrite knows")
         if adapt := _ADAPTED.get(node.op):
             adapt(node)
-    graph.opset = OPSET
+    graph.opset, graph.import_domains = OPSET, None
 
 
 def _reduction(node: gs.Node) -> None:
@@ -37,8 +41,10 @@ def _reduction(node: gs.Node) -> None:
         node.attrs["axes"] = _numbers(node, 1)
         del node.inputs[1:]
     node.attrs.pop("noop_with_empty_axes", None)
-    rank = _rank(node)
-    node.attrs["axes"] = [axis % rank for axis in node.attrs.get("axes") or range(rank)]
+    axes = node.attrs.get("axes")
+    if not axes or min(axes) < 0:
+        rank = _rank(node)
+        node.attrs["axes"] = [axis % rank for axis in axes or range(rank)]
 
 
 def _split(node: gs.Node) -> None:

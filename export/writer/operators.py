@@ -267,10 +267,12 @@ def _gather(graph: Graph, node: onnx.NodeProto, label: str) -> Value:
         raise refusal(node, "it counts from the end of an axis of unknown length")
     counted = np.where(indices < 0, indices + (length or 0), indices).astype(np.int32)
     place = tf.constant(value.place(axis), name=f"{label}/axis")
-    found = tf.raw_ops.GatherV2(
-        params=value.tensor, indices=graph.constant(node.input[1], counted), axis=place, name=label
-    )
-    return Value(found, value.order) if indices.ndim else value.without([axis], found)
+    if indices.ndim == 0:
+        number = tf.constant(int(counted), name=f"{label}/index")
+        found = tf.raw_ops.GatherV2(params=value.tensor, indices=number, axis=place, name=label)
+        return value.without([axis], found)
+    several = graph.constant(node.input[1], counted)
+    return Value(tf.raw_ops.GatherV2(params=value.tensor, indices=several, axis=place, name=label), value.order)
 
 
 def _squeeze(graph: Graph, node: onnx.NodeProto, label: str) -> Value:

@@ -21,8 +21,8 @@ tf = import_tensorflow()
 
 MAPS = (0, 2, 3, 1)
 """Channels-last: where the axes of [N, C, H, W] stand in [N, H, W, C]."""
-_BATCH = 1_000_003
-"""Stands for an unknown length, the batch's, when shapes are compared: a prime that no other length has as a factor."""
+_PRIME = 1_000_003
+"""A factor of an unknown length, and of no other, when shapes are compared."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,8 +77,7 @@ class Value:
         Raises:
             ExportError: more than the batch is of unknown length, or the number of values differs.
         """
-        old = [_BATCH if length is None else length for length in self.shape]
-        new = _completed(old, shape, label)
+        old, new = _completed(self.shape, shape, label)
         groups = _groups(old, new)
         # Axes that are joined or divided must stand together, in the file's order; the groups stay where their first axis is.
         kept = [(axes, parts) for axes, parts in groups if axes and parts]
@@ -86,7 +85,7 @@ class Value:
         dropped = [axis for axes, parts in groups if not parts for axis in axes]
         tensor = self._transposed([*(axis for axes, _ in kept for axis in axes), *dropped], label)
         order = _with_ones([axis for _, parts in kept for axis in parts], len(new))
-        return Value(_reshape(tensor, [-1 if new[axis] % _BATCH == 0 else new[axis] for axis in order], label), order)
+        return Value(_reshape(tensor, [-1 if new[axis] % _PRIME == 0 else new[axis] for axis in order], label), order)
 
     def without(self, axes: Sequence[int], tensor: Any) -> "Value":
         """`tensor`, which is this one without these axes of the ONNX file."""
@@ -146,15 +145,17 @@ def _reshape(tensor: Any, shape: Sequence[int], label: str) -> Any:
     return tf.raw_ops.Reshape(tensor=tensor, shape=lengths, name=label)
 
 
-def _completed(old: Sequence[int], shape: Sequence[int], label: str) -> list[int]:
-    """The new shape without -1."""
-    if sum(length == _BATCH for length in old) > 1:
+def _completed(old: Sequence[int | None], shape: Sequence[int], label: str) -> tuple[list[int], list[int]]:
+    """Both shapes with a number for an unknown length and for -1."""
+    if list(old).count(None) > 1:
         raise ExportError(f"{label!r} reshapes a tensor of which more than the batch is of unknown size")
-    total, known = math.prod(old), math.prod(length for length in shape if length != -1)
-    whole = [total // known if length == -1 and known else length for length in shape]
-    if math.prod(whole) != total:
+    known = math.prod(length for length in shape if length != -1)
+    # The unknown length may be the batch times something that the new shape separates again.
+    before = [_PRIME * max(known, 1) if length is None else length for length in old]
+    after = [math.prod(before) // known if length == -1 and known else length for length in shape]
+    if math.prod(after) != math.prod(before):
         raise ExportError(f"{label!r} reshapes {list(old)} to {list(shape)}, which has another number of values")
-    return whole
+    return before, after
 
 
 def _groups(old: Sequence[int], new: Sequence[int]) -> list[tuple[list[int], list[int]]]:
