@@ -7,6 +7,7 @@ import paddle
 from paddle import Tensor, nn
 
 from paddle_models.layers import Neck, global_pool, unit_norm
+from paddle_models.preactivation import PreactivationBottleneck
 from paddle_models.res2net import Res2NetBottleneck
 from paddle_models.resnest import SplitAttentionBottleneck
 from paddle_models.resnet import LAYERS, BasicBlock, Bottleneck, ResNet
@@ -16,6 +17,7 @@ from zoo.specs import ModelSpec
 BLOCKS = {
     "basic": BasicBlock,
     "bottleneck": Bottleneck,
+    "preactivation": PreactivationBottleneck,
     "split_attention": SplitAttentionBottleneck,
     "res2net": Res2NetBottleneck,
 }
@@ -49,8 +51,7 @@ class Embedder(nn.Layer):
             layers: some of layer1, layer2, layer3, layer4; layers after the last of them are not computed.
 
         Returns:
-            {layer: float [N, C, H / stride, W / stride]} with strides of 4, 8, 16 and 32 (or 16: `last_stride`),
-            sizes rounded up.
+            {layer: float [N, C, H / stride, W / stride]} with the strides of `ResNet.features`.
 
         Raises:
             SpecError: there is no such layer.

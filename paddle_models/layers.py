@@ -17,9 +17,18 @@ def convolution(
     )
 
 
-def stem_pool(padded: bool) -> nn.MaxPool2D:
-    """The stem's 3×3 maximum pooling with stride 2: padded by one pixel, or not padded, with a last window that the edge may cut."""
-    return nn.MaxPool2D(3, 2, padding=1) if padded else nn.MaxPool2D(3, 2, ceil_mode=True)
+class _ZeroPad(nn.Layer):
+    """One pixel of zeros on each side of float [N, C, H, W]. paddle2onnx exports ZeroPad2D with an undefined value."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        return nn.functional.pad(features, [0, 0, 0, 0, 1, 1, 1, 1])
+
+
+def stem_pool(padding: str) -> nn.Layer:
+    """The stem's 3×3 maximum pooling with stride 2, padded as `BackboneSpec.stem_pool` says."""
+    if padding == "zeros":
+        return nn.Sequential(_ZeroPad(), nn.MaxPool2D(3, 2))
+    return nn.MaxPool2D(3, 2, padding=1) if padding == "padded" else nn.MaxPool2D(3, 2, ceil_mode=True)
 
 
 def shortcut_pool() -> nn.AvgPool2D:

@@ -11,11 +11,12 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from export.to_savedmodel import FRAMEWORKS, to_savedmodel
+from export.to_savedmodel import to_savedmodel
 from parity_tests.random_weights import random_checkpoint
 from parity_tests.results_table import RESULTS, csv_row, merge
 from zoo.checkpoint import save_checkpoint
 from zoo.command import log, run
+from zoo.constants import FRAMEWORKS
 from zoo.variants import get_spec
 
 FULL_SIZE = (

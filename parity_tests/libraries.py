@@ -34,11 +34,13 @@ class Published:
         framework: `torch` or `paddle`.
         model: the framework's module, with its own names.
         odd_sizes: whether it takes images whose sides are not multiples of 32.
+        in_float64: whether it computes everything in float64 if asked to.
     """
 
     framework: str
     model: Any
     odd_sizes: bool = True
+    in_float64: bool = True
 
     def load(self, values: dict[str, np.ndarray]) -> None:
         """Sets float tensors by their published names, all of them but PyTorch's counters."""
@@ -105,6 +107,65 @@ class _Flat(paddle.nn.Layer):
 
     def forward(self, images: paddle.Tensor) -> paddle.Tensor:
         return self.whole[0](images).flatten(1)
+
+
+@dataclass(frozen=True)
+class _Keras(Published):
+    """A network of `keras.applications`, under the names that `zoo.published` gives its tensors.
+
+    Its convolutions have biases that ours have not where BatchNorm follows; they stay 0. With PyTorch as its backend, its BatchNorm
+    rounds to float32 in float64 too.
+    """
+
+    def load(self, values: dict[str, np.ndarray]) -> None:
+        for layer in self.model.network.layers:
+            found = {weight.name: weight for weight in layer.weights}
+            for kind, weight in found.items():
+                value = values.get(f"{layer.name}.{_KERAS_KINDS[kind]}")
+                if value is None:
+                    assert kind == "bias"
+                    continue
+                if kind == "moving_variance":
+                    value = value - (layer.epsilon - 1e-5)
+                weight.assign(value.transpose(2, 3, 1, 0) if value.ndim == 4 else value)
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        found = {}
+        for layer in self.model.network.layers:
+            for weight in layer.weights:
+                shape = tuple(weight.shape)
+                found[f"{layer.name}.{_KERAS_KINDS[weight.name]}"] = (
+                    (shape[3], shape[2], *shape[:2]) if len(shape) == 4 else shape
+                )
+        return {name: shape for name, shape in found.items() if not (self.model.folds and name.endswith("_conv.bias"))}
+
+
+_KERAS_KINDS = {
+    "kernel": "weight",
+    "bias": "bias",
+    "gamma": "weight",
+    "beta": "bias",
+    "moving_mean": "running_mean",
+    "moving_variance": "running_var",
+}
+
+
+class _KerasOnTorch(nn.Module):
+    """Images float [N, 3, H, W] to averaged features [N, C] by a Keras model with PyTorch as its backend."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        os.environ["KERAS_BACKEND"] = "torch"
+        make = getattr(importlib.import_module("keras").applications, name)
+        self.network = make(weights=None, include_top=False, pooling="avg", input_shape=(None, None, 3))
+        self.folds = "V2" not in name
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.network(images.permute(0, 2, 3, 1), training=False)
+
+
+def _keras(name: str) -> Published:
+    return _Keras("torch", _KerasOnTorch(name), in_float64=False)
 
 
 class _InstanceBatchNorm(nn.Module):
@@ -188,4 +249,5 @@ LIBRARIES: dict[str, Callable[[str], Published]] = {
     "PaddleClas": _paddleclas,
     "ResNeSt": _resnest,
     "IBN-Net": _ibn_net,
+    "keras.applications": _keras,
 }

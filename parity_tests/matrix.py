@@ -22,10 +22,10 @@ import onnx
 from export import parity, tf22
 from export.parity import probes
 from export.parity.everywhere import Arrays, Found, Served, read_calls, run_onnx, write_calls
-from export.to_savedmodel import FRAMEWORKS
 from parity_tests.results_table import RESULTS, csv_row, merge
 from parity_tests.small_models import SMALL_SPECS, exported, in_normal_form, small_checkpoint
 from zoo.command import log, run
+from zoo.constants import FRAMEWORKS
 from zoo.preprocess import normalise
 from zoo.signature import batch_input
 

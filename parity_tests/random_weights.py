@@ -47,14 +47,25 @@ def _value(spec: ModelSpec, name: str, shape: tuple[int, ...], random: np.random
     if len(shape) > 1:
         # Attention's logits then have a spread of about 1: the softmax is far from uniform, but not a switch that turns
         # float32 rounding into another result.
-        return random.normal(0, 1 / np.sqrt(np.prod(shape[1:])), shape)
-    last = ".bn2.weight" if spec.backbone.block == "basic" else ".bn3.weight"
-    if name.endswith(last):
-        # A block adds less than its shortcut carries, as in trained networks, whose last scale starts at 0. Regardless of
-        # the number of blocks, they add no more than sixteen do, so rounding stops growing with depth. With the share of
-        # sixteen for each of ResNeSt-269's 89 blocks, float32 would differ from float64 by 1e-3.
-        return random.uniform(0.2, 0.5, shape) * min(1, 16 / sum(spec.backbone.depths))
+        value = random.normal(0, 1 / np.sqrt(np.prod(shape[1:])), shape)
+        return 0.35 * _share(spec) * value if name.endswith(_last(spec)) else value
+    if name.endswith(_last(spec)):
+        # A block adds less than its shortcut carries, as in trained networks, whose last scale starts at 0.
+        return random.uniform(0.2, 0.5, shape) * _share(spec)
     return random.uniform(0.5, 1.3, shape) if name.endswith(".weight") else random.normal(0, 0.3, shape)
+
+
+def _last(spec: ModelSpec) -> str:
+    """End of the name of the tensor that scales what a block adds to its shortcut."""
+    return {"basic": ".bn2.weight", "preactivation": ".conv3.weight"}.get(spec.backbone.block, ".bn3.weight")
+
+
+def _share(spec: ModelSpec) -> float:
+    """Regardless of the number of blocks, they add no more than sixteen do, so rounding stops growing with depth.
+
+    With the share of sixteen for each of ResNeSt-269's 89 blocks, float32 would differ from float64 by 1e-3.
+    """
+    return min(1, 16 / sum(spec.backbone.depths))
 
 
 def _statistics(spec: ModelSpec, values: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from export.to_savedmodel import FRAMEWORKS, to_savedmodel
+from export.to_savedmodel import to_savedmodel
 from parity_tests import full_size
 from parity_tests.random_weights import random_checkpoint
 from parity_tests.results_table import merge
 from zoo.checkpoint import save_checkpoint
+from zoo.constants import FRAMEWORKS
 from zoo.variants import get_spec
 
 

@@ -125,9 +125,13 @@ def test_poolings(side, size, counted):
 @pytest.mark.parametrize("size", [(6, 8), (7, 9), (5, 6), (3, 3)])
 def test_stem_pools(side, size):
     x = np.random.default_rng(3).normal(size=(2, 3, *size))
-    for padded in (True, False):
-        found = side.run(side.layers.stem_pool(padded), x)
-        np.testing.assert_array_equal(found, oracle.maximum_pool(x, 3, 2, pad=int(padded), ceil=not padded))
+    with_zeros = np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)))
+    for padding, expected in {
+        "padded": oracle.maximum_pool(x, 3, 2, pad=1, ceil=False),
+        "zeros": oracle.maximum_pool(with_zeros, 3, 2, pad=0, ceil=False),
+        "ceil": oracle.maximum_pool(x, 3, 2, pad=0, ceil=True),
+    }.items():
+        np.testing.assert_array_equal(side.run(side.layers.stem_pool(padding), x), expected)
 
 
 @pytest.mark.parametrize("whitened_from", [0, 5])

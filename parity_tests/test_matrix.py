@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 
 from export import parity
-from export.to_savedmodel import FRAMEWORKS
 from parity_tests import matrix
 from parity_tests.full_size import CHECK_SIZES, FULL_SIZE, SIZE
 from parity_tests.libraries import LIBRARIES
 from parity_tests.results_table import read
 from parity_tests.small_models import FAMILIES, SMALL_SPECS
+from zoo.constants import FRAMEWORKS
 from zoo.tolerances import TOLERANCES, Difference
 from zoo.variants import VARIANTS
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from torch_models.layers import Neck, global_pool, unit_norm
+from torch_models.preactivation import PreactivationBottleneck
 from torch_models.res2net import Res2NetBottleneck
 from torch_models.resnest import SplitAttentionBottleneck
 from torch_models.resnet import LAYERS, BasicBlock, Bottleneck, ResNet
@@ -17,6 +18,7 @@ from zoo.specs import ModelSpec
 BLOCKS = {
     "basic": BasicBlock,
     "bottleneck": Bottleneck,
+    "preactivation": PreactivationBottleneck,
     "split_attention": SplitAttentionBottleneck,
     "res2net": Res2NetBottleneck,
 }
@@ -50,8 +52,7 @@ class Embedder(nn.Module):
             layers: some of layer1, layer2, layer3, layer4; layers after the last of them are not computed.
 
         Returns:
-            {layer: float [N, C, H / stride, W / stride]} with strides of 4, 8, 16 and 32 (or 16: `last_stride`),
-            sizes rounded up.
+            {layer: float [N, C, H / stride, W / stride]} with the strides of `ResNet.features`.
 
         Raises:
             SpecError: there is no such layer.

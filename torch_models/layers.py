@@ -14,9 +14,11 @@ def convolution(
     return nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, groups=groups, bias=bias)
 
 
-def stem_pool(padded: bool) -> nn.MaxPool2d:
-    """The stem's 3×3 maximum pooling with stride 2: padded by one pixel, or not padded, with a last window that the edge may cut."""
-    return nn.MaxPool2d(3, 2, padding=1) if padded else nn.MaxPool2d(3, 2, ceil_mode=True)
+def stem_pool(padding: str) -> nn.Module:
+    """The stem's 3×3 maximum pooling with stride 2, padded as `BackboneSpec.stem_pool` says."""
+    if padding == "zeros":
+        return nn.Sequential(nn.ZeroPad2d(1), nn.MaxPool2d(3, 2))
+    return nn.MaxPool2d(3, 2, padding=1) if padding == "padded" else nn.MaxPool2d(3, 2, ceil_mode=True)
 
 
 def shortcut_pool() -> nn.AvgPool2d:

@@ -89,19 +89,22 @@ class ResNet(nn.Module):
 
     def __init__(self, spec: BackboneSpec, block: type[nn.Module]) -> None:
         super().__init__()
+        preactivation = spec.block == "preactivation"
         self.conv1 = _stem(spec)
-        self.bn1 = nn.BatchNorm2d(spec.stem_channels)
-        self.act1 = nn.ReLU()
-        self.maxpool = stem_pool(spec.stem_pool == "padded")
+        self.bn1 = nn.Identity() if preactivation else nn.BatchNorm2d(spec.stem_channels)
+        self.act1 = nn.Identity() if preactivation else nn.ReLU()
+        self.maxpool = stem_pool(spec.stem_pool)
         channels, layers = spec.stem_channels, []
         for layer, planes in enumerate(spec.planes, start=1):
             layers.append(_layer(spec, block, layer, channels, planes))
             channels = planes * spec.expansion
         self.layer1, self.layer2, self.layer3, self.layer4 = layers
+        self.bn_last = nn.BatchNorm2d(channels) if preactivation else nn.Identity()
+        self.act_last = nn.ReLU() if preactivation else nn.Identity()
 
     def forward(self, images: Tensor) -> Tensor:
         features = self.maxpool(self.act1(self.bn1(self.conv1(images))))
-        return self.layer4(self.layer3(self.layer2(self.layer1(features))))
+        return self.act_last(self.bn_last(self.layer4(self.layer3(self.layer2(self.layer1(features))))))
 
     def features(self, images: Tensor, layers: Sequence[str] = LAYERS) -> dict[str, Tensor]:
         """The outputs of the named layers; layers after the last of them are not computed.
@@ -112,8 +115,9 @@ class ResNet(nn.Module):
 
         Returns:
             In the order of the network: layer1 float [N, C1, H / 4, W / 4], layer2 [N, C2, H / 8, W / 8],
-            layer3 [N, C3, H / 16, W / 16], layer4 [N, C4, H / 32, W / 32] (as layer3 if `last_stride` is 1), sizes
-            rounded up; the channels are `BackboneSpec.planes`, times its `expansion`.
+            layer3 [N, C3, H / 16, W / 16], layer4 [N, C4, H / 32, W / 32], sizes rounded up. With
+            `last_stride` 1, layer4 is as large as layer3; with `stride_at_end`, each layer has the size of the next one. layer4 of a
+            pre-activation network includes its last BatchNorm and ReLU. The channels are `BackboneSpec.planes`, times its `expansion`.
 
         Raises:
             SpecError: there is no such layer.
@@ -126,6 +130,8 @@ class ResNet(nn.Module):
             if len(maps) == len(set(layers)):
                 break
             features = getattr(self, name)(features)
+            if name == "layer4":
+                features = self.act_last(self.bn_last(features))
             if name in layers:
                 maps[name] = features
         return maps
@@ -140,7 +146,7 @@ def squeeze_excitation(spec: BackboneSpec, planes: int) -> nn.Module:
 
 def _stem(spec: BackboneSpec) -> nn.Module:
     if spec.stem == "conv7x7":
-        return convolution(3, spec.stem_channels, 7, stride=2)
+        return convolution(3, spec.stem_channels, 7, stride=2, bias=spec.convolution_bias)
     first, second = spec.stem_widths
     return nn.Sequential(
         convolution(3, first, 3, stride=2),
@@ -166,6 +172,8 @@ def _layer(spec: BackboneSpec, block: type[nn.Module], layer: int, inputs: int, 
 def _downsample(spec: BackboneSpec, layer: int, inputs: int, outputs: int, stride: int) -> nn.Module | None:
     if not spec.needs_shortcut(layer, inputs, outputs):
         return None
+    if spec.block == "preactivation":
+        return convolution(inputs, outputs, 1, stride, bias=spec.convolution_bias)
     if spec.shortcut == "conv":
         return nn.Sequential(convolution(inputs, outputs, 1, stride), nn.BatchNorm2d(outputs))
     pool = shortcut_pool() if stride == 2 else nn.Identity()

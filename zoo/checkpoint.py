@@ -23,7 +23,7 @@ FORMAT = "landmark-zoo-checkpoint-1"
 _LARGEST = 1e12
 """Of any weight. Real ones are below 1e6; a network with larger ones overflows."""
 _ADDED = {
-    "backbone": (BackboneSpec, ("stem_pool", "last_stride", "stride_in_first")),
+    "backbone": (BackboneSpec, ("stem_pool", "last_stride", "stride_in_first", "stride_at_end", "convolution_bias")),
     "head": (HeadSpec, ("l2_before_neck", "whitened_from")),
 }
 """Fields that specs did not always have. At their default they are not hashed, so that older checkpoints keep their fingerprint."""

@@ -2,11 +2,11 @@
 
 Both frameworks build their networks from these specs only, so a variant exists in both or in neither.
 
-Sources: ResNet (arXiv 1512.03385; stride in the first 1×1 convolution as in the original, "v1", or in the 3×3 as in torchvision,
-"-B"), the "-C" stem and the "-D"
-shortcut (arXiv 1812.01187), ResNeXt (arXiv 1611.05431), squeeze-and-excitation (arXiv 1709.01507), IBN-a (arXiv
-1807.09441), ResNeSt (arXiv 2004.08955), Res2Net (arXiv 1904.01169), GeM (arXiv 1711.02512), and the head of the 2nd
-place solution of Google Landmark Retrieval 2020 (arXiv 2210.01624): GeM, then a linear layer to 512 without bias.
+Sources: ResNet (arXiv 1512.03385; stride in the first 1×1 convolution as in the original, "v1", or in the 3×3 as in
+torchvision, "-B"), pre-activation (arXiv 1603.05027), the "-C" stem and the "-D" shortcut (arXiv 1812.01187), ResNeXt (arXiv
+1611.05431), squeeze-and-excitation (arXiv 1709.01507), IBN-a (arXiv 1807.09441), ResNeSt (arXiv 2004.08955), Res2Net (arXiv
+1904.01169), GeM (arXiv 1711.02512), and the head of the 2nd place solution of Google Landmark Retrieval 2020 (arXiv
+2210.01624): GeM, then a linear layer to 512 without bias.
 """
 
 import dataclasses
@@ -18,6 +18,9 @@ from typing import Any, Literal, Protocol, runtime_checkable
 from zoo.errors import SpecError
 from zoo.strict import Count, CountOrNone, Pixels, Positive, read_fields
 
+_PLAIN = ("preactivation", "split_attention", "res2net")
+"""Blocks without squeeze-and-excitation and IBN-a."""
+
 
 @dataclass(frozen=True)
 class BackboneSpec:
@@ -25,8 +28,9 @@ class BackboneSpec:
 
     Attributes:
         depths: blocks in layer1 … layer4.
-        block: `basic` (two 3×3), `bottleneck` (1×1, 3×3, 1×1), `split_attention` (ResNeSt's bottleneck) or `res2net`
-            (a bottleneck whose 3×3 convolution is a hierarchy of `scale` splits).
+        block: `basic` (two 3×3), `bottleneck` (1×1, 3×3, 1×1), `preactivation` (ResNet v2's bottleneck: BatchNorm and ReLU
+            stand before each convolution), `split_attention` (ResNeSt's bottleneck) or `res2net` (a bottleneck whose 3×3
+            convolution is a hierarchy of `scale` splits).
         planes: channels of the 3×3 convolution in layer1 … layer4 at cardinality 1 and base width 64.
         stem: `conv7x7`; or `deep`, three 3×3 convolutions of `stem_width`, `stem_width` and the stem's output channels;
             or `deep_tiered`, whose first one is a quarter narrower.
@@ -34,10 +38,15 @@ class BackboneSpec:
         stem_channels: output channels of the stem, which are the input channels of layer1.
         shortcut: how a block's shortcut reduces the resolution: `conv` (1×1 convolution with stride) or `avg_conv` (2×2
             average pooling that does not count padding, then a 1×1 convolution: the "-D" shortcut).
-        stem_pool: padding of the stem's 3×3 maximum pooling: `padded`, one pixel on each side; or `ceil`, none, with a last window
-            that may be cut by the edge (Caffe, fast-reid).
+        stem_pool: padding of the stem's 3×3 maximum pooling: `padded`, one pixel on each side; `zeros`, the same, and its zeros may
+            be the maximum if no ReLU precedes (Keras' ResNet v2); or `ceil`, none, with a last window that may be cut by the edge
+            (Caffe, fast-reid).
         last_stride: stride of layer4's first block; 1 keeps its resolution, as in person re-identification (fast-reid).
         stride_in_first: a bottleneck's stride is in its first 1×1 convolution: the original ResNet (Caffe, Keras, MXNet's v1).
+        stride_at_end: the last block of a layer has the stride of the next layer's first block (Keras' ResNet v2). Its shortcut then
+            keeps every second pixel.
+        convolution_bias: the convolutions of a pre-activation network that no BatchNorm follows have a bias: the stem's, each
+            block's last and the shortcut's (Keras' ResNet v2).
         first_shortcut: layer1's first block has a 1×1 convolution in its shortcut even if the shape does not change
             (PaddleClas' basic blocks).
         cardinality: groups of the 3×3 convolution, as in ResNeXt; in ResNeSt, groups of each radix split.
@@ -56,15 +65,17 @@ class BackboneSpec:
     """
 
     depths: tuple[Count, Count, Count, Count]
-    block: Literal["basic", "bottleneck", "split_attention", "res2net"] = "bottleneck"
+    block: Literal["basic", "bottleneck", "preactivation", "split_attention", "res2net"] = "bottleneck"
     planes: tuple[Count, Count, Count, Count] = (64, 128, 256, 512)
     stem: Literal["conv7x7", "deep", "deep_tiered"] = "conv7x7"
     stem_width: Count = 32
     stem_channels: Count = 64
     shortcut: Literal["conv", "avg_conv"] = "conv"
-    stem_pool: Literal["padded", "ceil"] = "padded"
+    stem_pool: Literal["padded", "zeros", "ceil"] = "padded"
     last_stride: Literal[1, 2] = 2
     stride_in_first: bool = False
+    stride_at_end: bool = False
+    convolution_bias: bool = False
     first_shortcut: bool = False
     cardinality: Count = 1
     base_width: Count = 64
@@ -99,7 +110,10 @@ class BackboneSpec:
 
     def stride(self, layer: int, index: int) -> int:
         """Stride of block `index` (from 0) of a layer (1 … 4)."""
-        return (1, 2, 2, self.last_stride)[layer - 1] if index == 0 else 1
+        between = (2, 2, self.last_stride)
+        if self.stride_at_end:
+            return (*between, 1)[layer - 1] if index == self.depths[layer - 1] - 1 else 1
+        return (1, *between)[layer - 1] if index == 0 else 1
 
     def squeezed(self, planes: int) -> int:
         """Channels of squeeze-and-excitation's hidden layer: a sixteenth, rounded to a multiple of 8."""
@@ -303,7 +317,13 @@ class ModelSpec:
             raise SpecError(f"{self.name}: a basic block has cardinality 1 and base width 64")
         if backbone.stride_in_first and backbone.block != "bottleneck":
             raise SpecError(f"{self.name}: stride_in_first needs block 'bottleneck', found {backbone.block!r}")
-        if backbone.block in ("split_attention", "res2net") and (backbone.squeeze_excitation or backbone.ibn_a):
+        if backbone.block != "preactivation" and (backbone.stride_at_end or backbone.convolution_bias):
+            raise SpecError(
+                f"{self.name}: stride_at_end and convolution_bias need block 'preactivation', found {backbone.block!r}"
+            )
+        if backbone.block == "preactivation" and (backbone.stem, backbone.shortcut) != ("conv7x7", "conv"):
+            raise SpecError(f"{self.name}: block 'preactivation' needs stem 'conv7x7' and shortcut 'conv'")
+        if backbone.block in _PLAIN and (backbone.squeeze_excitation or backbone.ibn_a):
             raise SpecError(f"{self.name}: squeeze-and-excitation and IBN-a belong to basic blocks and bottlenecks")
         if self.preprocess.size < 32:
             raise SpecError(f"{self.name}: size {self.preprocess.size} is below 32, the backbone's stride")

@@ -33,6 +33,9 @@ _PADDLE_200 = (3, 12, 48, 3)
 _R18 = BackboneSpec(depths=(2, 2, 2, 2), block="basic")
 _R34 = replace(_R18, depths=(3, 4, 6, 3))
 _R = {layers: BackboneSpec(depths=depths) for layers, depths in _DEPTHS.items()}
+_V1 = {"stride_in_first": True}
+_V2 = {"block": "preactivation"}
+_KERAS_V2 = {**_V2, "stride_at_end": True, "convolution_bias": True, "stem_pool": "zeros"}
 _VC = {"stem": "deep"}
 _DEEP = "(stem_type=deep,stem_width=32)"
 _VD = {"stem": "deep", "shortcut": "avg_conv"}
@@ -64,7 +67,7 @@ VARIANTS: dict[str, Variant] = {
     # For the demo.
     "resnet10_narrow": Variant(BackboneSpec(block="basic", planes=(32, 64, 128, 256), **_NARROW)),
     "resnest14_narrow": Variant(replace(_S14, planes=(16, 32, 64, 128), **_NARROW)),
-    # ResNet: -B (the 7×7 stem), -C (the deep stem), -D ("vd": the pooled shortcut as well), timm's tiered "t".
+    # ResNet: the original, "v1"; -B (the 7×7 stem), -C (the deep stem), -D ("vd": the pooled shortcut as well), timm's tiered "t".
     "resnet18": Variant(_R18, ("timm resnet18", "paddle.vision resnet18", "torchvision resnet18")),
     "resnet34": Variant(_R34, ("timm resnet34", "paddle.vision resnet34", "torchvision resnet34")),
     "resnet26": Variant(_R[26], ("timm resnet26",)),
@@ -72,6 +75,15 @@ VARIANTS: dict[str, Variant] = {
     "resnet101": Variant(_R[101], ("timm resnet101", "paddle.vision resnet101", "PaddleClas ResNet101")),
     "resnet152": Variant(_R[152], ("timm resnet152", "paddle.vision resnet152", "PaddleClas ResNet152")),
     "resnet200": Variant(_R[200], ("timm resnet200",)),
+    "resnet50_v1": Variant(replace(_R[50], **_V1), ("keras.applications ResNet50",)),
+    "resnet101_v1": Variant(replace(_R[101], **_V1), ("keras.applications ResNet101",)),
+    "resnet152_v1": Variant(replace(_R[152], **_V1), ("keras.applications ResNet152",)),
+    "resnet50_v2": Variant(replace(_R[50], **_KERAS_V2), ("keras.applications ResNet50V2",)),
+    "resnet101_v2": Variant(replace(_R[101], **_KERAS_V2), ("keras.applications ResNet101V2",)),
+    "resnet152_v2": Variant(replace(_R[152], **_KERAS_V2), ("keras.applications ResNet152V2",)),
+    "resnetv2_50": Variant(replace(_R[50], **_V2), ("timm resnetv2_50",)),
+    "resnetv2_101": Variant(replace(_R[101], **_V2), ("timm resnetv2_101",)),
+    "resnetv2_152": Variant(replace(_R[152], **_V2), ("timm resnetv2_152",)),
     "resnet18_paddleclas": Variant(replace(_R18, first_shortcut=True), ("PaddleClas ResNet18",)),
     "resnet34_paddleclas": Variant(replace(_R34, first_shortcut=True), ("PaddleClas ResNet34",)),
     "resnet18_vc": Variant(replace(_R18, **_VC), (f"timm resnet18{_DEEP}",)),

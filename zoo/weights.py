@@ -75,7 +75,9 @@ def _biased(name: str, out: int, inputs: int) -> Iterator[tuple[str, Shape]]:
 
 def _backbone(spec: BackboneSpec) -> Iterator[tuple[str, Shape]]:
     channels, (first, second) = spec.stem_channels, spec.stem_widths
-    if spec.stem == "conv7x7":
+    if spec.block == "preactivation":
+        yield from _maybe_biased(spec, "conv1", channels, 3, 7)
+    elif spec.stem == "conv7x7":
         yield from _conv_bn("conv1", "bn1", channels, 3, 7)
     else:
         yield from _conv_bn("conv1.0", "conv1.1", first, 3, 3)
@@ -89,9 +91,33 @@ def _backbone(spec: BackboneSpec) -> Iterator[tuple[str, Shape]]:
                 yield from _biased(f"{name}.se.fc1", spec.squeezed(planes), out)
                 yield from _biased(f"{name}.se.fc2", out, spec.squeezed(planes))
             if index == 0 and spec.needs_shortcut(layer, channels, out):
-                first = 1 if spec.shortcut == "avg_conv" else 0
-                yield from _conv_bn(f"{name}.downsample.{first}", f"{name}.downsample.{first + 1}", out, channels, 1)
+                yield from _shortcut(spec, f"{name}.downsample", out, channels)
             channels = out
+    if spec.block == "preactivation":
+        yield from _batch_norm("bn_last", channels).items()
+
+
+def _shortcut(spec: BackboneSpec, name: str, out: int, inputs: int) -> Iterator[tuple[str, Shape]]:
+    if spec.block == "preactivation":
+        yield from _maybe_biased(spec, name, out, inputs, 1)
+        return
+    first = 1 if spec.shortcut == "avg_conv" else 0
+    yield from _conv_bn(f"{name}.{first}", f"{name}.{first + 1}", out, inputs, 1)
+
+
+def _maybe_biased(spec: BackboneSpec, name: str, out: int, inputs: int, kernel: int) -> Iterator[tuple[str, Shape]]:
+    """A convolution that no BatchNorm follows."""
+    yield f"{name}.weight", (out, inputs, kernel, kernel)
+    if spec.convolution_bias:
+        yield f"{name}.bias", (out,)
+
+
+def _preactivation(spec: BackboneSpec, name: str, inputs: int, planes: int) -> Iterator[tuple[str, Shape]]:
+    width = spec.group_width(planes)
+    yield from _batch_norm(f"{name}.bn1", inputs).items()
+    yield from _conv_bn(f"{name}.conv1", f"{name}.bn2", width, inputs, 1)
+    yield from _conv_bn(f"{name}.conv2", f"{name}.bn3", width, width, 3, spec.cardinality)
+    yield from _maybe_biased(spec, f"{name}.conv3", planes * spec.expansion, width, 1)
 
 
 def _block(spec: BackboneSpec, name: str, layer: int, inputs: int, planes: int) -> Iterator[tuple[str, Shape]]:
@@ -99,6 +125,9 @@ def _block(spec: BackboneSpec, name: str, layer: int, inputs: int, planes: int) 
     if spec.block == "basic":
         yield from _conv_bn(f"{name}.conv1", f"{name}.bn1", planes, inputs, 3, ibn=ibn)
         yield from _conv_bn(f"{name}.conv2", f"{name}.bn2", planes, planes, 3)
+        return
+    if spec.block == "preactivation":
+        yield from _preactivation(spec, name, inputs, planes)
         return
     width, groups = spec.group_width(planes), spec.cardinality
     yield from _conv_bn(f"{name}.conv1", f"{name}.bn1", width * spec.scale, inputs, 1, ibn=ibn)

@@ -3,7 +3,7 @@
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from export.normal_form.surgery import append, producer, replace
+from export.normal_form.surgery import affine, append, producer, replace
 
 
 def instance_norm_by_means(graph: gs.Graph) -> None:
@@ -25,6 +25,22 @@ def instance_norm_by_means(graph: gs.Graph) -> None:
         factor = append(graph, "Div", [scale, deviation], like)
         scaled = append(graph, "Mul", [centred, factor], like)
         replace(graph, node.outputs[0], append(graph, "Add", [scaled, shift], like))
+
+
+def batch_norm_by_scale(graph: gs.Graph) -> None:
+    """Writes BatchNorm as a multiplication and an addition if nothing before it could take it in.
+
+    So is a pre-activation network's, between a sum and a ReLU, and that of pooled features [N, C] beside no linear layer.
+    """
+    for node in [node for node in graph.nodes if node.op == "BatchNormalization"]:
+        output = node.outputs[0]
+        shape = (-1,) if len(output.shape or ()) == 2 else (1, -1, 1, 1)
+        scale, shift = (
+            gs.Constant(f"{node.name}/{part}", value.astype(np.float32).reshape(shape))
+            for part, value in zip(("scale", "shift"), affine(node), strict=True)
+        )
+        scaled = append(graph, "Mul", [node.inputs[0], scale], like=output)
+        replace(graph, output, append(graph, "Add", [scaled, shift], like=output))
 
 
 def explicit_average_pooling(graph: gs.Graph) -> None:

@@ -3,7 +3,7 @@
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from export.normal_form.surgery import append, producer, replace
+from export.normal_form.surgery import affine, append, producer, replace
 
 
 def neck_as_convolution(graph: gs.Graph) -> None:
@@ -16,11 +16,11 @@ def neck_as_convolution(graph: gs.Graph) -> None:
         bias = node.inputs[2].values if len(node.inputs) > 2 else np.zeros(len(weight), np.float32)
         pooled, last = node.inputs[0], node
         if norm := producer(pooled, "BatchNormalization"):
-            scale, shift = _affine(norm)
+            scale, shift = affine(norm)
             weight, bias, pooled = weight * scale, bias + weight @ shift, norm.inputs[0]
         while (reader := last.outputs[0].outputs[0] if len(last.outputs[0].outputs) == 1 else None) is not None:
             if reader.op == "BatchNormalization":
-                scale, shift = _affine(reader)
+                scale, shift = affine(reader)
                 weight, bias = weight * scale[:, None], bias * scale + shift
             elif reader.op == "Add" and isinstance(reader.inputs[1], gs.Constant):
                 bias = bias + reader.inputs[1].values
@@ -36,27 +36,6 @@ def neck_as_convolution(graph: gs.Graph) -> None:
         embedding = append(graph, "Conv", [pooled, kernel, shift], like=node.outputs[0], attrs=attributes)
         axes = gs.Constant(f"{node.name}/axes", np.array([2, 3], np.int64))
         replace(graph, last.outputs[0], append(graph, "Squeeze", [embedding, axes], like=embedding))
-
-
-def _affine(norm: gs.Node) -> tuple[np.ndarray, np.ndarray]:
-    """A BatchNormalization node's scale and shift in float64."""
-    weight, bias, mean, variance = (value.values.astype(np.float64) for value in norm.inputs[1:5])
-    scale = weight / np.sqrt(variance + norm.attrs.get("epsilon", 1e-5))
-    return scale, bias - mean * scale
-
-
-def norm_of_pooled_features(graph: gs.Graph) -> None:
-    """Writes a BatchNorm of vectors [N, C] beside which is no linear layer as a multiplication and an addition."""
-    for node in [node for node in graph.nodes if node.op == "BatchNormalization"]:
-        like = node.outputs[0]
-        if len(like.shape or ()) != 2:
-            continue
-        scale, shift = (
-            gs.Constant(f"{node.name}/{part}", value.astype(np.float32))
-            for part, value in zip(("scale", "shift"), _affine(node), strict=True)
-        )
-        scaled = append(graph, "Mul", [node.inputs[0], scale], like=like)
-        replace(graph, like, append(graph, "Add", [scaled, shift], like=like))
 
 
 def _keep_map(pooled: gs.Variable) -> None:

@@ -17,6 +17,7 @@ from export import onnx_runtime
 from export.normal_form.attention import split_attention_without_reshape
 from export.normal_form.grouped import split_convolutions_instead_of_maps, split_grouped_convolutions
 from export.normal_form.maps import (
+    batch_norm_by_scale,
     explicit_average_pooling,
     explicit_max_pooling,
     instance_norm_by_means,
@@ -24,7 +25,7 @@ from export.normal_form.maps import (
     powers_by_logarithm,
     same_padding,
 )
-from export.normal_form.neck import neck_as_convolution, norm_of_pooled_features
+from export.normal_form.neck import neck_as_convolution
 from export.parity.probes import picture
 from zoo.errors import ExportError
 from zoo.preprocess import normalise
@@ -113,7 +114,7 @@ REWRITES = (
     instance_norm_by_means,
     split_convolutions_instead_of_maps,
     simplify,
-    norm_of_pooled_features,
+    batch_norm_by_scale,
     split_grouped_convolutions,
     split_attention_without_reshape,
     explicit_average_pooling,

@@ -45,6 +45,13 @@ def dense(weight: np.ndarray, groups: int) -> np.ndarray:
     return dense
 
 
+def affine(norm: gs.Node) -> tuple[np.ndarray, np.ndarray]:
+    """A BatchNormalization node's scale and shift, float64 [C] each."""
+    weight, bias, mean, variance = (value.values.astype(np.float64) for value in norm.inputs[1:5])
+    scale = weight / np.sqrt(variance + norm.attrs.get("epsilon", 1e-5))
+    return scale, bias - mean * scale
+
+
 def producer(tensor: gs.Tensor, op: str) -> gs.Node | None:
     return tensor.inputs[0] if tensor.inputs and tensor.inputs[0].op == op else None
 

@@ -1,5 +1,6 @@
 """Specs are read strictly, and a round trip through JSON keeps them."""
 
+import dataclasses
 import json
 import math
 
@@ -86,3 +87,31 @@ def test_an_imported_spec_is_read_strictly(changed, message):
 def test_heads_that_do_not_exist(head, message):
     with pytest.raises(SpecError, match=message):
         ModelSpec("odd", SPECS["resnet50"].backbone, HeadSpec(**head))
+
+
+def test_strides_are_between_the_layers_at_their_begin_or_end():
+    def strides(name, **options):
+        backbone = dataclasses.replace(SPECS[name].backbone, depths=(2, 1, 2, 2), **options)
+        return [
+            [backbone.stride(layer, index) for index in range(backbone.depths[layer - 1])] for layer in (1, 2, 3, 4)
+        ]
+
+    assert strides("resnet50") == strides("resnetv2_50") == [[1, 1], [2], [2, 1], [2, 1]]
+    assert strides("resnet50", last_stride=1) == [[1, 1], [2], [2, 1], [1, 1]]
+    assert strides("resnet50_v2") == [[1, 2], [2], [1, 2], [1, 1]]
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("resnet18", {"stride_in_first": True}, "stride_in_first needs block 'bottleneck'"),
+        ("resnet50", {"stride_at_end": True}, "need block 'preactivation', found 'bottleneck'"),
+        ("resnet50", {"convolution_bias": True}, "need block 'preactivation', found 'bottleneck'"),
+        ("resnetv2_50", {"stem": "deep"}, "needs stem 'conv7x7' and shortcut 'conv'"),
+        ("resnetv2_50", {"ibn_a": True}, "IBN-a belong to basic blocks"),
+    ],
+)
+def test_options_that_belong_to_other_blocks(name, options, message):
+    spec = SPECS[name]
+    with pytest.raises(SpecError, match=message):
+        dataclasses.replace(spec, backbone=dataclasses.replace(spec.backbone, **options))

@@ -790,7 +790,7 @@ def test_a_whole_model_is_refused_with_the_way_to_its_weights(tmp_path):
 @pytest.mark.parametrize(
     ("typed", "expected"),
     [
-        ("ResNet50", "resnet50"),
+        ("ResNet26", "resnet26"),
         ("TIMM resnet50D", "resnet50_vd"),
         ("paddleclas RESNEST50", "resnest50_paddleclas"),
     ],
@@ -802,6 +802,7 @@ def test_names_are_found_in_any_case(typed, expected):
 @pytest.mark.parametrize(
     ("typed", "suggested"),
     [
+        ("ResNet50", r"resnet50 or resnet50_v1 \(keras.applications ResNet50\)"),
         ("ResNet18_vd", r"resnet18_vd or resnet18_vd_paddleclas \(PaddleClas ResNet18_vd\)"),
         ("ResNeSt50", r"resnest50 or resnest50_paddleclas \(PaddleClas ResNeSt50\)"),
         ("res2net50_26w_4s", r"res2net50 \(timm res2net50_26w_4s\)"),

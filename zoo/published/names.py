@@ -4,7 +4,8 @@ torchvision, timm, ResNeSt, Res2Net, IBN-Net and `paddle.vision` share one schem
 PaddleClas has three more, for ResNet (`blocks.3.conv0.conv.weight`), for ResNeSt
 (`layer1.layer1_bottleneck_0.conv2.conv1._conv.weight`) and for Res2Net (`bb_0_1.res2b_branch2b_1._conv.weight`); before version 2.2
 its ResNets were named like its Res2Nets (`bb_0_1.conv1._conv.weight`). cirtorch numbers torchvision's modules
-(`features.4.0.conv1.weight`), and pycls names its blocks by stage (`s1.b1.f.a.weight`).
+(`features.4.0.conv1.weight`), and pycls names its blocks by stage (`s1.b1.f.a.weight`). timm has another scheme for its pre-activation
+ResNets (`stages.0.blocks.0.norm1.weight`), and `keras.applications` has its own (`zoo.published.keras_names`).
 
 People's own networks hold a backbone under any prefix (`model.`, `module.backbone.`, `encoder_q.base.` …). It is found as what stands
 before the first layer's names.
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 
 from zoo.errors import CheckpointError
 from zoo.limits import PREFIXES
+from zoo.published import keras_names
 from zoo.specs import BackboneSpec
 
 _HEADS = {"pool", "pool.gem", "neck.linear", "neck.bn", "neck.whitening.linear", "arc_margin"}
@@ -26,13 +28,17 @@ _WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped
 """Parts of names that PyTorch's parallel, compiled and checkpointed modules add, anywhere in a name."""
 STATISTICS = {"_mean": "running_mean", "_variance": "running_var", "scale": "weight"}
 """Paddle's names of a normalisation's tensors; `scale` is instance normalisation's."""
-_FIRST_LAYER = re.compile(r"(?:^|[./])(?=layer1\.|blocks\.0\.|bb_0_0\.|4\.0\.conv1\.|s1\.b1\.)")
+_FIRST_LAYER = re.compile(
+    r"(?:^|[./])(?=layer1\.|blocks\.0\.|bb_0_0\.|4\.0\.conv1\.|s1\.b1\.|stages\.0\.blocks\.0\.norm1\.|"
+    + keras_names.FIRST_LAYER
+    + ")"
+)
 PATH = "/"
 """Between the keys of nested mappings, and between them and a tensor's name."""
 _AVERAGED = {"ema", "swa", "average", "averaged", "avg", "shadow"}
 _TRUNKS = {"backbone", "base", "body", "trunk", "features", "encoder"}
 """Last parts of prefixes under which there is nothing but a backbone and its classifier."""
-_BACKBONE = re.compile(r"(layer[1-4]|conv1|bn1)(\.|$)")
+_BACKBONE = re.compile(r"(layer[1-4]|conv1|bn1|bn_last)(\.|$)")
 
 
 @dataclass(frozen=True)
@@ -143,9 +149,12 @@ def publishers(names: Iterable[str], spec: BackboneSpec) -> set[str] | None:
         modules = {name.removeprefix(prefix).rpartition(".")[0] for name in plainly if name.startswith(prefix)}
         if any(grammar(module, spec) for module in modules for grammar in _PADDLECLAS):
             return {"PaddleClas"}
+        if any(keras_names.keras_module(module, spec) for module in modules):
+            return {"keras.applications"}
     if known == [_OWN]:
         return None
-    return {"timm", "torchvision", "paddle.vision", "ResNeSt", "IBN-Net"}
+    # Caffe's, MXNet's and Keras' networks have been converted to these names.
+    return {"timm", "torchvision", "paddle.vision", "ResNeSt", "IBN-Net", "keras.applications"}
 
 
 def _under(prefix: str, names: dict[str, str], spec: BackboneSpec) -> Naming:
@@ -176,7 +185,7 @@ def _under(prefix: str, names: dict[str, str], spec: BackboneSpec) -> Naming:
 
 def _backbone_module(module: str, spec: BackboneSpec) -> str:
     """A module's canonical name; unchanged if no grammar has it."""
-    for grammar in (*_PADDLECLAS, _pycls, _numbered):
+    for grammar in (*_PADDLECLAS, _preactivation_timm, _pycls, _numbered, keras_names.keras_module):
         if (found := grammar(module, spec)) is not None:
             return found
     return module
@@ -208,6 +217,18 @@ def _pycls(module: str, spec: BackboneSpec) -> str | None:
     else:
         part = f"{'bn' if norm else 'conv'}{'abc'.index(letter) + 1}"
     return f"layer{layer}.{int(number) - 1}.{part}"
+
+
+def _preactivation_timm(module: str, spec: BackboneSpec) -> str | None:
+    """`stem.conv`, `stages.0.blocks.0.norm1`, `stages.0.blocks.0.downsample.conv`, `norm`: timm's ResNetV2."""
+    if spec.block != "preactivation":
+        return None
+    match = re.fullmatch(r"stages\.([0-3])\.blocks\.(\d{1,3})\.(?:(norm|conv)([1-3])|downsample\.conv)", module)
+    if match is None:
+        return {"stem.conv": "conv1", "norm": "bn_last"}.get(module)
+    layer, index, kind, number = match.groups()
+    part = "downsample" if kind is None else f"{'bn' if kind == 'norm' else 'conv'}{number}"
+    return f"layer{int(layer) + 1}.{index}.{part}"
 
 
 def _stem(index: int, part: str, spec: BackboneSpec) -> str:
