@@ -23,6 +23,7 @@ from export.exporters import INPUT
 from export.parity.probes import picture
 from zoo.arguments import given_path, ranged
 from zoo.command import run
+from zoo.disk import temporary_folder
 from zoo.files import new_file, new_folder
 from zoo.preprocess import normalise
 from zoo.specs import PreprocessSpec
@@ -147,7 +148,7 @@ def _export_paddle(network: Network, images: np.ndarray, path: Path) -> np.ndarr
     model = _without_classes(getattr(paddle.vision.models, network.member)(num_classes=0, **network.options))
     model.eval()
     random = np.random.default_rng(15)
-    norms = [layer for layer in model.sublayers() if isinstance(layer, paddle.nn.BatchNorm2D)]
+    norms: list[Any] = [layer for layer in model.sublayers() if isinstance(layer, paddle.nn.BatchNorm2D)]
     for norm in norms:
         norm.weight.set_value(random.uniform(0.5, 1.5, norm.weight.shape).astype(np.float32))
         norm.bias.set_value(random.uniform(0.0, 1.0, norm.bias.shape).astype(np.float32))
@@ -160,12 +161,11 @@ def _export_paddle(network: Network, images: np.ndarray, path: Path) -> np.ndarr
             norm.eval()
         descriptors = model(given[:_COMPARED]).numpy()
     shape = paddle.static.InputSpec([None, *images.shape[1:]], "float32", INPUT)
-    program = path.with_name("program")
-    paddle.jit.save(paddle.jit.to_static(model, input_spec=[shape], full_graph=True), str(program))
-    files = [program.with_suffix(suffix) for suffix in (".json", ".pdiparams")]
-    paddle2onnx.export(*map(str, files), str(path), opset_version=OPSET, optimize_tool="None")
-    for file in (*files, program.with_suffix(".pdiparams.info")):
-        file.unlink(missing_ok=True)
+    with temporary_folder() as work:
+        program = work / "program"
+        paddle.jit.save(paddle.jit.to_static(model, input_spec=[shape], full_graph=True), str(program))
+        structure, weights = (str(program.with_suffix(suffix)) for suffix in (".json", ".pdiparams"))
+        paddle2onnx.export(structure, weights, str(path), opset_version=OPSET, optimize_tool="None")
     return descriptors
 
 
