@@ -41,7 +41,8 @@ def from_onnx(path: Path, preprocess: PreprocessSpec, name: str, output: str | N
     """Reads somebody's ONNX file and gives it the input, output and metadata of this project's.
 
     Args:
-        path: an ONNX file with one input that images go into, float32 [N, 3, H, W]; a batch of 1 becomes any batch.
+        path: an ONNX file with one input that images go into, float32 [N, 3, H, W]. A batch of 1 becomes any batch, unless
+            other parts of the graph say 1 as well: then it stays, and the normal form opens it.
         preprocess: how its images are prepared; H and W are fixed to its size.
         name: of the network.
         output: the tensor that is its descriptor; by default the file's only output.
@@ -56,25 +57,33 @@ def from_onnx(path: Path, preprocess: PreprocessSpec, name: str, output: str | N
     try:
         own_input = only_input(given, preprocess.size)
         descriptor = keep_output(given, output, own_input)
-        image = normalise(picture(np.random.default_rng(0), preprocess.size, preprocess.size)[None], preprocess)
-        expected = _run(given, image)
-        spec = ImportedSpec(name, preprocess, require_descriptor(descriptor, expected))
+        random, size = np.random.default_rng(0), preprocess.size
+        images = normalise(np.stack([picture(random, size, size) for _ in range(2)]), preprocess)
+        expected = _one_by_one(given, images)
+        spec = ImportedSpec(name, preprocess, require_descriptor(descriptor, expected[0]))
         made = _with_recent_operators(given)
         tidy(made)
         use_names(made, {own_input: INPUT, descriptor: _RAW})
-        _frame(made, preprocess.size, spec.embedding_size, flat=expected.ndim == 2)
+        _frame(made, spec, flat=expected[0].ndim == 2)
+        rows = np.concatenate(expected).reshape(len(images), -1)
+        if not _takes_batches(made, images, rows):
+            made.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
+            if not _agree(rows, np.concatenate(_one_by_one(made, images))):
+                raise ExportError(
+                    f"in opset {OPSET} it computes something else. Export it with that opset or a later one."
+                )
         fingerprint.update(f"{spec} {descriptor}".encode())
         set_origin(made, spec, fingerprint.hexdigest(), IMPORTED, versions("landmark-zoo", "onnx") | _producer(given))
         onnx.checker.check_model(made)
-        _prove(expected.reshape(1, -1), _run(made, image))
     except (onnx.checker.ValidationError, ExportError, UnicodeDecodeError) as error:  # a name may be any bytes
         raise ExportError(f"{path}: {error}") from error
     return made
 
 
-def _run(model: onnx.ModelProto, image: np.ndarray) -> np.ndarray:
-    """A model's first output for one image float32 [1, 3, S, S]."""
-    return onnx_runtime.run(onnx_runtime.session(model), image)[0]
+def _one_by_one(model: onnx.ModelProto, images: np.ndarray) -> list[np.ndarray]:
+    """A model's first output for each image of float32 [N, 3, S, S]."""
+    running = onnx_runtime.session(model)
+    return [onnx_runtime.run(running, image)[0] for image in np.split(images, len(images))]
 
 
 def _with_recent_operators(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -91,9 +100,9 @@ def _with_recent_operators(model: onnx.ModelProto) -> onnx.ModelProto:
         ) from error
 
 
-def _frame(model: onnx.ModelProto, size: int, length: int, *, flat: bool) -> None:
+def _frame(model: onnx.ModelProto, spec: ImportedSpec, *, flat: bool) -> None:
     """Fixes the input's shape and appends what makes a descriptor: flattening, and unit norm."""
-    graph = model.graph
+    graph, size = model.graph, spec.preprocess.size
     vector = _RAW
     if not flat:
         graph.node.append(helper.make_node("Flatten", [vector], [f"{OUTPUT}/flat"], f"{OUTPUT}/flat", axis=1))
@@ -112,7 +121,7 @@ def _frame(model: onnx.ModelProto, size: int, length: int, *, flat: bool) -> Non
     graph.node.append(helper.make_node("Div", [vector, f"{OUTPUT}/norm"], [OUTPUT], OUTPUT))
     del graph.input[:], graph.output[:]
     graph.input.append(helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, ["N", 3, size, size]))
-    graph.output.append(helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, ["N", length]))
+    graph.output.append(helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, ["N", spec.embedding_size]))
 
 
 def _producer(model: onnx.ModelProto) -> dict[str, str]:
@@ -130,15 +139,19 @@ def _content(path: Path, model: onnx.ModelProto) -> "hashlib._Hash":
     return found
 
 
-def _prove(expected: np.ndarray, found: np.ndarray) -> None:
-    """Raises `ExportError` unless the file that is written computes the descriptor of the file that was given."""
-    unit = expected / np.linalg.norm(expected)
-    difference = compare(unit, found)
-    if not difference.within(TOLERANCES["onnx → normal form"]):
-        raise ExportError(
-            f"with the input fixed, an opset of at least {OPSET} and unit norm it computes something else: {difference}. Export it "
-            f"with opset {OPSET} or a later one."
-        )
+def _takes_batches(model: onnx.ModelProto, images: np.ndarray, expected: np.ndarray) -> bool:
+    """Whether a model computes the same descriptors for a batch; one that was exported for a single image may have its 1 anywhere."""
+    try:
+        found = onnx_runtime.run(onnx_runtime.session(model), images)[0]
+    except ExportError:
+        return False
+    return _agree(expected, found)
+
+
+def _agree(expected: np.ndarray, found: np.ndarray) -> bool:
+    """Whether descriptors [N, D] are equal within the tolerance, once the expected ones have unit norm."""
+    lengths = np.linalg.norm(expected, axis=1, keepdims=True)
+    return compare(expected / lengths, found).within(TOLERANCES["onnx → normal form"])
 
 
 def parse_arguments() -> argparse.Namespace:

@@ -17,7 +17,7 @@ from zoo.text import parse_json
 INPUT, OUTPUT = "images", "descriptor"
 """float32 [N, 3, H, W], normalised (`zoo.preprocess`), and float32 [N, D], unit norm; N, H and W are dynamic."""
 IMPORTED = "onnx"
-"""What stands for the framework if the network came as an ONNX file; its H and W are fixed."""
+"""What stands for the framework if the network came as an ONNX file; its H and W are fixed, and its N may be 1."""
 
 
 def set_origin(
@@ -45,7 +45,9 @@ def set_origin(
     wanted = spec.preprocess
     shape, free = "[N, 3, H, W]", "N, H and W are free"
     if exported_from == IMPORTED:
-        shape, free = f"[N, 3, {wanted.size}, {wanted.size}]", "N is free"
+        batch = model.graph.input[0].type.tensor_type.shape.dim[0]
+        shape = f"[{batch.dim_value or 'N'}, 3, {wanted.size}, {wanted.size}]"
+        free = "one image at a time" if batch.dim_value else "N is free"
     model.graph.doc_string = (
         f"{INPUT}: float32 {shape}, {wanted.channels.upper()}, (value / 255 - mean) / std with mean {wanted.mean} and std "
         f"{wanted.std}; {free}. {OUTPUT}: float32 [N, D]."

@@ -10,8 +10,8 @@ import onnxruntime
 
 from zoo.errors import ExportError
 
-_ERRORS_ONLY = 3
-"""Log severity. Paddle's exporter leaves unused initializers, about each of which ONNX Runtime would print a warning."""
+_FATAL_ONLY = 4
+"""Log severity. Errors are raised as well, and Paddle's exporter leaves unused initializers, each of which would be a warning."""
 
 
 def session(model: onnx.ModelProto | str | os.PathLike) -> onnxruntime.InferenceSession:
@@ -21,20 +21,23 @@ def session(model: onnx.ModelProto | str | os.PathLike) -> onnxruntime.Inference
         ExportError: ONNX Runtime cannot run it.
     """
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = _ERRORS_ONLY
+    options.log_severity_level = _FATAL_ONLY
     source = model.SerializeToString() if isinstance(model, onnx.ModelProto) else os.fspath(model)
     with _refusals():
         return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
 
 
 def run(running: onnxruntime.InferenceSession, images: np.ndarray) -> list[np.ndarray]:
-    """Every output of a model with one input.
+    """Every output of a model with one input; a model for single images gets them one at a time.
 
     Raises:
         ExportError: the model has no input or output, or cannot take such images.
     """
     with _refusals():
-        return list(running.run(None, {running.get_inputs()[0].name: images}))
+        [given, *_] = running.get_inputs()
+        parts = np.split(images, len(images)) if given.shape[:1] == [1] and len(images) > 1 else [images]
+        found = [running.run(None, {given.name: part}) for part in parts]
+        return [np.concatenate(outputs) if len(parts) > 1 else outputs[0] for outputs in zip(*found, strict=True)]
 
 
 @contextmanager

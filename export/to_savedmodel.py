@@ -26,7 +26,6 @@ from export import parity, tf22
 from export.exporters import trained_in
 from export.network_options import add_network_options, require_fitting
 from export.normal_form.half import rounded_to_half
-from export.onnx_metadata import IMPORTED
 from export.origins import OfCheckpoint, OfOnnxFile, Origin
 from export.parity import probes
 from export.parity.everywhere import Arrays, Found, run_current, run_onnx, run_tf22
@@ -201,7 +200,7 @@ class _Export:
             # In a spawned process: a process that has run a network does not release its memory.
             with one_process() as pool:
                 original, normal, rounded = pool.submit(
-                    _run_files, self.made, batches, spec, self.storage.half, self.origin.exported_from == IMPORTED
+                    _run_files, self.made, batches, spec, self.storage.half
                 ).result()
         self._saved_model()
         named = {key: {batch_input(spec.size, spec.resize): pixels} for key, pixels in (batches | resized).items()}
@@ -227,16 +226,11 @@ class _Export:
         return rows, checked
 
 
-def _run_files(
-    made: Path, batches: Arrays, spec: PreprocessSpec, half: bool, singly: bool
-) -> tuple[Arrays, Arrays, Arrays | None]:
-    """The outputs of both ONNX files in ONNX Runtime, the first with single images if `singly`, and of the second with weights
-    rounded to float16 if `half`.
-    """
+def _run_files(made: Path, batches: Arrays, spec: PreprocessSpec, half: bool) -> tuple[Arrays, Arrays, Arrays | None]:
+    """The outputs of both ONNX files in ONNX Runtime, and of the second with weights rounded to float16."""
     normal = onnx.load(made / "normal_form.onnx")
     rounded = run_onnx(rounded_to_half(normal), batches, spec) if half else None
-    original = run_onnx(onnx.load(made / "model.onnx"), batches, spec, singly=singly)
-    return original, run_onnx(normal, batches, spec), rounded
+    return run_onnx(onnx.load(made / "model.onnx"), batches, spec), run_onnx(normal, batches, spec), rounded
 
 
 def parse_arguments() -> argparse.Namespace:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import onnx
 
+from export.normal_form.imported import imported_form
 from export.normal_form.rewrites import normal_form
 from export.onnx_file import ADVICE, read_onnx
 from export.onnx_metadata import is_imported, source_of
@@ -30,8 +31,6 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def _imported(given: onnx.ModelProto, path: Path) -> onnx.ModelProto:
-    from export.normal_form.imported import imported_form
-
     return imported_form(given, source_of(given, path, BY_SIZE).spec.preprocess)
 
 

@@ -75,22 +75,10 @@ def _together(served: Served) -> Arrays:
     return batches | {f"image {name}": value for name, value in images.items()}
 
 
-def run_onnx(model: onnx.ModelProto, batches: Arrays, spec: PreprocessSpec, *, singly: bool = False) -> Arrays:
-    """Descriptors float32 [N, D] of batches of resized pixels in ONNX Runtime.
-
-    Args:
-        model: an ONNX file.
-        batches: pixels float32 [N, H, W, 3], by name.
-        spec: how pixels are normalised.
-        singly: run the images one at a time, for a file that may take no other batch.
-    """
+def run_onnx(model: onnx.ModelProto, batches: Arrays, spec: PreprocessSpec) -> Arrays:
+    """Descriptors float32 [N, D] of batches of resized pixels in ONNX Runtime."""
     running = onnx_runtime.session(model)
-    found = {}
-    for name, batch in batches.items():
-        images = normalise(batch, spec)
-        parts = np.split(images, len(images)) if singly else [images]
-        found[name] = np.concatenate([onnx_runtime.run(running, part)[0] for part in parts])
-    return found
+    return {name: onnx_runtime.run(running, normalise(batch, spec))[0] for name, batch in batches.items()}
 
 
 def run_current(saved_model: Path, batches: Mapping[str, Arrays], images: Arrays) -> Served:
