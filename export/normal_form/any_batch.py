@@ -47,9 +47,7 @@ def simplified_for_any_batch(model: onnx.ModelProto) -> onnx.ModelProto:
         elif node.op == "Resize":
             _scale(node)
     graph.inputs[0].shape = ["N", *lengths]
-    for tensor in graph.tensors().values():
-        if isinstance(tensor, gs.Variable) and tensor is not graph.inputs[0]:
-            tensor.shape = None
+    _forget_shapes(graph)
     return onnx.shape_inference.infer_shapes(gs.export_onnx(graph))
 
 
@@ -77,13 +75,21 @@ def _scale(node: gs.Node) -> None:
 
 
 def _leading_ones_kept(model: onnx.ModelProto) -> onnx.ModelProto:
-    graph = gs.import_onnx(model).fold_constants()
+    """A file for batches of one, whose Reshapes keep the length of the first axis where they say 1."""
+    graph = gs.import_onnx(onnx.shape_inference.infer_shapes(model, data_prop=True)).fold_constants()
     for node in [node for node in graph.nodes if node.op == "Reshape" and isinstance(node.inputs[1], gs.Constant)]:
         values, before = node.inputs[1].values, node.inputs[0].shape
         if len(values) and values[0] == 1 and before and before[0] == 1:
             node.inputs[1] = gs.Constant(f"{node.name}/shape", np.array([0, *values[1:]], np.int64))
             node.attrs.pop("allowzero", None)
+    _forget_shapes(graph)
+    return gs.export_onnx(graph.cleanup())
+
+
+def _forget_shapes(graph: gs.Graph) -> None:
+    """So that they are inferred again, for another batch."""
     for tensor in graph.tensors().values():
         if isinstance(tensor, gs.Variable) and tensor is not graph.inputs[0]:
             tensor.shape = None
-    return gs.export_onnx(graph.cleanup())
+    for output in graph.outputs:  # an ONNX file must say how many axes an output has
+        output.shape = ["N", "D"]

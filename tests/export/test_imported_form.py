@@ -8,9 +8,11 @@ import onnx.parser
 import pytest
 
 from export import onnx_runtime
+from export.normal_form import imported
 from export.normal_form.imported import imported_form
 from export.parity.probes import picture
 from export.writer.graph import PIXELS, NetworkGraph, tensorflow_graph, tf
+from zoo.errors import ExportError
 from zoo.preprocess import normalise
 from zoo.specs import PreprocessSpec
 
@@ -175,3 +177,67 @@ def test_an_operator_gives_the_same_in_tensorflow(name):
     assert found.shape == expected.shape
     assert np.ptp(expected) > 0
     assert np.abs(found - expected).max() <= TOLERANCE * np.abs(expected).max()
+
+
+ONE = (
+    "a = GlobalAveragePool(x) r = Reshape(a, flat) g = Gemm(r, w) j = Sigmoid(g) k = Reshape(j, maps) m = Mul(x, k) "
+    "p = Shape(m) q = Gather(p, first) u = Concat<axis=0>(q, rest) y = Reshape(m, u)",
+    {"w": (3, 3), "flat": [1, 3], "maps": [1, 3, 1, 1], "first": [0], "rest": [-1]},
+)
+
+
+def test_a_file_for_batches_of_one_takes_any_batch():
+    model, pixels = file_of(*ONE, batch="1"), pictures(4)
+    running = onnx_runtime.session(model)
+    expected = np.concatenate([onnx_runtime.run(running, normalise(image[None], SPEC))[0] for image in pixels])
+    network = tensorflow_graph(imported_form(model, SPEC), SPEC, (None, SIZE, SIZE, 3))
+    np.testing.assert_allclose(
+        in_tensorflow(network, pixels), expected, rtol=0, atol=TOLERANCE * np.abs(expected).max()
+    )
+
+
+@pytest.mark.parametrize(
+    ("nodes", "constants", "says"),
+    [
+        ("y = Hardmax(x)", {}, "Hardmax at 'Hardmax'"),
+        ("c = Conv(x, w) y = Conv(x, c)", {"w": (3, 3, 1, 1)}, "Conv at 'Conv_2'"),
+        ('y = Pad<mode="edge">(x, p)', {"p": [0, 0, 1, 1, 0, 0, 1, 1]}, "Pad at 'Pad' .*'edge'"),
+        ('y = Resize<mode="cubic">(x, , s)', {"s": [1.0, 1.0, 2.0, 2.0]}, "Resize at 'Resize' .*cubic"),
+    ],
+)
+def test_what_cannot_be_written_is_named_with_its_reason(nodes, constants, says):
+    with pytest.raises(ExportError, match=says):
+        tensorflow_graph(imported_form(file_of(nodes, constants), SPEC), SPEC, (None, SIZE, SIZE, 3))
+
+
+def test_a_rewrite_that_changes_the_network_is_found(monkeypatch):
+    def halved(graph):
+        [node] = [node for node in graph.nodes if node.op == "Mul"]
+        node.op = "Sub"
+
+    monkeypatch.setattr(imported, "IMPORTED_REWRITES", (*imported.IMPORTED_REWRITES, halved))
+    with pytest.raises(ExportError, match="the rewrite 'halved' changed the network"):
+        imported_form(file_of(*CASES["SiLU"]), SPEC)
+
+
+def operators(name: str) -> list[str]:
+    network = tensorflow_graph(imported_form(file_of(*CASES[name]), SPEC), SPEC, (None, SIZE, SIZE, 3))
+    return [node.op for node in network.graph_def.node]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["LayerNorm over channels", "linear layer on maps", "squeeze and excitation through vectors", "L2 over channels"],
+)
+def test_channels_first_costs_no_transpose(name):
+    """The only one is the final Flatten's, which the test adds."""
+    assert operators(name).count("Transpose") == 1
+
+
+def test_a_hard_sigmoid_behind_a_convolution_is_one_relu6():
+    found = operators("hard sigmoid behind a convolution")
+    assert "Relu6" in found and "AddV2" not in found
+
+
+def test_a_scale_behind_a_convolution_is_absorbed():
+    assert "Mul" not in operators("a scale behind a convolution")
