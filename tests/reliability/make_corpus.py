@@ -26,6 +26,7 @@ from tests.reliability.readers import (
     foreign_onnx,
     manifest,
     onnx_file,
+    published_settings,
     recipe,
     reranking,
     run_folder,
@@ -501,6 +502,7 @@ def specimens() -> dict[str, dict[str, Files]]:
     return {
         "onnx_file": onnx_files(),
         "foreign_onnx": dict(foreign_onnx.SPECIMENS),
+        "published_settings": dict(published_settings.SPECIMENS),
         "saved_model": saved_models(),
         "zip_submission": zips(),
         "recipe": recipes(),

@@ -179,10 +179,10 @@ class Published:
 
     value: dict[str, Any]
     descriptors: Callable[[np.ndarray], Tensor]
-    head: Mapping[str, object]
-    backbone: Mapping[str, object] = field(default_factory=dict)
+    head: Mapping[str, Any]
+    backbone: Mapping[str, Any] = field(default_factory=dict)
     channels: str = "rgb"
-    stated: Mapping[str, object] = field(default_factory=dict)
+    stated: Mapping[str, Any] = field(default_factory=dict)
     left_out: tuple[str, ...] = ()
 
 
@@ -237,7 +237,7 @@ def cirtorch(*, pooling: str = "gem", whitened: bool = True, learned: str | None
         pair = matrices[learned.rpartition("/")[2]]
         return unit((pair["P"] @ (x.T - pair["m"])).T)
 
-    expected: dict[str, object] = {
+    expected: dict[str, Any] = {
         "pool": {"gem": "gem", "mac": "max", "spoc": "avg"}[pooling],
         "gem_p_learned": pooling == "gem",
     }
