@@ -23,6 +23,7 @@ from export.onnx_file import read_foreign_onnx
 from export.onnx_metadata import IMPORTED, INPUT, OUTPUT, set_origin
 from export.parity.probes import picture
 from zoo.arguments import PREPROCESSING, add_preprocess_options, given_path, ranged
+from zoo.checkpoint import check_preprocess
 from zoo.command import log, run
 from zoo.constants import NORM_EPSILON
 from zoo.errors import ExportError
@@ -48,10 +49,12 @@ def from_onnx(path: Path, preprocess: PreprocessSpec, name: str, output: str | N
         output: the tensor that is its descriptor; by default the file's only output.
 
     Raises:
+        CheckpointError: mean or std are not for pixels from 0 to 1.
         ExportError: the file cannot be read; it has another input; its descriptor is no vector per image or is not finite; or it
             cannot take images of this size.
         SpecError: the name has other characters than `zoo.specs.ImportedSpec` allows.
     """
+    check_preprocess(preprocess)
     given = read_foreign_onnx(path, preprocess.size)
     fingerprint = _content(path, given)
     try:

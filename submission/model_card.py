@@ -2,16 +2,18 @@
 
 from export.rehearsal import Rehearsal
 from zoo.manifest import Combined, Manifest, ParityRow, Source
+from zoo.specs import ImportedSpec
 
 FILE = "MODEL_CARD.md"
 
 
-def model_card(manifest: Manifest, bytes_packed: int, rehearsal: Rehearsal | None = None) -> str:
+def model_card(manifest: Manifest, bytes_packed: int, rehearsal: Rehearsal | None = None, licence: str = "") -> str:
     """Markdown for the upload folder.
 
     Args:
         manifest: the SavedModel's.
         bytes_packed: size of its files together.
+        licence: the upload's, by name.
         rehearsal: what TensorFlow 2.2 made of the packed zip; None if it was not run.
     """
     parts = [
@@ -30,7 +32,7 @@ def model_card(manifest: Manifest, bytes_packed: int, rehearsal: Rehearsal | Non
         "## Versions",
         "\n".join(f"- {package} {version}" for package, version in sorted(_versions(manifest).items())),
         "## Use and licence",
-        "The weights may be used as the licence of their training data allows. The networks and the export are MIT-licensed.",
+        _licence(manifest, licence),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -45,10 +47,29 @@ def _networks(sources: list[Source]) -> str:
     for source in sources:
         size, length = source.spec.preprocess.size, source.spec.embedding_size
         lines.append(
-            f"| {source.spec.name} | {source.exported_from} | {size} | {length} | {source.weight:g} "
+            f"| {source.spec.name} | {_origin(source)} | {size} | {length} | {source.weight:g} "
             f"| `{source.checkpoint_sha256[:16]}` |"
         )
     return "\n".join(lines)
+
+
+def _origin(source: Source) -> str:
+    return "elsewhere (an ONNX file)" if isinstance(source.spec, ImportedSpec) else source.exported_from
+
+
+def imported(manifest: Manifest) -> list[str]:
+    """The names of the networks that came from elsewhere."""
+    return [source.spec.name for source in manifest.sources if isinstance(source.spec, ImportedSpec)]
+
+
+def _licence(manifest: Manifest, licence: str) -> str:
+    text = "The weights may be used as the licence of their training data allows. The networks and the export are MIT-licensed."
+    if names := imported(manifest):
+        text += (
+            f"\n\nNot so {', '.join(names)}: somebody else's network, which came as an ONNX file. Its licence and that of its weights "
+            f"are its authors'; whoever uploaded it stated {licence or 'none'}."
+        )
+    return text
 
 
 def _combined(combined: Combined | None) -> str:

@@ -24,7 +24,7 @@ from export.saved_model_file import files_below  # noqa: E402
 from submission.metadata import FILE as METADATA  # noqa: E402
 from submission.metadata import TEMPLATE, check_metadata, read_metadata  # noqa: E402
 from submission.model_card import FILE as MODEL_CARD  # noqa: E402
-from submission.model_card import model_card  # noqa: E402
+from submission.model_card import imported, model_card  # noqa: E402
 from zoo import contest  # noqa: E402
 from zoo.arguments import given_path  # noqa: E402
 from zoo.command import log, run  # noqa: E402
@@ -103,6 +103,11 @@ def pack(
                 "--data and --predictions belong together: a ranking, and the images that were ranked."
             )
         manifest = check_saved_model(saved_model)
+        if (names := imported(manifest)) and not (licence or metadata):
+            raise SubmissionError(
+                f"{saved_model} contains {', '.join(names)}, which came from elsewhere under a licence of its own. State the licence "
+                "of the upload with --licence, or in your own --metadata."
+            )
         python = tf22.find_python() if verified else None
         packed = sum(file.stat().st_size for file in files_below(saved_model))
         with new_folder(out, overwrite=overwrite) as made, work_folder(out):
@@ -113,7 +118,9 @@ def pack(
             write_json(made / LISTING, _write_checked_zip(saved_model, made / ZIP))
             rehearsal = rehearse(made / ZIP, saved_model, python, data, predictions) if python else None
             with new_file(made / MODEL_CARD) as partial:
-                partial.write_text(model_card(manifest, packed, rehearsal), encoding="utf-8")
+                partial.write_text(
+                    model_card(manifest, packed, rehearsal, facts["licenses"][0]["name"]), encoding="utf-8"
+                )
         for line in _describe(rehearsal, verified=verified):
             log(line)
         log(f"upload with: kaggle datasets create -p {out}   (again: kaggle datasets version -p {out} -m MESSAGE)")

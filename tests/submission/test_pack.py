@@ -14,6 +14,7 @@ import pytest
 from submission import metadata, pack
 from zoo.errors import OutputError, SubmissionError
 from zoo.manifest import Combined, require_manifest, write_manifest
+from zoo.specs import ImportedSpec
 
 UPLOADED = {*pack.FILES}
 
@@ -236,3 +237,17 @@ def test_the_model_card_says_where_the_model_comes_from(saved_model, tmp_path):
     assert "scales 0.7, 1 and mirror images" in text
     assert "| torch → tf 2.2 | resnet18 (torch) | several | 3.0e-07 | 1e-05 | 1.000000000 |" in text
     assert "2.2.0 (it ran this file)" in text
+
+
+def test_a_network_from_elsewhere_needs_its_licence_stated(saved_model, tmp_path):
+    source = require_manifest(saved_model).sources[0]
+    spec = ImportedSpec("efficientnet_b0", source.spec.preprocess, source.spec.embedding_size)
+    foreign = dataclasses.replace(source, spec=spec, exported_from="onnx")
+    folder = with_manifest(saved_model, sources=[foreign])
+    with pytest.raises(SubmissionError, match=r"contains efficientnet_b0, which came from elsewhere.*--licence"):
+        pack_unrun(folder, tmp_path / "upload")
+    assert not (tmp_path / "upload").exists()
+    pack_unrun(folder, tmp_path / "upload", licence="apache-2.0")
+    card = (tmp_path / "upload" / "MODEL_CARD.md").read_text(encoding="utf-8")
+    assert "| efficientnet_b0 | elsewhere (an ONNX file) |" in card
+    assert "Not so efficientnet_b0" in card and "stated apache-2.0" in card
