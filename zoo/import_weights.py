@@ -218,7 +218,10 @@ def _misfit(
     elif len(different) <= _NEAR * len(parameter_shapes(spec)):
         advice = f"All other tensors of {spec.name} fit: the file is of a network that differs in these only."
     else:
-        advice = "No variant of the zoo has exactly these tensors. `landmark-zoo models` lists the variants."
+        advice = (
+            "No variant of the zoo has exactly these tensors. `landmark-zoo models` lists the variants. Export another network to ONNX, "
+            "and convert that file: `python -m export.to_savedmodel --onnx`."
+        )
     return f"{source} does not contain the tensors of {spec.name}:\n  {shown(different)}\n{advice}"
 
 

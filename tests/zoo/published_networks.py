@@ -364,7 +364,7 @@ def fast_reid(*, reduced: bool = False, bnneck: bool = True, pool: str = "gem", 
     )
 
 
-def rec_model(neck: str, *, last_stride: int = 2) -> Published:
+def rec_model(neck: str, *, last_stride: int, usual: bool = True) -> Published:
     """PaddleClas' RecModel: average pooling, and a linear layer (FC), a 1×1 convolution (VehicleNeck) or BatchNorm (BNNeck)."""
     random, names = Random(6), paddleclas("backbone.")
     body, size = backbone(names, random), FEATURES if neck == "feat_bn" else 48
@@ -387,8 +387,9 @@ def rec_model(neck: str, *, last_stride: int = 2) -> Published:
 
     expected = {"pool": "avg", "gem_p_learned": False, "embedding_size": size}
     expected |= {"neck": "bn"} if neck == "feat_bn" else {"neck_bias": True}
-    stated = {"last_stride": last_stride} if last_stride != 2 else {}
-    return Published(body | head | others, descriptors, expected, stated, stated=stated, left_out=tuple(others))
+    stride = {"last_stride": last_stride}
+    stated = {} if usual else stride
+    return Published(body | head | others, descriptors, expected, stride, stated=stated, left_out=tuple(others))
 
 
 NETWORKS: dict[str, Callable[[], Published]] = {
@@ -410,7 +411,9 @@ NETWORKS: dict[str, Callable[[], Published]] = {
     "fast-reid, maximum, no neck": partial(fast_reid, pool="max", bnneck=False),
     "fast-reid, reduced": partial(fast_reid, reduced=True),
     "fast-reid, reduced, no BatchNorm": partial(fast_reid, reduced=True, bnneck=False),
-    "PaddleClas, FC": partial(rec_model, "fc"),
-    "PaddleClas, VehicleNeck, last stride 1": partial(rec_model, "conv", last_stride=1),
-    "PaddleClas, BNNeck": partial(rec_model, "feat_bn"),
+    "PaddleClas, FC": partial(rec_model, "fc", last_stride=2),
+    "PaddleClas, FC, last stride 1": partial(rec_model, "fc", last_stride=1, usual=False),
+    "PaddleClas, VehicleNeck": partial(rec_model, "conv", last_stride=1),
+    "PaddleClas, VehicleNeck, last stride 2": partial(rec_model, "conv", last_stride=2, usual=False),
+    "PaddleClas, BNNeck": partial(rec_model, "feat_bn", last_stride=2),
 }

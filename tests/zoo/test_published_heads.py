@@ -3,6 +3,7 @@
 import dataclasses
 import sys
 import types
+from pathlib import Path
 
 import numpy as np
 import paddle
@@ -12,7 +13,7 @@ import torch
 import paddle_models.checkpoint
 import torch_models.checkpoint
 from parity_tests.small_models import shrunk
-from tests.zoo.published_networks import NETWORKS, PCA, Published
+from tests.zoo.published_networks import NETWORKS, PCA, Published, cvnet
 from zoo.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from zoo.errors import CheckpointError
 from zoo.import_weights import import_weights
@@ -43,7 +44,7 @@ def scikit_learn(monkeypatch):
     monkeypatch.setitem(sys.modules, module.__name__, module)
 
 
-def saved(published: Published, folder, *, paddles: bool = False):
+def saved(published: Published, folder: Path, *, paddles: bool = False, legacy: bool = False) -> Path:
     """The file, as PyTorch or Paddle writes it."""
     if paddles:
         state = {name: value.numpy() for name, value in published.value.items()}
@@ -51,11 +52,11 @@ def saved(published: Published, folder, *, paddles: bool = False):
         tensors = {name: paddle.to_tensor(value) for name, value in (state | linear).items()}
         paddle.save(tensors, str(folder / "a.pdparams"))
         return folder / "a.pdparams"
-    torch.save(published.value, folder / "a.pth")
+    torch.save(published.value, folder / "a.pth", _use_new_zipfile_serialization=not legacy)
     return folder / "a.pth"
 
 
-def imported(published: Published, folder, **stated: object) -> Checkpoint:
+def imported(published: Published, folder: Path, **stated: object) -> Checkpoint:
     path = saved(published, folder, paddles="stem.0.conv.weight" in str(list(published.value)))
     return import_weights(path, SPEC, stated=Stated(**{**published.stated, **stated}))
 
@@ -219,3 +220,34 @@ def test_a_backbone_alone_keeps_its_librarys_pooling_stride_and_channels(name, t
     assert checkpoint.spec.backbone == dataclasses.replace(SPEC.backbone, **published.backbone)
     assert checkpoint.spec.preprocess.channels == published.channels
     assert "Caffe" not in capsys.readouterr().err
+
+
+def test_a_classifier_of_pycls_has_bgr_images(tmp_path):
+    state = {key: value for key, value in cvnet("").value["model_state"].items() if not key.startswith("head.pool")}
+    torch.save({"model_state": state}, tmp_path / "a.pyth")
+    assert import_weights(tmp_path / "a.pyth", SPEC, headless=True).spec.preprocess.channels == "bgr"
+    with pytest.raises(CheckpointError, match=r"neck\.linear\.weight .* is missing"):
+        import_weights(tmp_path / "a.pyth", SPEC)
+    with pytest.raises(CheckpointError, match="--pool and --whitening are for the head"):
+        import_weights(tmp_path / "a.pyth", SPEC, headless=True, stated=Stated(pool="gem"))
+
+
+@pytest.mark.parametrize("name", ["cirtorch, Lw", "dirtorch, PCA"])
+def test_settings_are_read_from_files_of_older_pytorch(name, tmp_path):
+    published = NETWORKS[name]()
+    stated = Stated(**published.stated)
+    new, old = (
+        import_weights(saved(published, tmp_path, legacy=legacy), SPEC, stated=stated) for legacy in (False, True)
+    )
+    assert old.spec == new.spec
+    assert all(np.array_equal(old.weights[key], value) for key, value in new.weights.items())
+
+
+def test_what_was_assumed_is_said(tmp_path, capsys):
+    imported(NETWORKS["fast-reid, average"](), tmp_path)
+    said = capsys.readouterr().err
+    assert "this one was assumed to have stem_pool ceil" in said
+    assert "avg was assumed" in said
+    assert "last_stride" not in said, "it was stated"
+    imported(NETWORKS["PaddleClas, VehicleNeck"](), tmp_path)
+    assert "assumed to have last_stride 1" in capsys.readouterr().err

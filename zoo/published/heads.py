@@ -88,14 +88,13 @@ def recognised(contents: Contents, found: Naming, spec: ModelSpec, stated: State
     """
     settings = settings_of(contents.value)
     library = library_of(found.prefix, contents.tensors, settings.library)
-    changes = dict(library.backbone) if library else {}
-    changes |= {"last_stride": stated.last_stride} if stated.last_stride else {}
-    usual = _usual(contents, found, library, settings, spec.preprocess)
-    spec = replace(spec, backbone=replace(spec.backbone, **changes), preprocess=stated.preprocess(usual))
-    if headless:
-        return Recognised(spec.headless(), found, {}, library, has_head=False)
-    if library is None or not library.modules:
-        return Recognised(spec, found, {}, library, has_head=False)
+    spec = _as_library(library, contents, found, spec, settings, stated)
+    if headless or library is None or not library.modules:
+        if stated.pool or stated.whitening:
+            raise CheckpointError(
+                "--pool and --whitening are for the head of a library of retrieval networks, and none is imported"
+            )
+        return Recognised(spec.headless() if headless else spec, found, {}, library, has_head=False)
     names = head_names(library, found.prefix, found.others)
     if unknown := [*names.unknown, *settings.unknown]:
         raise CheckpointError(
@@ -204,16 +203,24 @@ def _whitened(head: HeadSpec, settings: Settings, stated: Stated) -> tuple[HeadS
     return head, {f"neck.whitening.linear.{part}": value for part, value in tensors.items()}
 
 
-def _usual(
-    contents: Contents, found: Naming, library: Library | None, settings: Settings, own: PreprocessSpec
-) -> PreprocessSpec:
-    """The preprocessing of a file's library, with the mean and deviation that the file states."""
+def _as_library(
+    library: Library | None, contents: Contents, found: Naming, spec: ModelSpec, settings: Settings, stated: Stated
+) -> ModelSpec:
+    """The model with the backbone and the preprocessing of a library, of a file's settings and of the user."""
+    stride = {"last_stride": stated.last_stride} if stated.last_stride else {}
     if library is None:
-        return own
+        return replace(spec, backbone=replace(spec.backbone, **stride), preprocess=stated.preprocess(spec.preprocess))
+    assumed = {key: value for key, value in library.backbone.items() if key not in stride}
+    if assumed:
+        words = ", ".join(f"{key} {value}" for key, value in assumed.items())
+        log(f"no tensor tells it: as {library.name}'s backbones usually are, this one was assumed to have {words}")
     root = found.prefix.removesuffix(library.trunk)
     buffers = {plain_name(name).removeprefix(root): value for name, value in contents.tensors.items()}
-    stated = {key: getattr(settings, key) or _unit(buffers.get(f"pixel_{key}")) for key in ("mean", "std")}
-    return replace(own.in_order(library.channels), **{key: value for key, value in stated.items() if value})
+    usual = spec.preprocess.in_order(library.channels).changed(
+        mean=settings.mean or _unit(buffers.get("pixel_mean")), std=settings.std or _unit(buffers.get("pixel_std"))
+    )
+    backbone = replace(spec.backbone, **{**library.backbone, **stride})
+    return replace(spec, backbone=backbone, preprocess=stated.preprocess(usual))
 
 
 def _unit(values: np.ndarray | Opaque | None) -> tuple[float, ...] | None:

@@ -8,7 +8,7 @@ pymetric (the code of arXiv 2210.01624), fast-reid (arXiv 2006.02631), and Paddl
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from zoo.published.names import STATISTICS, plain_name
 
@@ -41,7 +41,7 @@ class Library:
     training: str = r"(?!)"
     pool: Literal["avg"] | None = None
     l2_before_neck: bool = False
-    backbone: Mapping[str, object] = field(default_factory=dict)
+    backbone: Mapping[str, Any] = field(default_factory=dict)
     channels: Literal["rgb", "bgr"] = "rgb"
 
 
@@ -75,6 +75,19 @@ def _fast_reid(signs: Iterable[str], modules: Mapping[str, str]) -> Library:
         training=r"heads\.(weight$|classifier\.|cls_layer\.)",
         pool="avg",
         backbone=_FAST_REID_BACKBONE,
+    )
+
+
+def _rec_model(modules: Mapping[str, str], backbone: Mapping[str, Any] | None = None) -> Library:
+    """PaddleClas' RecModel; its configurations combine VehicleNeck, a convolution, with ResNet50_last_stage_stride1."""
+    return Library(
+        "PaddleClas",
+        trunk="backbone.",
+        signs=frozenset(f"{module}.weight" for module in modules),
+        modules=modules,
+        head=r"neck\.",
+        pool="avg",
+        backbone=backbone or {},
     )
 
 
@@ -114,14 +127,9 @@ LIBRARIES = (
     _fast_reid({"heads.bottleneck.0.weight"}, {"heads.bottleneck.0": "neck.linear", "heads.bottleneck.1": "neck.bn"}),
     _fast_reid({"heads.bnneck.running_var"}, {"heads.bnneck": "neck.bn"}),
     _fast_reid({"heads.pool_layer.p", "heads.weight"}, {}),
-    Library(
-        "PaddleClas",
-        trunk="backbone.",
-        signs=frozenset({"neck.fc.weight", "neck.conv.weight", "neck.feat_bn.weight"}),
-        modules={"neck.fc": "neck.linear", "neck.conv": "neck.linear", "neck.feat_bn": "neck.bn"},
-        head=r"neck\.",
-        pool="avg",
-    ),
+    _rec_model({"neck.conv": "neck.linear"}, {"last_stride": 1}),
+    _rec_model({"neck.fc": "neck.linear"}),
+    _rec_model({"neck.feat_bn": "neck.bn"}),
     # A classifier has no head that makes descriptors, but its images are in the order of pycls.
     Library("pycls", trunk="", signs=frozenset({"stem.conv.weight"}), channels="bgr"),
 )
