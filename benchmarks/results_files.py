@@ -52,6 +52,11 @@ CODE: dict[str, tuple[str, ...]] = {
         *("export/onnx_file.py", "export/writer/convert.py"),
         *(f"benchmarks/{name}.py" for name in ("coverage_networks", "coverage_process", "serving_worker")),
     ),
+    "published": (
+        *EXPORTED,
+        *("zoo/import_weights.py", "zoo/published/[!_]*.py"),
+        *("parity_tests/published_networks.py", "benchmarks/published.py"),
+    ),
     "grouped_convolutions": ("export/normal_form/grouped.py", "benchmarks/grouped_convolutions*.py"),
     "paddle_onednn": (
         *(f"paddle_models/{name}.py" for name in ("embedder", "layers", "resnet")),

@@ -1,8 +1,6 @@
 """Retrieval networks are imported with their heads, and compute the descriptors of their libraries."""
 
 import dataclasses
-import sys
-import types
 from pathlib import Path
 
 import numpy as np
@@ -12,14 +10,15 @@ import torch
 
 import paddle_models.checkpoint
 import torch_models.checkpoint
+from parity_tests.published_networks import NETWORKS, PCA, Published, cvnet, save
 from parity_tests.small_models import shrunk
-from tests.zoo.published_networks import NETWORKS, PCA, Published, cvnet
 from zoo.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from zoo.errors import CheckpointError
 from zoo.import_weights import import_weights
 from zoo.preprocess import normalise
 from zoo.published.heads import Stated
 from zoo.specs import HeadSpec
+from zoo.weights import initial_weights
 
 SPEC = shrunk("resnet50")
 EQUAL = 1e-5
@@ -34,31 +33,8 @@ def pixels() -> np.ndarray:
     return np.clip(np.stack(pictures), 0, 255).astype(np.float32)
 
 
-@pytest.fixture(autouse=True)
-def scikit_learn(monkeypatch):
-    """A module under the name that pickles of scikit-learn's PCA have; only pickling needs it."""
-    module = types.ModuleType("sklearn.decomposition.pca")
-    module.PCA = PCA  # type: ignore[attr-defined]
-    for name in ("sklearn", "sklearn.decomposition"):
-        monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
-    monkeypatch.setitem(sys.modules, module.__name__, module)
-
-
-def saved(published: Published, folder: Path, *, paddles: bool = False, legacy: bool = False) -> Path:
-    """The file, as PyTorch or Paddle writes it."""
-    if paddles:
-        state = {name: value.numpy() for name, value in published.value.items()}
-        linear = {name: value.T.copy() for name, value in state.items() if name.endswith("fc.weight")}
-        tensors = {name: paddle.to_tensor(value) for name, value in (state | linear).items()}
-        paddle.save(tensors, str(folder / "a.pdparams"))
-        return folder / "a.pdparams"
-    torch.save(published.value, folder / "a.pth", _use_new_zipfile_serialization=not legacy)
-    return folder / "a.pth"
-
-
 def imported(published: Published, folder: Path, **stated: object) -> Checkpoint:
-    path = saved(published, folder, paddles="stem.0.conv.weight" in str(list(published.value)))
-    return import_weights(path, SPEC, stated=Stated(**{**published.stated, **stated}))
+    return import_weights(save(published, folder), SPEC, stated=Stated(**{**published.stated, **stated}))
 
 
 def descriptors(checkpoint: Checkpoint, framework: str) -> np.ndarray:
@@ -129,7 +105,7 @@ def test_a_layer_that_the_zoo_does_not_have_is_named(name, shapes, unknown, tmp_
     published = with_tensors(NETWORKS[name](), **shapes)
     with pytest.raises(CheckpointError, match=rf"fits resnet50_small but for {unknown}, which(.|\n)*Pass --headless"):
         imported(published, tmp_path)
-    import_weights(saved(published, tmp_path), SPEC, headless=True)
+    import_weights(save(published, tmp_path), SPEC, headless=True)
 
 
 def test_a_non_local_block_in_the_backbone_is_not_left_out(tmp_path):
@@ -216,7 +192,7 @@ def test_the_pixels_of_the_file_and_of_the_user(tmp_path):
 @pytest.mark.parametrize("name", ["fast-reid, reduced", "CVNet"])
 def test_a_backbone_alone_keeps_its_librarys_pooling_stride_and_channels(name, tmp_path, capsys):
     published = NETWORKS[name]()
-    checkpoint = import_weights(saved(published, tmp_path), SPEC, headless=True)
+    checkpoint = import_weights(save(published, tmp_path), SPEC, headless=True)
     assert checkpoint.spec.backbone == dataclasses.replace(SPEC.backbone, **published.backbone)
     assert checkpoint.spec.preprocess.channels == published.channels
     assert "Caffe" not in capsys.readouterr().err
@@ -237,7 +213,7 @@ def test_settings_are_read_from_files_of_older_pytorch(name, tmp_path):
     published = NETWORKS[name]()
     stated = Stated(**published.stated)
     new, old = (
-        import_weights(saved(published, tmp_path, legacy=legacy), SPEC, stated=stated) for legacy in (False, True)
+        import_weights(save(published, tmp_path, legacy=legacy), SPEC, stated=stated) for legacy in (False, True)
     )
     assert old.spec == new.spec
     assert all(np.array_equal(old.weights[key], value) for key, value in new.weights.items())
@@ -251,3 +227,14 @@ def test_what_was_assumed_is_said(tmp_path, capsys):
     assert "last_stride" not in said, "it was stated"
     imported(NETWORKS["PaddleClas, VehicleNeck"](), tmp_path)
     assert "assumed to have last_stride 1" in capsys.readouterr().err
+
+
+def test_a_dilated_last_layer_is_not_taken_for_a_plain_one(tmp_path):
+    """fast-reid's ResNeSts are dilated, unless LAST_STRIDE is 2; their stems' poolings are padded."""
+    spec = shrunk("resnest50").headless()
+    state = {name: torch.from_numpy(value) for name, value in initial_weights(spec, (), 0).items()}
+    torch.save({"model": state | {"heads.weight": torch.ones(3, 128)}}, tmp_path / "a.pth")
+    with pytest.raises(CheckpointError, match="dilates .* pass --last-stride 2"):
+        import_weights(tmp_path / "a.pth", spec, headless=True)
+    backbone = import_weights(tmp_path / "a.pth", spec, headless=True, stated=Stated(last_stride=2)).spec.backbone
+    assert backbone == spec.backbone

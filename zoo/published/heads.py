@@ -210,7 +210,7 @@ def _as_library(
     stride = {"last_stride": stated.last_stride} if stated.last_stride else {}
     if library is None:
         return replace(spec, backbone=replace(spec.backbone, **stride), preprocess=stated.preprocess(spec.preprocess))
-    assumed = {key: value for key, value in library.backbone.items() if key not in stride}
+    assumed = {key: value for key, value in library.assumed(spec.backbone).items() if key not in stride}
     if assumed:
         words = ", ".join(f"{key} {value}" for key, value in assumed.items())
         log(f"no tensor tells it: as {library.name}'s backbones usually are, this one was assumed to have {words}")
@@ -219,7 +219,12 @@ def _as_library(
     usual = spec.preprocess.in_order(library.channels).changed(
         mean=settings.mean or _unit(buffers.get("pixel_mean")), std=settings.std or _unit(buffers.get("pixel_std"))
     )
-    backbone = replace(spec.backbone, **{**library.backbone, **stride})
+    backbone = replace(spec.backbone, **assumed, **stride)
+    if backbone.last_stride == 1 and backbone.block in library.dilated:
+        raise CheckpointError(
+            f"{library.name} dilates the convolutions of such a network's last layer if its stride is 1, which the zoo does not have. "
+            "If it was trained with LAST_STRIDE 2, pass --last-stride 2"
+        )
     return replace(spec, backbone=backbone, preprocess=stated.preprocess(usual))
 
 

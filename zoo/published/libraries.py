@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from zoo.published.names import STATISTICS, plain_name
+from zoo.specs import BackboneSpec
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,8 @@ class Library:
         pool: the pooling if there is no exponent of GeM; None if only the file's settings or the user can tell.
         l2_before_neck: whether the pooled features are scaled to unit norm.
         backbone: how the backbone differs from the variant with the same tensors: fields of `BackboneSpec`.
+        plain: the same for ResNets of basic blocks and bottlenecks without groups.
+        dilated: blocks whose convolutions are dilated in a last layer of stride 1, which the zoo does not have.
         channels: the order that the library's images have.
     """
 
@@ -42,7 +45,14 @@ class Library:
     pool: Literal["avg"] | None = None
     l2_before_neck: bool = False
     backbone: Mapping[str, Any] = field(default_factory=dict)
+    plain: Mapping[str, Any] = field(default_factory=dict)
+    dilated: frozenset[str] = frozenset()
     channels: Literal["rgb", "bgr"] = "rgb"
+
+    def assumed(self, backbone: BackboneSpec) -> dict[str, Any]:
+        """How a backbone of the library differs from the variant with the same tensors."""
+        plain = backbone.block in ("basic", "bottleneck") and backbone.cardinality == 1
+        return {**self.backbone, **(self.plain if plain else {})}
 
 
 @dataclass(frozen=True)
@@ -60,21 +70,21 @@ class HeadNames:
 
 CIRTORCH = "cnnimageretrieval-pytorch"
 DIRTORCH = "deep-image-retrieval"
-FAST_REID = "fast-reid"
-_FAST_REID_BACKBONE = {"last_stride": 1, "stem_pool": "ceil"}
-"""Its configurations' LAST_STRIDE, and its code's maximum pooling."""
 
 
-def _fast_reid(signs: Iterable[str], modules: Mapping[str, str]) -> Library:
+def _fast_reid(sign: str, modules: Mapping[str, str], *, before_1: bool = False) -> Library:
+    """fast-reid, whose configurations have LAST_STRIDE 1. Since version 1.0, plain ResNets do not pad the stem's pooling."""
     return Library(
-        FAST_REID,
+        "fast-reid before 1.0" if before_1 else "fast-reid",
         trunk="backbone.",
-        signs=frozenset(signs),
+        signs=frozenset({sign}),
         modules={"heads.pool_layer": "pool", **modules},
         head=r"heads\.",
         training=r"heads\.(weight$|classifier\.|cls_layer\.)",
         pool="avg",
-        backbone=_FAST_REID_BACKBONE,
+        backbone={"last_stride": 1},
+        plain={} if before_1 else {"stem_pool": "ceil"},
+        dilated=frozenset() if before_1 else frozenset({"split_attention"}),
     )
 
 
@@ -123,10 +133,11 @@ LIBRARIES = (
         pool="avg",
         channels="bgr",
     ),
-    _fast_reid({"heads.bottleneck.0.running_var"}, {"heads.bottleneck.0": "neck.bn"}),
-    _fast_reid({"heads.bottleneck.0.weight"}, {"heads.bottleneck.0": "neck.linear", "heads.bottleneck.1": "neck.bn"}),
-    _fast_reid({"heads.bnneck.running_var"}, {"heads.bnneck": "neck.bn"}),
-    _fast_reid({"heads.pool_layer.p", "heads.weight"}, {}),
+    _fast_reid("heads.bottleneck.0.running_var", {"heads.bottleneck.0": "neck.bn"}),
+    _fast_reid("heads.bottleneck.0.weight", {"heads.bottleneck.0": "neck.linear", "heads.bottleneck.1": "neck.bn"}),
+    _fast_reid("heads.bnneck.running_var", {"heads.bnneck": "neck.bn"}, before_1=True),
+    _fast_reid("heads.classifier.weight", {}, before_1=True),
+    _fast_reid("heads.weight", {}),
     _rec_model({"neck.conv": "neck.linear"}, {"last_stride": 1}),
     _rec_model({"neck.fc": "neck.linear"}),
     _rec_model({"neck.feat_bn": "neck.bn"}),

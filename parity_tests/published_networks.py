@@ -4,12 +4,17 @@ Nothing here is this project's: each network is written from its library's descr
 weights, head and treatment of pixels.
 """
 
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
+from types import ModuleType
 from typing import Any
+from unittest import mock
 
 import numpy as np
+import paddle
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -168,6 +173,8 @@ class Published:
     """A file as its library saves it, and the descriptors that its library computes.
 
     Attributes:
+        library: whose network it is.
+        described: its head, for a table.
         value: what is saved: tensors of PyTorch's layouts, and settings.
         descriptors: RGB pixels [N, H, W, 3] from 0 to 255 → descriptors [N, D] of unit norm.
         head: what the import has to find: the fields of `HeadSpec` that are not the usual ones.
@@ -177,6 +184,8 @@ class Published:
         left_out: names that the import has to list as left out.
     """
 
+    library: str
+    described: str
     value: dict[str, Any]
     descriptors: Callable[[np.ndarray], Tensor]
     head: Mapping[str, Any]
@@ -184,6 +193,11 @@ class Published:
     channels: str = "rgb"
     stated: Mapping[str, Any] = field(default_factory=dict)
     left_out: tuple[str, ...] = ()
+
+    @property
+    def paddle(self) -> bool:
+        """Whether Paddle writes the file."""
+        return self.library == "PaddleClas"
 
 
 class PCA:
@@ -194,6 +208,23 @@ class PCA:
 
 
 PCA.__module__, PCA.__qualname__ = "sklearn.decomposition.pca", "PCA"
+
+
+def save(published: Published, folder: Path, *, legacy: bool = False) -> Path:
+    """The file, as Paddle or PyTorch writes it; `legacy` is PyTorch's format before version 1.6."""
+    if published.paddle:
+        # Paddle keeps a linear layer's weight as [in, out].
+        state = {name: value.numpy() for name, value in published.value.items()}
+        linear = {name: value.T.copy() for name, value in state.items() if name.endswith("fc.weight")}
+        tensors = {name: paddle.to_tensor(value) for name, value in (state | linear).items()}
+        paddle.save(tensors, str(folder / "a.pdparams"))
+        return folder / "a.pdparams"
+    # A class is pickled by its name, under which it must be found.
+    known = {name: ModuleType(name) for name in ("sklearn", "sklearn.decomposition", PCA.__module__)}
+    known[PCA.__module__].PCA = PCA  # type: ignore[attr-defined]
+    with mock.patch.dict(sys.modules, known):
+        torch.save(published.value, folder / "a.pth", _use_new_zipfile_serialization=not legacy)
+    return folder / "a.pth"
 
 
 def cirtorch(*, pooling: str = "gem", whitened: bool = True, learned: str | None = None) -> Published:
@@ -246,7 +277,11 @@ def cirtorch(*, pooling: str = "gem", whitened: bool = True, learned: str | None
         expected |= {"neck": "linear", "neck_bias": True, "l2_before_neck": True}
     expected |= {"whitened_from": FEATURES} if whitened and learned else {}
     state = {"epoch": 12, "meta": meta, "state_dict": body | head, "min_loss": 0.2}
-    return Published(state, descriptors, expected, stated={"whitening": learned})
+    steps = [{"gem": "GeM", "mac": "maximum", "spoc": "average"}[pooling], "L2"]
+    steps += ["whitening with a bias, L2"] * whitened + ["learned whitening of the file, L2"] * bool(learned)
+    return Published(
+        "cnnimageretrieval-pytorch", ", ".join(steps), state, descriptors, expected, stated={"whitening": learned}
+    )
 
 
 def dirtorch(*, norm_features: bool = False, whitening: str | None = None) -> Published:
@@ -280,7 +315,10 @@ def dirtorch(*, norm_features: bool = False, whitening: str | None = None) -> Pu
         "model_options": options,
         "pca": {"Landmarks_clean": PCA(**attributes)},
     }
-    return Published(state, descriptors, expected, stated={"whitening": whitening})
+    steps = ["GeM"] + ["L2"] * norm_features + ["linear with a bias, L2"] + ["PCA of the file, L2"] * bool(whitening)
+    return Published(
+        "deep-image-retrieval", ", ".join(steps), state, descriptors, expected, stated={"whitening": whitening}
+    )
 
 
 def cvnet(prefix: str = "encoder_q.") -> Published:
@@ -301,6 +339,8 @@ def cvnet(prefix: str = "encoder_q.") -> Published:
 
     others = others if prefix else {}
     return Published(
+        "DELG" if prefix.startswith("global") else "CVNet",
+        f"GeM, linear with a bias, L2; BGR; under `{prefix}`" if prefix else "GeM, linear with a bias, L2; BGR",
         {"epoch": 3, "model_state": body | head | others, "cfg": "MODEL: {DEPTH: 50}"},
         descriptors,
         {"neck_bias": True, "embedding_size": size},
@@ -309,7 +349,7 @@ def cvnet(prefix: str = "encoder_q.") -> Published:
     )
 
 
-def pymetric(names: Names) -> Published:
+def pymetric(names: Names, whose: str) -> Published:
     """pymetric (linear_head.py): GeM, and a linear layer without a bias; BGR images."""
     random = Random(4)
     body, size = backbone(names, random), 64
@@ -321,14 +361,27 @@ def pymetric(names: Names) -> Published:
         return unit(F.linear(x, head["head.embedding_layer.weight"]))
 
     state = {"epoch": 3, "model_state": body | head | others, "cfg": "MODEL: {DEPTH: 50}"}
-    return Published(state, descriptors, {"embedding_size": size}, channels="bgr", left_out=tuple(others))
+    return Published(
+        "pymetric",
+        f"GeM, linear without a bias, L2; BGR; {whose} names",
+        state,
+        descriptors,
+        {"embedding_size": size},
+        channels="bgr",
+        left_out=tuple(others),
+    )
 
 
-def fast_reid(*, reduced: bool = False, bnneck: bool = True, pool: str = "gem", last_stride: int = 1) -> Published:
-    """fast-reid (embedding_head.py): pooling; a 1×1 convolution if `reduced`; BatchNorm if `bnneck`. RGB from 0 to 255 in buffers."""
+def fast_reid(
+    *, reduced: bool = False, bnneck: bool = True, pool: str = "gem", last_stride: int = 1, old: bool = False
+) -> Published:
+    """fast-reid (embedding_head.py): pooling; a 1×1 convolution if `reduced`; BatchNorm if `bnneck`. RGB from 0 to 255 in buffers.
+
+    `old` is a version before 1.0 (bnneck_head.py), which pads the stem's pooling.
+    """
     random, names = Random(5), torchvision("backbone.")
     body, size = backbone(names, random), 56 if reduced else FEATURES
-    norm = random.norm(names, f"heads.bottleneck.{int(reduced)}", size) if bnneck else {}
+    norm = random.norm(names, "heads.bnneck" if old else f"heads.bottleneck.{int(reduced)}", size) if bnneck else {}
     head = norm | ({"heads.bottleneck.0.weight": random.normal(size, FEATURES, 1, 1, scale=0.2)} if reduced else {})
     head |= {"heads.pool_layer.p": torch.tensor([3.1])} if pool == "gem" else {}
     mean, std = (120.0, 116.0, 103.0), (58.0, 57.0, 56.0)
@@ -338,7 +391,7 @@ def fast_reid(*, reduced: bool = False, bnneck: bool = True, pool: str = "gem", 
         images = (
             torch.from_numpy(pixels.transpose(0, 3, 1, 2)).float().sub(buffers["pixel_mean"]).div(buffers["pixel_std"])
         )
-        features = last_map(images, body, names, last_stride=last_stride, ceil=True)
+        features = last_map(images, body, names, last_stride=last_stride, ceil=not old)
         x = {
             "gem": lambda: gem(features, head["heads.pool_layer.p"]),
             "avg": lambda: features.mean((2, 3)),
@@ -354,13 +407,18 @@ def fast_reid(*, reduced: bool = False, bnneck: bool = True, pool: str = "gem", 
         reduced, bnneck
     ]
     stated = {"last_stride": last_stride} if last_stride != 1 else {}
+    steps = [{"gem": "GeM", "avg": "average", "max": "maximum"}[pool]]
+    steps += ["1×1 convolution"] * reduced + ["BatchNorm"] * bnneck + ["L2"]
+    classes = "heads.classifier.weight" if old else "heads.weight"
     return Published(
-        {"model": body | head | buffers | {"heads.weight": random.normal(7, size)}, "optimizer": {}},
+        "fast-reid before 1.0" if old else "fast-reid",
+        f"{', '.join(steps)}; last stride {last_stride}" + ("" if old else ", stem's pooling not padded"),
+        {"model": body | head | buffers | {classes: random.normal(7, size)}, "optimizer": {}},
         descriptors,
         {"pool": pool, "gem_p_learned": pool == "gem", "neck": neck, "embedding_size": size},
-        {"last_stride": last_stride, "stem_pool": "ceil"},
+        {"last_stride": last_stride, "stem_pool": "padded" if old else "ceil"},
         stated=stated | ({"pool": pool} if pool == "max" else {}),
-        left_out=("heads.weight",),
+        left_out=(classes,),
     )
 
 
@@ -377,6 +435,7 @@ def rec_model(neck: str, *, last_stride: int, usual: bool = True) -> Published:
             f"neck.{neck}.bias": random.normal(size),
         }
     others = {"head.weight": random.normal(size, 7)}
+    kinds = {"fc": "linear with a bias", "conv": "1×1 convolution with a bias", "feat_bn": "BatchNorm"}
 
     def descriptors(pixels: np.ndarray) -> Tensor:
         x = last_map(normalised(pixels), body, names, last_stride=last_stride).mean((2, 3))
@@ -389,7 +448,16 @@ def rec_model(neck: str, *, last_stride: int, usual: bool = True) -> Published:
     expected |= {"neck": "bn"} if neck == "feat_bn" else {"neck_bias": True}
     stride = {"last_stride": last_stride}
     stated = {} if usual else stride
-    return Published(body | head | others, descriptors, expected, stride, stated=stated, left_out=tuple(others))
+    return Published(
+        "PaddleClas",
+        f"average, {kinds[neck]}, L2; last stride {last_stride}",
+        body | head | others,
+        descriptors,
+        expected,
+        stride,
+        stated=stated,
+        left_out=tuple(others),
+    )
 
 
 NETWORKS: dict[str, Callable[[], Published]] = {
@@ -404,9 +472,11 @@ NETWORKS: dict[str, Callable[[], Published]] = {
     "CVNet": cvnet,
     "DELG": partial(cvnet, "globalmodel."),
     "CVNet, the encoder alone": partial(cvnet, ""),
-    "pymetric": partial(pymetric, pycls("backbone.")),
-    "pymetric, torchvision's names": partial(pymetric, torchvision("backbone.")),
+    "pymetric": partial(pymetric, pycls("backbone."), "pycls'"),
+    "pymetric, torchvision's names": partial(pymetric, torchvision("backbone."), "torchvision's"),
     "fast-reid, GeM, BNNeck": fast_reid,
+    "fast-reid before 1.0, BNNeck": partial(fast_reid, old=True),
+    "fast-reid before 1.0, no neck": partial(fast_reid, old=True, bnneck=False),
     "fast-reid, average": partial(fast_reid, pool="avg", last_stride=2),
     "fast-reid, maximum, no neck": partial(fast_reid, pool="max", bnneck=False),
     "fast-reid, reduced": partial(fast_reid, reduced=True),
