@@ -1,46 +1,9 @@
-"""Normalisation, pooling, powers and padding of maps."""
+"""Pooling, powers and padding of maps."""
 
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from export.normal_form.surgery import affine, append, producer, replace
-
-
-def instance_norm_by_means(graph: gs.Graph) -> None:
-    """Writes instance normalisation, (x - mean) / √(variance + ε) · scale + shift, with means: TensorFlow has no operator for it."""
-    for node in [node for node in graph.nodes if node.op == "InstanceNormalization"]:
-        features, *values = node.inputs
-        rank = len(features.shape or "NCHW")  # in files from elsewhere also [N, G, L], the groups of GroupNorm
-        scale, shift = (
-            gs.Constant(f"{node.name}/{part}", value.values.reshape(1, -1, *[1] * (rank - 2)))
-            for part, value in zip(("scale", "shift"), values, strict=True)
-        )
-        epsilon = gs.Constant(f"{node.name}/epsilon", np.array(node.attrs.get("epsilon", 1e-5), np.float32))
-        mean = {"axes": list(range(2, rank)), "keepdims": 1}
-        like = node.outputs[0]
-        centred = append(graph, "Sub", [features, append(graph, "ReduceMean", [features], like, mean)], like)
-        squares = append(graph, "Mul", [centred, centred], like)
-        variance = append(graph, "ReduceMean", [squares], like, mean)
-        deviation = append(graph, "Sqrt", [append(graph, "Add", [variance, epsilon], like)], like)
-        factor = append(graph, "Div", [scale, deviation], like)
-        scaled = append(graph, "Mul", [centred, factor], like)
-        replace(graph, node.outputs[0], append(graph, "Add", [scaled, shift], like))
-
-
-def batch_norm_by_scale(graph: gs.Graph) -> None:
-    """Writes BatchNorm as a multiplication and an addition if nothing before it could take it in.
-
-    So is a pre-activation network's, between a sum and a ReLU, and that of pooled features [N, C] beside no linear layer.
-    """
-    for node in [node for node in graph.nodes if node.op == "BatchNormalization"]:
-        output = node.outputs[0]
-        shape = (-1,) if len(output.shape or ()) == 2 else (1, -1, 1, 1)
-        scale, shift = (
-            gs.Constant(f"{node.name}/{part}", value.astype(np.float32).reshape(shape))
-            for part, value in zip(("scale", "shift"), affine(node), strict=True)
-        )
-        scaled = append(graph, "Mul", [node.inputs[0], scale], like=output)
-        replace(graph, output, append(graph, "Add", [scaled, shift], like=output))
+from export.normal_form.surgery import append, producer, replace
 
 
 def explicit_average_pooling(graph: gs.Graph) -> None:

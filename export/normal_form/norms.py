@@ -3,23 +3,44 @@
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from export.normal_form.surgery import append, replace
+from export.normal_form.surgery import affine, append, replace
 
 
-def batch_norm_as_scale_and_shift(graph: gs.Graph) -> None:
-    """Replaces BatchNorm that no convolution absorbed, as before a ReLU in DenseNet, by a product and a sum per channel."""
+def batch_norm_by_scale(graph: gs.Graph) -> None:
+    """Replaces BatchNorm that no convolution took in by a product and a sum per channel.
+
+    So is a pre-activation network's, between a sum and a ReLU, and that of pooled features [N, C] beside no linear layer.
+    """
     for node in [node for node in graph.nodes if node.op == "BatchNormalization"]:
-        features, *values = node.inputs
-        weight, bias, mean, variance = (value.values.astype(np.float64) for value in values)
-        scale = weight / np.sqrt(variance + node.attrs.get("epsilon", 1e-5))
-        spatial = [1] * (_rank(features) - 2)
-        factor, offset = (
-            gs.Constant(f"{node.name}/{part}", value.astype(np.float32).reshape(-1, *spatial))
-            for part, value in (("scale", scale), ("shift", bias - mean * scale))
+        features, like = node.inputs[0], node.outputs[0]
+        ones = [1] * (_rank(features) - 2)
+        scale, shift = (
+            gs.Constant(f"{node.name}/{part}", value.astype(np.float32).reshape(-1, *ones))
+            for part, value in zip(("scale", "shift"), affine(node), strict=True)
         )
-        like = node.outputs[0]
-        replace(graph, like, append(graph, "Add", [append(graph, "Mul", [features, factor], like), offset], like))
+        replace(graph, like, append(graph, "Add", [append(graph, "Mul", [features, scale], like), shift], like))
         node.outputs.clear()
+
+
+def instance_norm_by_means(graph: gs.Graph) -> None:
+    """Writes instance normalisation, (x - mean) / √(variance + ε) · scale + shift, with means: TensorFlow has no operator for it."""
+    for node in [node for node in graph.nodes if node.op == "InstanceNormalization"]:
+        features, *values = node.inputs
+        rank = _rank(features)  # in files from elsewhere also [N, G, L], the groups of GroupNorm
+        scale, shift = (
+            gs.Constant(f"{node.name}/{part}", value.values.reshape(1, -1, *[1] * (rank - 2)))
+            for part, value in zip(("scale", "shift"), values, strict=True)
+        )
+        epsilon = gs.Constant(f"{node.name}/epsilon", np.array(node.attrs.get("epsilon", 1e-5), np.float32))
+        mean = {"axes": list(range(2, rank)), "keepdims": 1}
+        like = node.outputs[0]
+        centred = append(graph, "Sub", [features, append(graph, "ReduceMean", [features], like, mean)], like)
+        squares = append(graph, "Mul", [centred, centred], like)
+        variance = append(graph, "ReduceMean", [squares], like, mean)
+        deviation = append(graph, "Sqrt", [append(graph, "Add", [variance, epsilon], like)], like)
+        factor = append(graph, "Div", [scale, deviation], like)
+        scaled = append(graph, "Mul", [centred, factor], like)
+        replace(graph, node.outputs[0], append(graph, "Add", [scaled, shift], like))
 
 
 def group_norm_by_instance_norm(graph: gs.Graph) -> None:
@@ -92,4 +113,4 @@ def lengths_by_sums(graph: gs.Graph) -> None:
 
 
 def _rank(tensor: gs.Tensor) -> int:
-    return len(tensor.shape)
+    return len(tensor.shape or "NCHW")

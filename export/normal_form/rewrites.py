@@ -6,31 +6,26 @@ both frameworks. onnxsim folds constants and BatchNorm; the other rewrites are i
 compares the file with the original, at odd sizes, before TensorFlow starts.
 """
 
-from collections.abc import Callable
-
 import numpy as np
 import onnx
-import onnx_graphsurgeon as gs
-import onnxsim
 
 from export import onnx_runtime
 from export.normal_form.attention import split_attention_without_reshape
 from export.normal_form.grouped import split_convolutions_instead_of_maps, split_grouped_convolutions
 from export.normal_form.maps import (
-    batch_norm_by_scale,
     explicit_average_pooling,
     explicit_max_pooling,
-    instance_norm_by_means,
     mean_by_rows,
     powers_by_logarithm,
     same_padding,
 )
 from export.normal_form.neck import neck_as_convolution
+from export.normal_form.norms import batch_norm_by_scale, instance_norm_by_means
+from export.normal_form.proven import on_graph, rewritten, simplify
 from export.parity.probes import picture
 from zoo.errors import ExportError
 from zoo.preprocess import normalise
 from zoo.specs import PreprocessSpec
-from zoo.tolerances import TOLERANCES, compare
 
 PROOF_SIZES = ((2, 64, 64), (1, 97, 131), (1, 33, 65))
 """(batch, height, width) at which every rewrite is proven, with odd edges and a batch above one."""
@@ -48,29 +43,9 @@ def normal_form(model: onnx.ModelProto) -> onnx.ModelProto:
     Raises:
         ExportError: a rewrite that changed the outputs, or an operator left over that the normal form forbids.
     """
-    metadata = list(model.metadata_props)
-    expected = _run(model)
-    for rewrite in REWRITES:
-        model = rewrite(model) if rewrite is simplify else on_graph(rewrite, model)
-        _prove(rewrite.__name__, expected, _run(model))
+    model = rewritten(model, REWRITES, _run(model), _run, "Export it from a checkpoint of the zoo.")
     _forbid(model)
-    del model.metadata_props[:]
-    model.metadata_props.extend(metadata)
-    onnx.checker.check_model(model)
     return model
-
-
-def simplify(model: onnx.ModelProto) -> onnx.ModelProto:
-    """onnxsim: computes constants, folds BatchNorm into the convolution before it, removes operators without effect."""
-    simplified, _ = onnxsim.simplify(model)
-    return simplified
-
-
-def on_graph(rewrite: Callable[[gs.Graph], None], model: onnx.ModelProto) -> onnx.ModelProto:
-    # A constant may be a node or a value; after folding it is always a value.
-    graph = gs.import_onnx(model).fold_constants().cleanup()
-    rewrite(graph)
-    return onnx.shape_inference.infer_shapes(gs.export_onnx(graph.cleanup().toposort()))
 
 
 def _run(model: onnx.ModelProto) -> list[np.ndarray]:
@@ -78,16 +53,6 @@ def _run(model: onnx.ModelProto) -> list[np.ndarray]:
     running, random = onnx_runtime.session(model), np.random.default_rng(0)
     batches = (np.stack([picture(random, h, w) for _ in range(n)]) for n, h, w in PROOF_SIZES)
     return [onnx_runtime.run(running, normalise(batch, PreprocessSpec()))[0] for batch in batches]
-
-
-def _prove(name: str, expected: list[np.ndarray], found: list[np.ndarray]) -> None:
-    for size, before, after in zip(PROOF_SIZES, expected, found, strict=True):
-        difference = compare(before, after)
-        if not difference.within(TOLERANCES["onnx → normal form"]):
-            raise ExportError(
-                f"the rewrite {name!r} changed the network: {difference} at {size}. The ONNX file is outside what the "
-                "rewrite knows; export it from a checkpoint of the zoo."
-            )
 
 
 def _forbid(model: onnx.ModelProto) -> None:
@@ -110,16 +75,16 @@ FORBIDDEN = {
 # The second simplification folds the BatchNorm of IBN-a's half. Pooling comes later, because simplifying undoes its Pad.
 REWRITES = (
     simplify,
-    neck_as_convolution,
-    instance_norm_by_means,
-    split_convolutions_instead_of_maps,
+    on_graph(neck_as_convolution),
+    on_graph(instance_norm_by_means),
+    on_graph(split_convolutions_instead_of_maps),
     simplify,
-    batch_norm_by_scale,
-    split_grouped_convolutions,
-    split_attention_without_reshape,
-    explicit_average_pooling,
-    explicit_max_pooling,
-    powers_by_logarithm,
-    mean_by_rows,
-    same_padding,
+    on_graph(batch_norm_by_scale),
+    on_graph(split_grouped_convolutions),
+    on_graph(split_attention_without_reshape),
+    on_graph(explicit_average_pooling),
+    on_graph(explicit_max_pooling),
+    on_graph(powers_by_logarithm),
+    on_graph(mean_by_rows),
+    on_graph(same_padding),
 )

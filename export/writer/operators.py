@@ -186,16 +186,16 @@ def _extreme(operation: Callable[..., Any], part: str) -> Writer:
 
 def _clip(graph: Graph, node: onnx.NodeProto, label: str) -> Value:
     value, limits = graph.value(node.input[0]), np.finfo(np.float32)
-    low, high = (graph.numbers(node, name, place) for place, name in ((1, "min"), (2, "max")))
-    tensor = value.tensor
-    above, below = high and high[0] < limits.max, low and low[0] > limits.min
-    if above and below and (low[0], high[0]) == (0, 6):  # TensorFlow fuses this one with the convolution before it
+    [low] = graph.numbers(node, "min", 1) or [limits.min]
+    [high] = graph.numbers(node, "max", 2) or [limits.max]
+    tensor, above, below = value.tensor, high < limits.max, low > limits.min
+    if (low, high) == (0, 6):  # TensorFlow fuses this one with the convolution before it
         return Value(tf.raw_ops.Relu6(features=tensor, name=label), value.order)
     if above:
-        bound = tf.constant(high[0], tf.float32, name=f"{label}/high")
+        bound = tf.constant(high, tf.float32, name=f"{label}/high")
         tensor = tf.raw_ops.Minimum(x=tensor, y=bound, name=f"{label}/below" if below else label)
     if below:
-        bound = graph.constant(node.input[1] if len(node.input) > 1 else f"{label}/low", np.float32(low[0]))
+        bound = graph.constant(node.input[1], np.array(low, np.float32))
         tensor = tf.raw_ops.Maximum(x=tensor, y=bound, name=label)
     return Value(tensor, value.order)
 
@@ -245,14 +245,14 @@ def _concat(graph: Graph, node: onnx.NodeProto, label: str) -> Value:
 
 def _slice(graph: Graph, node: onnx.NodeProto, label: str) -> Value:
     value = graph.value(node.input[0])
-    starts, ends = (graph.numbers(node, name, place) for place, name in ((1, "starts"), (2, "ends")))
-    axes = graph.numbers(node, "axes", 3) or list(range(len(starts or [])))
+    starts, ends = (graph.numbers(node, name, place) or [] for place, name in ((1, "starts"), (2, "ends")))
+    axes = graph.numbers(node, "axes", 3) or list(range(len(starts)))
     steps = graph.numbers(node, "steps", 4) or [1] * len(axes)
-    whole = [slice(None)] * value.rank
-    for axis, start, end, step in zip(axes, starts or [], ends or [], steps, strict=True):
+    whole: list[slice] = [slice(None)] * value.rank
+    for axis, start, end, step in zip(axes, starts, ends, steps, strict=True):
         # ONNX says "to the end" with the largest integers, which TensorFlow's 32 bits cannot hold.
-        bounded = [number if abs(number) < 2**31 - 1 else None for number in (start, end)]
-        whole[axis % value.rank] = slice(*bounded, step)
+        first, last = (number if abs(number) < 2**31 - 1 else None for number in (start, end))
+        whole[axis % value.rank] = slice(first, last, step)
     with tf.name_scope(label):
         return Value(value.tensor[tuple(value.by_place(whole))], value.order)
 
@@ -299,7 +299,9 @@ def _flatten(graph: Graph, node: onnx.NodeProto, label: str) -> Value:
     value, axis = graph.value(node.input[0]), attributes(node).get("axis", 1)
     if axis != 1:
         raise refusal(node, f"it flattens from axis {axis}; only 1, which keeps the batch, is supported")
-    return value.reshaped([-1, int(np.prod(value.shape[1:]))], label)
+    if None in value.shape[1:]:
+        raise refusal(node, f"it flattens {value.shape}, of which more than the batch is of unknown size")
+    return value.reshaped([-1, int(np.prod(np.array(value.shape[1:])))], label)
 
 
 def _transpose(graph: Graph, node: onnx.NodeProto, label: str) -> Value:
@@ -333,14 +335,11 @@ def _matmul(graph: Graph, node: onnx.NodeProto, label: str) -> Value:
 def _resize(graph: Graph, node: onnx.NodeProto, label: str) -> Value:
     given, value = attributes(node), graph.value(node.input[0])
     features, mode = _maps(graph, node, label), given.get("mode", b"nearest").decode()
-    sizes = graph.numbers(node, "sizes", 3)
-    scales = graph.numbers(node, "scales", 2)
-    height, width = (
-        sizes[2:] if sizes else [int(length * scale) for length, scale in zip(value.shape[2:], scales[2:], strict=True)]
-    )
+    sizes, scales = graph.numbers(node, "sizes", 3), graph.numbers(node, "scales", 2) or []
+    lengths = sizes or [int((length or 1) * scale) for length, scale in zip(value.shape, scales, strict=True)]
     how = given.get("coordinate_transformation_mode", b"half_pixel").decode()
     rounding = given.get("nearest_mode", b"round_prefer_floor").decode()
-    size = tf.constant([height, width], tf.int32, name=f"{label}/size")
+    size = tf.constant(lengths[2:], tf.int32, name=f"{label}/size")
     if mode == "linear" and how in ("half_pixel", "pytorch_half_pixel", "align_corners", "asymmetric"):
         resized = tf.raw_ops.ResizeBilinear(
             images=features,

@@ -10,6 +10,7 @@ import pytest
 from export import onnx_runtime
 from export.normal_form import imported
 from export.normal_form.imported import imported_form
+from export.normal_form.proven import on_graph
 from export.parity.probes import picture
 from export.writer.graph import PIXELS, NetworkGraph, tensorflow_graph, tf
 from zoo.errors import ExportError
@@ -215,7 +216,7 @@ def test_a_rewrite_that_changes_the_network_is_found(monkeypatch):
         [node] = [node for node in graph.nodes if node.op == "Mul"]
         node.op = "Sub"
 
-    monkeypatch.setattr(imported, "IMPORTED_REWRITES", (*imported.IMPORTED_REWRITES, halved))
+    monkeypatch.setattr(imported, "IMPORTED_REWRITES", (*imported.IMPORTED_REWRITES, on_graph(halved)))
     with pytest.raises(ExportError, match="the rewrite 'halved' changed the network"):
         imported_form(file_of(*CASES["SiLU"]), SPEC)
 
