@@ -20,6 +20,7 @@ PARITY_TESTS = ROOT / "parity_tests"
 HEAVY = (
     *("tests/packaging", "tests/commands", "tests/landmark_zoo", "tests/benchmarks", "tests/pipeline/test_run.py"),
     *(
+        "tests/export/test_any_network.py",
         "tests/export/test_check.py",
         "tests/export/test_no_verify.py",
         "tests/training/test_resume.py",

@@ -30,26 +30,27 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _imported(given: onnx.ModelProto, path: Path) -> onnx.ModelProto:
-    return imported_form(given, source_of(given, path, BY_SIZE).spec.preprocess)
+_UNFORESEEN = (ValueError, KeyError, IndexError, TypeError, AttributeError, RuntimeError)
+"""What surgery raises on a graph that it does not expect."""
+
+
+def _rewritten(given: onnx.ModelProto, path: Path) -> onnx.ModelProto:
+    imported = is_imported(given)
+    try:
+        if imported:
+            return imported_form(given, source_of(given, path, BY_SIZE).spec.preprocess)
+        return normal_form(given)
+    except _UNFORESEEN as error:
+        if imported:
+            raise ExportError(f"{path}: a rewrite failed: {error}. Please report this, with the file.") from error
+        raise ExportError(f"{path} is not an export of this project: {error}. {ADVICE}") from error
 
 
 def main() -> None:
     """Command line."""
     arguments = parse_arguments()
     with output_file(arguments.out, [arguments.onnx]):
-        given = read_onnx(arguments.onnx)
-        try:
-            model = _imported(given, arguments.onnx) if is_imported(given) else normal_form(given)
-        except (
-            ValueError,
-            KeyError,
-            IndexError,
-            TypeError,
-            AttributeError,
-            RuntimeError,
-        ) as error:  # surgery on a foreign graph
-            raise ExportError(f"{arguments.onnx} is not an export of this project: {error}. {ADVICE}") from error
+        model = _rewritten(read_onnx(arguments.onnx), arguments.onnx)
         with new_file(arguments.out) as partial:
             onnx.save(model, partial)
     print(arguments.out)

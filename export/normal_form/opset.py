@@ -39,7 +39,7 @@ def _reduction(node: gs.Node) -> None:
     """Axes as an attribute, counted from the front."""
     if len(node.inputs) > 1:
         node.attrs["axes"] = _numbers(node, 1)
-        del node.inputs[1:]
+        node.inputs = node.inputs[:1]  # graphsurgeon's lists do not delete slices
     node.attrs.pop("noop_with_empty_axes", None)
     axes = node.attrs.get("axes")
     if not axes or min(axes) < 0:
@@ -65,7 +65,7 @@ def _pad(node: gs.Node) -> None:
     whole = np.zeros((2, rank), np.int64)
     whole[:, [axis % rank for axis in axes]] = amounts
     node.inputs[1] = gs.Constant(f"{node.name}/pads", whole.reshape(-1))
-    del node.inputs[3:]
+    node.inputs = node.inputs[:3]
 
 
 def _softmax(node: gs.Node) -> None:

@@ -155,7 +155,7 @@ def _require_sizes(member: Member, combination: Combination) -> None:
         if member.shape[1] not in (None, size):
             raise ExportError(
                 f"{member.name} takes only images of {member.shape[1]} px and cannot be served at {size}. "
-                "Export it again without --static."
+                "Export it again without --static; a network that came as an ONNX file takes one size only."
             )
 
 
