@@ -14,7 +14,7 @@ from export.normal_form.any_batch import simplified_for_any_batch
 from export.normal_form.grouped import split_convolutions_instead_of_maps, split_grouped_convolutions
 from export.normal_form.linear import linear_layers_as_convolutions
 from export.normal_form.maps import mean_by_rows, powers_by_logarithm, same_padding
-from export.normal_form.norms import batch_norm_by_scale, instance_norm_by_means, lengths_by_sums
+from export.normal_form.norms import batch_norm_by_scale, groups_of_maps, instance_norm_by_means, lengths_by_sums
 from export.normal_form.opset import operators_of_opset_13
 from export.normal_form.proven import on_graph, rewritten, simplify
 from export.normal_form.windows import convolutions_of_maps, global_pooling_by_reduction, poolings_of_maps
@@ -67,6 +67,7 @@ IMPORTED_REWRITES = (
     on_graph(linear_layers_as_convolutions),
     on_graph(split_convolutions_instead_of_maps),
     simplify,  # folds BatchNorm into what has become a convolution
+    on_graph(groups_of_maps),
     on_graph(instance_norm_by_means),
     on_graph(lengths_by_sums),
     on_graph(batch_norm_by_scale),

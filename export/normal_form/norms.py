@@ -3,7 +3,7 @@
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from export.normal_form.surgery import affine, append, replace
+from export.normal_form.surgery import affine, append, producer, replace
 
 
 def batch_norm_by_scale(graph: gs.Graph) -> None:
@@ -41,6 +41,22 @@ def instance_norm_by_means(graph: gs.Graph) -> None:
         factor = append(graph, "Div", [scale, deviation], like)
         scaled = append(graph, "Mul", [centred, factor], like)
         replace(graph, node.outputs[0], append(graph, "Add", [scaled, shift], like))
+
+
+def groups_of_maps(graph: gs.Graph) -> None:
+    """Lets a group of GroupNorm keep its axes: [N, G, C / G, H, W], where exporters write [N, G, C / G · H · W].
+
+    Then the writer divides the channels where they stand and moves nothing.
+    """
+    for node in [node for node in graph.nodes if node.op == "InstanceNormalization"]:
+        reshape = producer(node.inputs[0], "Reshape")
+        maps, groups = reshape.inputs[0].shape if reshape else None, len(node.inputs[1].values)
+        if maps is None or len(maps) != 4 or _rank(node.inputs[0]) != 3 or maps[1] % groups:
+            continue
+        shape = [-1, groups, maps[1] // groups, *maps[2:]]
+        reshape.inputs[1] = gs.Constant(f"{reshape.name}/groups", np.array(shape, np.int64))
+        for tensor in (reshape.outputs[0], node.outputs[0]):
+            tensor.shape = ["N", *shape[1:]]
 
 
 def group_norm_by_instance_norm(graph: gs.Graph) -> None:

@@ -247,7 +247,13 @@ def operators(name: str) -> list[str]:
 
 @pytest.mark.parametrize(
     "name",
-    ["LayerNorm over channels", "linear layer on maps", "squeeze and excitation through vectors", "L2 over channels"],
+    [
+        "LayerNorm over channels",
+        "linear layer on maps",
+        "squeeze and excitation through vectors",
+        "L2 over channels",
+        "GroupNorm",
+    ],
 )
 def test_channels_first_costs_no_transpose(name):
     """The only one is the final Flatten's, which the test adds."""
