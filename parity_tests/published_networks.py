@@ -284,7 +284,7 @@ def cirtorch(*, pooling: str = "gem", whitened: bool = True, learned: str | None
     )
 
 
-def dirtorch(*, norm_features: bool = False, whitening: str | None = None) -> Published:
+def dirtorch(*, norm_features: bool = False, without_fc: bool = False, whitening: str | None = None) -> Published:
     """deep-image-retrieval: GeM, L2 if `norm_features`, a linear layer, L2 (rmac_resnet.py); then scikit-learn's PCA (common.py)."""
     random, names = Random(2), torchvision("module.")
     body, size = backbone(names, random), 96
@@ -297,17 +297,19 @@ def dirtorch(*, norm_features: bool = False, whitening: str | None = None) -> Pu
     attributes = {"components_": random.normal(kept, size).numpy(), "mean_": random.normal(size).numpy() * 0.1}
     attributes |= {"explained_variance_": random.between(0.01, 2, kept).numpy(), "whiten": True, "n_components": kept}
     options = {"arch": "resnet50_rmac", "out_dim": size, "pooling": "gem", "gemp": 3, "norm_features": norm_features}
+    options |= {"without_fc": without_fc}
 
     def descriptors(pixels: np.ndarray) -> Tensor:
         x = gem(last_map(normalised(pixels), body, names), head["module.adpool.p"])
         x = unit(x) if norm_features else x
-        x = unit(F.linear(x, head["module.fc.weight"], head["module.fc.bias"]))
+        x = unit(x if without_fc else F.linear(x, head["module.fc.weight"], head["module.fc.bias"]))
         if whitening is None:
             return x
         projected = (x.numpy() - attributes["mean_"]) @ attributes["components_"].T
         return unit(torch.from_numpy(projected / attributes["explained_variance_"] ** 0.25))
 
     expected = {"neck_bias": True, "embedding_size": size, "l2_before_neck": norm_features}
+    expected = {"neck": "none", "embedding_size": FEATURES} if without_fc else expected
     expected |= {"embedding_size": kept, "whitened_from": size} if whitening else {}
     state = {
         "iter": 7,
@@ -315,9 +317,16 @@ def dirtorch(*, norm_features: bool = False, whitening: str | None = None) -> Pu
         "model_options": options,
         "pca": {"Landmarks_clean": PCA(**attributes)},
     }
-    steps = ["GeM"] + ["L2"] * norm_features + ["linear with a bias, L2"] + ["PCA of the file, L2"] * bool(whitening)
+    linear = ["L2"] if without_fc else ["linear with a bias, L2"]
+    steps = ["GeM"] + ["L2"] * norm_features + linear + ["PCA of the file, L2"] * bool(whitening)
     return Published(
-        "deep-image-retrieval", ", ".join(steps), state, descriptors, expected, stated={"whitening": whitening}
+        "deep-image-retrieval",
+        ", ".join(steps),
+        state,
+        descriptors,
+        expected,
+        stated={"whitening": whitening},
+        left_out=("module.fc.weight", "module.fc.bias") if without_fc else (),
     )
 
 
@@ -468,6 +477,7 @@ NETWORKS: dict[str, Callable[[], Published]] = {
     "cirtorch, whitened twice": partial(cirtorch, learned="retrieval-SfM-120k/ss"),
     "dirtorch": dirtorch,
     "dirtorch, normalised features": partial(dirtorch, norm_features=True),
+    "dirtorch, its linear layer unused": partial(dirtorch, without_fc=True),
     "dirtorch, PCA": partial(dirtorch, whitening="Landmarks_clean"),
     "CVNet": cvnet,
     "DELG": partial(cvnet, "globalmodel."),
@@ -476,7 +486,6 @@ NETWORKS: dict[str, Callable[[], Published]] = {
     "pymetric, torchvision's names": partial(pymetric, torchvision("backbone."), "torchvision's"),
     "fast-reid, GeM, BNNeck": fast_reid,
     "fast-reid before 1.0, BNNeck": partial(fast_reid, old=True),
-    "fast-reid before 1.0, no neck": partial(fast_reid, old=True, bnneck=False),
     "fast-reid, average": partial(fast_reid, pool="avg", last_stride=2),
     "fast-reid, maximum, no neck": partial(fast_reid, pool="max", bnneck=False),
     "fast-reid, reduced": partial(fast_reid, reduced=True),

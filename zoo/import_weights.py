@@ -3,10 +3,12 @@
 Examples:
     python -m zoo.import_weights resnest50d-528c19ca.pth --model resnest50 --headless --out resnest50.safetensors
     python -m zoo.import_weights Res2Net200_vd_26w_4s_pretrained.pdparams --model res2net200_vd --headless --out r.safetensors
+    python -m zoo.import_weights CVPR2022_CVNet_R50.pyth --model resnet50 --out cvnet.safetensors
 
 Reads .pth and .safetensors files from torchvision, timm, ResNeSt, Res2Net and IBN-Net, .pdparams files from PaddleClas
 and paddle.vision, and files written by `torch_models.write_weights` and `paddle_models.write_weights`. The backbone may stand under
-any prefix, such as a trainer's `model.` or `module.backbone.`. --model is a variant of the zoo or a published name
+any prefix, such as a trainer's `model.` or `module.backbone.`. Without --headless, the head of a library of retrieval networks comes
+with it: cnnimageretrieval-pytorch, deep-image-retrieval, DELG, CVNet, pymetric, fast-reid, PaddleClas' RecModel. --model is a variant of the zoo or a published name
 ("timm resnest50d", "PaddleClas ResNeSt50"); docs/models.md lists both.
 """
 

@@ -136,7 +136,6 @@ LIBRARIES = (
     _fast_reid("heads.bottleneck.0.running_var", {"heads.bottleneck.0": "neck.bn"}),
     _fast_reid("heads.bottleneck.0.weight", {"heads.bottleneck.0": "neck.linear", "heads.bottleneck.1": "neck.bn"}),
     _fast_reid("heads.bnneck.running_var", {"heads.bnneck": "neck.bn"}, before_1=True),
-    _fast_reid("heads.classifier.weight", {}, before_1=True),
     _fast_reid("heads.weight", {}),
     _rec_model({"neck.conv": "neck.linear"}, {"last_stride": 1}),
     _rec_model({"neck.fc": "neck.linear"}),
