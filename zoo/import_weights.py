@@ -102,7 +102,7 @@ def import_weights(
                 f"{source}: {names.get(name, name)} {reason}, so the network would compute nothing of use. The file was saved like "
                 "that: take an earlier checkpoint of that training, or download it again."
             )
-    _log_left_out(source, found, headless)
+    _log_left_out(source, found, headless=headless, head=known.has_head)
     if known.library is None:
         _warn_of_caffe(source, spec)
     provenance = {"framework": framework, "imported_from": source.name, "source_sha256": _sha256(source)}
@@ -162,13 +162,14 @@ def _same_in(published: Published) -> Callable[[str, str], bool]:
     return lambda first, second: same(published[first], published[second])
 
 
-def _log_left_out(source: Path, found: Naming, headless: bool) -> None:
+def _log_left_out(source: Path, found: Naming, *, headless: bool, head: bool) -> None:
     if found.prefix:
         log(f"{source.name}: the backbone stands under {found.prefix!r}")
     heads = [name for name, ours in found.canonical.items() if headless and not ours.startswith("backbone.")]
     if left_out := [*found.others, *heads]:
         more = f" and {len(left_out) - 5} more" if len(left_out) > 5 else ""
-        log(f"{source.name}: left out, because they are not the backbone's: {', '.join(left_out[:5])}{more}")
+        whose = "the backbone's or the head's" if head else "the backbone's"
+        log(f"{source.name}: left out, because they are not {whose}: {', '.join(left_out[:5])}{more}")
 
 
 def _warn_of_caffe(source: Path, spec: ModelSpec) -> None:

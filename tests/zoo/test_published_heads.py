@@ -90,6 +90,7 @@ def with_tensors(published: Published, **shapes: tuple[int, ...]) -> Published:
     ("name", "shapes", "unknown"),
     [
         ("cirtorch", {"lwhiten__weight": (128, 128)}, r"lwhiten\.weight"),
+        ("cirtorch", {"soa4__f__0__0__weight": (4, 128, 1, 1)}, r"soa4\.f\.0\.0\.weight"),  # SOLAR's attention
         (
             "cirtorch",
             {"pool__rpool__p": (1,), "pool__whiten__weight": (128, 128)},

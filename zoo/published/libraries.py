@@ -107,7 +107,6 @@ LIBRARIES = (
         trunk="features.",
         signs=frozenset({"pool.p", "pool.rpool.p", "whiten.weight", "lwhiten.weight"}),
         modules={"pool": "pool", "whiten": "neck.linear"},
-        head=r"(pool|whiten|lwhiten)\.",
         l2_before_neck=True,
     ),
     Library(
