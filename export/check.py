@@ -20,6 +20,7 @@ from typing import Any
 if not __package__:  # run as a file: the packages lie in the repository's root, not in this folder
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
+from export.checker.edge_types import check_types
 from export.checker.finding import Finding
 from export.checker.flat_graph import flatten
 from export.checker.kernel_rules import check_forms, check_kernels, operations
@@ -35,6 +36,8 @@ from export.checker.node_rules import check_nodes
 from export.checker.registry import Registry, load_registry
 from export.checker.side_effects import check_side_effects
 from export.saved_model_file import SavedGraph, open_saved_model
+from export.tensorflows import TENSORFLOW as CONTEST_TENSORFLOW
+from export.tensorflows import add_tf_option
 from zoo import contest
 from zoo.arguments import given_path, ranged
 from zoo.command import run
@@ -43,7 +46,6 @@ from zoo.manifest import Manifest, read_manifest, saved_model_sha256
 from zoo.signature import CONTEST_SIGNATURE
 from zoo.strict import Count, NonNegativeInt, Positive
 
-CONTEST_TENSORFLOW = "2.2.0"
 SUSTAINED_GFLOPS = 2000.0
 """What one P100 might sustain with one image per call, about a fifth of its 9,300: an assumption, not a measurement."""
 SIDE = 448
@@ -77,7 +79,12 @@ class Report:
 
 
 def check(
-    saved_model: str | os.PathLike, tensorflow: str = CONTEST_TENSORFLOW, *, contest: bool = True, side: int = SIDE
+    saved_model: str | os.PathLike,
+    tensorflow: str = CONTEST_TENSORFLOW,
+    *,
+    contest: bool = True,
+    side: int = SIDE,
+    onednn: bool = True,
 ) -> Report:
     """Checks a SavedModel.
 
@@ -86,11 +93,12 @@ def check(
         tensorflow: the version that should run it; "2.4" means the newest 2.4 with a registry.
         contest: also check the contest's signature; findings in other signatures are then only warnings.
         side: height and width in pixels of the images for which shapes and arithmetic are computed.
+        onednn: for a processor on which TensorFlow enables oneDNN (from 2.9 on); what only oneDNN runs is then a warning.
 
     Raises:
         ExportError: no SavedModel could be read, or there is no registry of the version.
     """
-    registry = load_registry(tensorflow)
+    registry = load_registry(tensorflow, onednn=onednn)
     with open_saved_model(Path(saved_model)) as graph:
         try:
             return _report(graph, registry, contest=contest, side=side)
@@ -119,7 +127,11 @@ _INCONSISTENT = (
 
 def _report(graph: SavedGraph, registry: Registry, *, contest: bool, side: int) -> Report:
     findings = (
-        check_size(graph) + check_signatures(graph) + check_objects(graph, registry) + check_nodes(graph, registry)
+        check_size(graph)
+        + check_signatures(graph)
+        + check_objects(graph, registry)
+        + check_nodes(graph, registry)
+        + check_types(graph, registry)
     )
     signatures = [name for name in sorted(graph.meta_graph.signature_def) if not name.startswith("__saved_model")]
     if contest:
@@ -181,7 +193,7 @@ def parse_arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("saved_model", type=given_path, help="a SavedModel's folder, or a submission.zip")
-    parser.add_argument("--tf", default=CONTEST_TENSORFLOW, metavar="VERSION", help="default: %(default)s")
+    add_tf_option(parser)
     parser.add_argument(
         "--no-contest",
         action="store_true",

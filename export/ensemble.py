@@ -19,9 +19,10 @@ from pathlib import Path
 from export import parity, tf22
 from export.check import check
 from export.parity import probes
-from export.parity.everywhere import Arrays, run_current, run_tf22
+from export.parity.everywhere import Arrays, arrow_end, run_current, run_target
 from export.saved_model_file import files_below, require_saved_model
 from export.storage import Storage, add_store_option
+from export.tensorflows import add_tf_option, full_version
 from export.writer.combine import NORMS, PLAIN, Combination, NumpyArrays, Whitening
 from retrieval.provenance import require_same_model
 from retrieval.whitening import read_whitening
@@ -56,6 +57,7 @@ def ensemble(
     whitening_sha256: str | None = None,
     whitened: dict | None = None,
     variables: bool | None = None,
+    tensorflow: str = tf22.TENSORFLOW,
     overwrite: bool = False,
 ) -> list[parity.Row]:
     """Writes `out`/saved_model and `out`/parity.json; `out` appears only if every step is within tolerance.
@@ -68,6 +70,7 @@ def ensemble(
         whitening_sha256: of the whitening's file, for the manifest.
         whitened: the source of the descriptors that the whitening was fitted on.
         variables: store weights as variables or as constants; by default depending on their size.
+        tensorflow: the version that must run it; "2.13" means the newest 2.13 that the checker knows.
         overwrite: replace `out` if it holds something.
 
     Raises:
@@ -75,7 +78,7 @@ def ensemble(
         DataError: the whitening was fitted on the descriptors of another ensemble.
         OutputError, ParityError: see there.
     """
-    out, folders = Path(out), [Path(member) for member in members]
+    out, folders, tensorflow = Path(out), [Path(member) for member in members], full_version(tensorflow)
     with output_folder(out, folders, overwrite=overwrite):
         if not folders or len(folders) != len(weights) or not all(0 < weight < math.inf for weight in weights):
             raise ExportError(f"expected one positive weight for each of {len(folders)} members, found {list(weights)}")
@@ -97,7 +100,7 @@ def ensemble(
                 write = pool.submit(_write, made / "saved_model", folders, list(weights), combination, variables)
                 own, static = write.result()
             together = list(zip(folders, own, weights, strict=True))
-            rows, checked = _check(made / "saved_model", name, together, combination, static)
+            rows, checked = _check(made / "saved_model", name, together, combination, static, tensorflow)
             write_json(made / "parity.json", parity.to_json(rows))
             parity.require(rows)
             manifest = replace(
@@ -150,6 +153,7 @@ def _check(
     members: Sequence[tuple[Path, str, float]],
     combination: Combination,
     static: bool,
+    tensorflow: str,
 ) -> tuple[list[parity.Row], Check]:
     """Compares the ensemble with its members, which are called separately and combined in numpy."""
     inputs = sorted({view for _, own, _ in members for view in combination.views(own)})
@@ -168,10 +172,11 @@ def _check(
     found = served_batches | served_images
     expected = together | {key: together[f"resized {key}"][0] for key in images}
     rows = [parity.measure("members → ensemble", name, expected, found)]
-    if in_tf22 := run_tf22(saved_model, batches, images):
-        rows.append(parity.measure("savedmodel → tf 2.2", name, found, in_tf22[0] | in_tf22[1]))
-        return rows, Check(tf22.TENSORFLOW, "run", accepted=True)
-    return rows, Check(tf22.TENSORFLOW, "registry", accepted=check(saved_model, tf22.TENSORFLOW).accepted)
+    if in_target := run_target(saved_model, batches, images, tensorflow):
+        arrow = f"savedmodel → {arrow_end(tensorflow)}"
+        rows.append(parity.measure(arrow, name, found, in_target[0] | in_target[1]))
+        return rows, Check(tensorflow, "run", accepted=True)
+    return rows, Check(tensorflow, "registry", accepted=check(saved_model, tensorflow).accepted)
 
 
 def _member(member: Path, own: str, batches: dict[str, Arrays], combination: Combination) -> Arrays:
@@ -211,6 +216,7 @@ def parse_arguments() -> argparse.Namespace:
         "--whitening", type=given_path, help="PCA-whitening as the last layer, from retrieval.whitening"
     )
     add_store_option(parser)
+    add_tf_option(parser)
     parser.add_argument("--out", required=True, type=given_path, help="folder to make")
     parser.add_argument("--overwrite", action="store_true", help="replace the folder if it holds something")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON before the path")
@@ -237,6 +243,7 @@ def main() -> None:
         whitening_sha256=sha256,
         whitened=fitted.source if fitted else None,
         variables=variables,
+        tensorflow=arguments.tf,
         overwrite=overwrite,
     )
     for row in rows:

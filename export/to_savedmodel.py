@@ -28,10 +28,11 @@ from export.network_options import add_network_options, require_fitting
 from export.normal_form.half import rounded_to_half
 from export.origins import OfCheckpoint, OfOnnxFile, Origin
 from export.parity import probes
-from export.parity.everywhere import Arrays, Found, run_current, run_onnx, run_tf22
+from export.parity.everywhere import Arrays, Found, run_current, run_onnx, run_target
 from export.saved_model_file import PB
 from export.steps import run_step, step
 from export.storage import BY_SIZE, CONVERTERS, Storage, add_storage_options
+from export.tensorflows import add_tf_option, full_version
 from zoo.arguments import PREPROCESSING, given_path
 from zoo.checkpoint import Checkpoint, check_preprocess, kernel_bytes, load_checkpoint, save_checkpoint, weight_bytes
 from zoo.command import log, run
@@ -54,6 +55,7 @@ def to_savedmodel(
     check_sizes: Sequence[int] = (),
     storage: Storage = BY_SIZE,
     converter: str = CONVERTERS[0],
+    tensorflow: str = tf22.TENSORFLOW,
     verified: bool = True,
     overwrite: bool = False,
 ) -> list[parity.Row]:
@@ -67,13 +69,14 @@ def to_savedmodel(
         check_sizes: other sides in pixels at which the batch signature is measured too.
         storage: how the SavedModel is stored.
         converter: what turns the normal form into a SavedModel, one of `CONVERTERS`.
+        tensorflow: the version that must run it; "2.13" means the newest 2.13 that the checker knows.
         verified: measure; otherwise nothing is compared and no row is returned.
         overwrite: replace `out` if it holds something.
 
     Raises:
         CheckpointError, ExportError, OutputError, ParityError: see there.
     """
-    ckpt, out = Path(ckpt).absolute(), Path(out).absolute()
+    ckpt, out, tensorflow = Path(ckpt).absolute(), Path(out).absolute(), full_version(tensorflow)
     with output_folder(out, [ckpt], overwrite=overwrite):
         checkpoint = load_checkpoint(ckpt)
         if size:
@@ -85,7 +88,7 @@ def to_savedmodel(
             spec = checkpoint.spec
             del checkpoint  # the steps load what they need; this process waits with little memory
             origin = OfCheckpoint(work / "model.safetensors", spec.name, spec.preprocess, framework)
-            return _Export(origin, made, work, storage, converter).run(check_sizes, verified=verified)
+            return _Export(origin, made, work, storage, converter, tensorflow).run(check_sizes, verified=verified)
 
 
 def onnx_to_savedmodel(
@@ -97,6 +100,7 @@ def onnx_to_savedmodel(
     output: str | None = None,
     storage: Storage = BY_SIZE,
     converter: str = CONVERTERS[0],
+    tensorflow: str = tf22.TENSORFLOW,
     verified: bool = True,
     overwrite: bool = False,
 ) -> list[parity.Row]:
@@ -108,14 +112,14 @@ def onnx_to_savedmodel(
         preprocess: how its images are prepared; mean and std are for pixels from 0 to 1.
         name: of the network in manifests and tables; by default the file's.
         output: the tensor that is its descriptor; by default its only output.
-        storage, converter, verified, overwrite: as in `to_savedmodel`.
+        storage, converter, tensorflow, verified, overwrite: as in `to_savedmodel`.
 
     Raises:
         CheckpointError: mean or std are not for pixels from 0 to 1.
         ExportError: the file cannot be read or converted; the message names the node, the operator and the reason.
         SpecError, OutputError, ParityError: see there.
     """
-    file, out = Path(file).absolute(), Path(out).absolute()
+    file, out, tensorflow = Path(file).absolute(), Path(out).absolute(), full_version(tensorflow)
     parts = [file, *filter(Path.is_file, [file.with_name(f"{file.name}.data")])]  # where PyTorch keeps large weights
     with output_folder(out, parts, overwrite=overwrite):
         require_file(file, "an ONNX file", ExportError)
@@ -129,7 +133,9 @@ def onnx_to_savedmodel(
             size = sum(part.stat().st_size for part in parts)
             require_room(out, 3 * size, largest=size)  # two ONNX files and the SavedModel
             origin = OfOnnxFile(file, name or _name_of(file), preprocess, output)
-            return _Export(origin, made, work, replace(storage, static=True), converter).run(verified=verified)
+            return _Export(origin, made, work, replace(storage, static=True), converter, tensorflow).run(
+                verified=verified
+            )
 
 
 def _name_of(file: Path) -> str:
@@ -153,11 +159,14 @@ class _Export:
     work: Path
     storage: Storage
     converter: str
+    tensorflow: str
 
     def run(self, check_sizes: Sequence[int] = (), *, verified: bool) -> list[parity.Row]:
         """All steps, and the rows that were measured, which the SavedModel's manifest gets as well."""
         if not verified:
-            log("NOT VERIFIED (--no-verify): nothing was compared with the framework or run in TensorFlow 2.2.")
+            log(
+                f"NOT VERIFIED (--no-verify): nothing was compared with the framework or run in TensorFlow {self.tensorflow}."
+            )
             self._onnx()
             self._saved_model()
             return []
@@ -185,7 +194,7 @@ class _Export:
             run_step("export.writer", "--onnx", source, "--out", folder, *options, made=folder / PB)
 
     def _export_and_measure(self, check_sizes: Sequence[int]) -> tuple[list[parity.Row], Check]:
-        """Runs all steps; returns the rows of every step and TensorFlow 2.2's verdict."""
+        """Runs all steps; returns the rows of every step and the target's verdict."""
         spec, name = self.origin.preprocess, f"{self.origin.name} ({self.origin.exported_from})"
         batches = probes.pixel_batches(spec.size)
         if self.storage.static:
@@ -206,15 +215,15 @@ class _Export:
         named = {key: {batch_input(spec.size, spec.resize): pixels} for key, pixels in (batches | resized).items()}
         with step("SavedModel in the current TensorFlow"):
             served = run_current(self.made / "saved_model", named, images)
-        with step("SavedModel in TensorFlow 2.2"):
-            in_tf22 = run_tf22(self.made / "saved_model", named, images)
-        checked = Check(tf22.TENSORFLOW, "run", accepted=True)
-        if in_tf22 is None:
-            with step("static check against TensorFlow 2.2's registry instead"):
-                run_step("export.check", self.made / "saved_model")
+        with step(f"SavedModel in TensorFlow {self.tensorflow}"):
+            in_target = run_target(self.made / "saved_model", named, images, self.tensorflow)
+        checked = Check(self.tensorflow, "run", accepted=True)
+        if in_target is None:
+            with step(f"static check against TensorFlow {self.tensorflow}'s registry instead"):
+                run_step("export.check", self.made / "saved_model", "--tf", self.tensorflow)
             checked = replace(checked, how="registry")
         unrounded = normal if rounded else None
-        found = Found(sources, original, rounded or normal, served, in_tf22, unrounded)
+        found = Found(sources, original, rounded or normal, served, in_target, unrounded, self.tensorflow)
         arrows = found.arrows(self.origin.exported_from)
         rows = [parity.measure(arrow, name, *sides) for arrow, sides in arrows.items()]
         for size, other in others.items():
@@ -247,10 +256,11 @@ def parse_arguments() -> argparse.Namespace:
         help="what makes the SavedModel: the project's own writer, or onnx2tf; default: %(default)s",
     )
     add_storage_options(parser)
+    add_tf_option(parser)
     parser.add_argument(
         "--no-verify",
         action="store_true",
-        help="skip all comparisons and TensorFlow 2.2; submission/pack.py refuses the result",
+        help="skip all comparisons and the other TensorFlow; submission/pack.py refuses the result",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace the folder if it holds something")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON before the path")
@@ -265,6 +275,7 @@ def main() -> None:
     options = {
         "storage": Storage.given(arguments),
         "converter": arguments.converter,
+        "tensorflow": arguments.tf,
         "verified": not arguments.no_verify,
         "overwrite": arguments.overwrite,
     }

@@ -145,6 +145,7 @@ def export(
     static: bool = False,
     store: Literal["constants", "variables"] | None = None,
     converter: Literal["writer", "onnx2tf"] = "writer",
+    tensorflow: str = "2.2",
     verify: bool = True,
     overwrite: bool = False,
 ) -> "list[Row]":
@@ -162,6 +163,7 @@ def export(
         static: batches have only images of the spec's size.
         store: weights as constants or as variables; by default chosen by their size.
         converter: `writer`, the project's own, or `onnx2tf`.
+        tensorflow: the version that must run it; "2.2" is the newest 2.2 that the checker knows, and the contest's.
         verify: compare the steps. It runs the network in PyTorch and in Paddle, so both must be installed.
         overwrite: replace `out` if it holds something.
 
@@ -195,6 +197,7 @@ def export(
             check_sizes=check_sizes,
             storage=Storage(static, half, store),
             converter=converter,
+            tensorflow=tensorflow,
             verified=verify,
             overwrite=overwrite,
         )
@@ -214,6 +217,7 @@ def export_onnx(
     half: bool = False,
     store: Literal["constants", "variables"] | None = None,
     converter: Literal["writer", "onnx2tf"] = "writer",
+    tensorflow: str = "2.2",
     verify: bool = True,
     overwrite: bool = False,
 ) -> "list[Row]":
@@ -231,7 +235,7 @@ def export_onnx(
         resize: the filter; by default antialias.
         name: of the network; by default the file's.
         output: the tensor that is the descriptor; by default the file's only output.
-        half, store, converter, verify, overwrite: as in `export`.
+        half, store, converter, tensorflow, verify, overwrite: as in `export`.
 
     Returns:
         A row per comparison, as `export`.
@@ -257,6 +261,7 @@ def export_onnx(
             output=output,
             storage=Storage(half=half, weights=store),
             converter=converter,
+            tensorflow=tensorflow,
             verified=verify,
             overwrite=overwrite,
         )
@@ -272,6 +277,7 @@ def ensemble(
     norm: str = "constant",
     whitening: str | os.PathLike | None = None,
     store: Literal["constants", "variables"] | None = None,
+    tensorflow: str = "2.2",
     overwrite: bool = False,
 ) -> "list[Row]":
     """Writes one SavedModel whose descriptor is the members' descriptors, weighted and concatenated (`export.ensemble`).
@@ -285,6 +291,7 @@ def ensemble(
         norm: how the concatenation is normalised, one of `export.writer.combine.NORMS`.
         whitening: a file of `python -m retrieval.whitening`, applied as the last layer.
         store: weights as constants or as variables; by default chosen by their size.
+        tensorflow: the version that must run it, as in `export`.
         overwrite: replace `out` if it holds something.
 
     Returns:
@@ -322,6 +329,7 @@ def ensemble(
             whitening_sha256=file_sha256(whitening) if whitening is not None else None,
             whitened=fitted.source if fitted else None,
             variables=Storage(weights=store).variables,
+            tensorflow=tensorflow,
             overwrite=overwrite,
         )
 

@@ -12,7 +12,7 @@ import pytest
 
 from export.normal_form.half import rounded_to_half
 from export.parity import probes
-from export.parity.everywhere import Served, run_current, run_onnx, run_tf22
+from export.parity.everywhere import Served, run_current, run_onnx, run_target
 from export.storage import Storage
 from export.writer.member import member_from_saved_model
 from export.writer.onnx2tf import save_with_onnx2tf
@@ -75,7 +75,7 @@ def test_onnx2tf_makes_the_network_of_the_normal_form(name, folder, served):
 
 @pytest.mark.parametrize("name", MEMBERS)
 def test_tensorflow_2_2_runs_both_signatures(name, folder, served, tf22_python):
-    for expected, found in zip(served[name], run_tf22(folder / name, _named(name), IMAGES), strict=True):
+    for expected, found in zip(served[name], run_target(folder / name, _named(name), IMAGES), strict=True):
         assert set(found) == set(expected)
         for key, descriptors in expected.items():
             difference = compare(descriptors, found[key])

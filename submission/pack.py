@@ -160,6 +160,10 @@ def check_saved_model(path: Path) -> Manifest:
             )
     if manifest.check is None or not manifest.check.accepted:
         raise SubmissionError(f"{path} was not accepted by TensorFlow 2.2 when it was made. {_EXPORT}")
+    if manifest.check.tensorflow != tf22.TENSORFLOW:
+        raise SubmissionError(
+            f"{path} was made for TensorFlow {manifest.check.tensorflow} (--tf), and the contest runs {tf22.TENSORFLOW}. {_EXPORT}"
+        )
     return manifest
 
 

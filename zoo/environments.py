@@ -40,12 +40,12 @@ def environment_python(folder: Path) -> Path:
     return folder / "bin" / "python"
 
 
-def write_stamp(stamp: Path, pins: Path) -> None:
-    """Records that the environment around `stamp` is complete and was made from `pins`."""
-    write_json(stamp, {"pins": pins.name, "constraints_sha256": _sha256(pins)})
+def write_stamp(stamp: Path, pins: Path | str) -> None:
+    """Records that the environment around `stamp` is complete and was made from `pins`, a file or the requirements themselves."""
+    write_json(stamp, {"pins": pins if isinstance(pins, str) else pins.name, "constraints_sha256": _sha256(pins)})
 
 
-def is_stamped(stamp: Path, pins: Path) -> bool:
+def is_stamped(stamp: Path, pins: Path | str) -> bool:
     """True if `stamp` exists and was written for the current content of `pins`."""
     return stamp.is_file() and _sha256(pins) in stamp.read_text(encoding="utf-8")
 
@@ -173,5 +173,5 @@ def _answer(command: Sequence[str | Path]) -> str | None:
     return lines[-1] if lines and done.returncode == 0 else None
 
 
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+def _sha256(pins: Path | str) -> str:
+    return hashlib.sha256(pins.encode() if isinstance(pins, str) else pins.read_bytes()).hexdigest()

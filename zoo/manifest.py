@@ -19,7 +19,7 @@ from zoo.files import write_json
 from zoo.specs import NetworkSpec, read_spec
 from zoo.strict import Positive, Scale, read_fields
 from zoo.text import read_json
-from zoo.tolerances import TOLERANCES, Difference
+from zoo.tolerances import Difference, tolerance_of
 
 PLACE = Path("assets.extra", "landmark_zoo.json")
 FORMAT = "landmark-zoo-manifest-1"
@@ -31,7 +31,7 @@ class ParityRow:
     """One arrow of one model: the worst difference over all its inputs.
 
     Attributes:
-        arrow: its name in `zoo.tolerances.TOLERANCES`.
+        arrow: its name (`zoo.tolerances.tolerance_of`).
         model: the model's name, with the framework that it was exported from if there is one.
         max_abs: largest absolute difference of any entry of a unit-norm descriptor.
         cosine: smallest cosine of any descriptor.
@@ -49,7 +49,7 @@ class ParityRow:
     @property
     def passed(self) -> bool:
         """Whether the row is within the tolerance table as it is now; an unknown arrow is not."""
-        tolerance = TOLERANCES.get(self.arrow)
+        tolerance = tolerance_of(self.arrow)
         return tolerance is not None and Difference(self.max_abs, self.cosine).within(tolerance)
 
     def __str__(self) -> str:

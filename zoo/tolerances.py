@@ -4,6 +4,7 @@ Every arrow compares descriptors of unit norm. An entry of a 512-dimensional uni
 error of 1e-3 would be 2 %. Therefore the cosine is checked too, NaN never passes, and there is no relative tolerance.
 """
 
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -71,3 +72,9 @@ TOLERANCES = {
     "members → ensemble": Tolerance(1e-5, 0.999999, "one multiplication per member; the kernels are the same"),
     "preprocessing → graph": Tolerance(1e-5, 0.999999, "resampled pixels differ by 1e-4 of 255; " + _ORDER),
 }
+_LAST = re.compile(r"→ tf \d+\.\d+$")
+
+
+def tolerance_of(arrow: str) -> Tolerance | None:
+    """The tolerance of a step; None if there is no such step. What ends in another TensorFlow is measured as what ends in 2.2."""
+    return TOLERANCES.get(_LAST.sub("→ tf 2.2", arrow))

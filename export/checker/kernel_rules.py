@@ -7,7 +7,7 @@ from typing import Any
 
 from export.checker.finding import Finding
 from export.checker.flat_graph import FlatGraph, Placed, Shape, signature_nodes
-from export.checker.nodes import attribute, called_functions, type_name
+from export.checker.nodes import attribute, attribute_types, called_functions, type_name
 from export.checker.registry import Registry
 from export.saved_model_file import SavedGraph
 
@@ -18,9 +18,13 @@ _FORMS = {
     "NCHW": ("has its channels first, for which there is no kernel on CPUs", "Write the layer with channels last"),
     "NCDHW": ("has its channels first, for which there is no kernel on CPUs", "Write the layer with channels last"),
     "dilations": ("is dilated, for which there is no kernel on CPUs", "Put zeros into the filter instead"),
+    "DT_BFLOAT16": ("computes in bfloat16, at which the kernel for CPUs fails", "Compute in float32"),
     "strides": ("has strides {0} and {1}; the CPU kernel only supports equal strides", "Use equal strides"),
 }
 """Form that kernels refuse (`registry_worker.py` tests each TensorFlow for them) → (problem, remedy)."""
+_ONEDNN = (
+    "only oneDNN runs it, which TensorFlow enables by default on some processors; TF_ENABLE_ONEDNN_OPTS=1 does on all"
+)
 
 
 def check_kernels(graph: SavedGraph, registry: Registry, signature: str) -> list[Finding]:
@@ -51,9 +55,13 @@ def check_forms(flat: FlatGraph, registry: Registry, *, guessed: bool = False) -
     for part in flat.whole():
         for name in part.needed():
             placed = part.nodes[name]
+            where = (placed.node.name, placed.node.op, placed.function)
             found += [
-                Finding(problem, remedy, placed.node.name, placed.node.op, placed.function)
-                for problem, remedy in _refused(placed, part.shapes, registry)
+                Finding(problem, remedy, *where) for problem, remedy in _refused(placed, part.shapes, registry.refused)
+            ]
+            found += [
+                Finding(f"{problem}; {_ONEDNN}", remedy, *where, rejects=False)
+                for problem, remedy in _refused(placed, part.shapes, registry.only_with_onednn)
             ]
     return found
 
@@ -73,28 +81,23 @@ def _misfit(flat: FlatGraph, *, rejects: bool) -> Finding:
 
 def _has_kernel(node: Any, registry: Registry) -> bool:
     def fits(constraints: dict[str, list[str]]) -> bool:
-        return all(set(_attribute_types(node, name, registry)) <= set(types) for name, types in constraints.items())
+        return all(set(attribute_types(node, name, registry)) <= set(types) for name, types in constraints.items())
 
     return any(fits(constraints) for constraints in registry.kernels.get(node.op, []))
 
 
-def _attribute_types(node: Any, name: str, registry: Registry) -> list[str]:
-    if name in node.attr:
-        value = node.attr[name]
-        return [type_name(number) for number in (value.list.type or [value.type])]
-    default = registry.ops[node.op]["attrs"].get(name, {}).get("default", {})
-    return [default["type"]] if "type" in default else default.get("list", {}).get("type", [])
-
-
 def _types(node: Any, registry: Registry) -> str:
     names = [name for name, a in registry.ops[node.op]["attrs"].items() if a["type"] in ("type", "list(type)")]
-    types = [f"{name}={','.join(_attribute_types(node, name, registry))}" for name in names]
+    types = [f"{name}={','.join(attribute_types(node, name, registry))}" for name in names]
     return " ".join([node.op, *types])
 
 
-def _refused(placed: Placed, shapes: dict[str, Shape], registry: Registry) -> Iterator[tuple[str, str]]:
+def _refused(placed: Placed, shapes: dict[str, Shape], refused: list[str]) -> Iterator[tuple[str, str]]:
+    """(problem, remedy) of each of the `refused` forms that a node has."""
     node = placed.node
-    forms = {form.partition(" ")[2] for form in registry.refused if form.partition(" ")[0] == node.op}
+    forms = {form.partition(" ")[2] for form in refused if form.partition(" ")[0] == node.op}
+    if type_name(attribute(node, "T").type) in forms:
+        yield _FORMS[type_name(attribute(node, "T").type)]
     layout = attribute(node, "data_format").s.decode()
     if layout in forms and layout in _CHANNELS_FIRST:
         yield _FORMS[layout]

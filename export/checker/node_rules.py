@@ -1,14 +1,13 @@
 """Whether a TensorFlow can load a SavedModel's nodes: its operators, their attributes, the functions they call.
 
-TensorFlow loads all functions of a SavedModel of objects, called or not, but not its graph; of a SavedModel in the style of
-TensorFlow 1 it loads the graph. `tests/export/test_check.py` compares each rule with a real TensorFlow.
+`tests/export/test_check.py` compares each rule with a real TensorFlow.
 """
 
 from collections.abc import Iterator
 from typing import Any
 
 from export.checker.finding import Finding
-from export.checker.nodes import called_functions, function_names, type_name
+from export.checker.nodes import bodies, function_names, type_name
 from export.checker.registry import Registry, first_version_with
 from export.saved_model_file import SavedGraph
 
@@ -18,19 +17,14 @@ _FIELDS = {"string": "s", "int": "i", "float": "f", "bool": "b", "type": "type",
 
 def check_nodes(graph: SavedGraph, registry: Registry) -> list[Finding]:
     """Everything in the SavedModel's nodes for which `registry`'s TensorFlow would not load it."""
-    graph_def = graph.meta_graph.graph_def
-    if graph.has_objects:
-        defaults: dict = {}
-        bodies = {name: function.node_def for name, function in graph.functions.items()}
-        findings = []
-    else:
+    defaults: dict = {}
+    findings: list[Finding] = []
+    if not graph.has_objects:
         # A graph lists the operators that it was written with, and attributes with their default values are dropped.
         ops = graph.meta_graph.meta_info_def.stripped_op_list.op
         defaults = {op.name: {a.name: a.default_value for a in op.attr if a.HasField("default_value")} for op in ops}
-        bodies = {"": graph_def.node}
-        bodies |= {name: graph.functions[name].node_def for name in called_functions(graph, graph_def.node)}
-        findings = list(_check_versions(graph_def.versions, registry))
-    for function, nodes in bodies.items():
+        findings += _check_versions(graph.meta_graph.graph_def.versions, registry)
+    for function, nodes in bodies(graph).items():
         for node in nodes:
             findings += [
                 Finding(problem, remedy, node.name, node.op, function)

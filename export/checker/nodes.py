@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from export.checker.registry import Registry
 from export.saved_model_file import SavedGraph
 
 
@@ -15,6 +16,27 @@ def called_functions(graph: SavedGraph, nodes: Any) -> list[str]:
                 found[name] = None
                 waiting += graph.functions[name].node_def
     return list(found)
+
+
+def bodies(graph: SavedGraph) -> dict[str, Any]:
+    """{function: its nodes} of all that TensorFlow loads; "" is the graph itself.
+
+    Of a SavedModel of objects these are all functions, called or not, and not the graph; of one in the style of TensorFlow 1 the graph
+    and the functions that it calls.
+    """
+    if graph.has_objects:
+        return {name: function.node_def for name, function in graph.functions.items()}
+    nodes = graph.meta_graph.graph_def.node
+    return {"": nodes} | {name: graph.functions[name].node_def for name in called_functions(graph, nodes)}
+
+
+def attribute_types(node: Any, name: str, registry: Registry) -> list[str]:
+    """The types that an attribute of a node says, such as ["DT_FLOAT"]; its default's if it is not set."""
+    if name in node.attr:
+        value = node.attr[name]
+        return [type_name(number) for number in (value.list.type or [value.type])]
+    default = registry.ops[node.op]["attrs"].get(name, {}).get("default", {})
+    return [default["type"]] if "type" in default else default.get("list", {}).get("type", [])
 
 
 def function_names(node: Any, graph: SavedGraph) -> list[str]:

@@ -8,7 +8,7 @@ import functools
 import gzip
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ class Registry:
         types: its data types, "DT_FLOAT" and so on.
         takes_unknown_attributes: whether a node may have attributes that its operator does not know.
         refused: forms that its kernels refuse at run time, which no registry lists: see `registry_worker.py`.
+        only_with_onednn: forms that only oneDNN runs, which it enables by default on processors that suit, from 2.9 on.
         ops: {operator: {"in", "out": [[name, type, type_attr, number_attr, type_list_attr]], "attrs": {name: {"type",
             "default"?, "allowed"?, "minimum"?}}, "stateful"}}.
         kernels: {operator: [{attribute: [types that this kernel takes]}]} of the kernels that run without a GPU.
@@ -45,24 +46,32 @@ class Registry:
     types: list[str]
     takes_unknown_attributes: bool
     refused: list[str]
+    only_with_onednn: list[str]
     ops: dict[str, dict]
     kernels: dict[str, list[dict[str, list[str]]]]
 
 
-def load_registry(version: str) -> Registry:
+def load_registry(version: str, *, onednn: bool = True) -> Registry:
     """The registry of a version; "2.4" means the newest 2.4 available.
+
+    Args:
+        version: such as "2.4" or "2.4.0".
+        onednn: for a processor on which TensorFlow enables oneDNN, if it is a version that does so by default.
 
     Raises:
         ExportError: there is no registry of the version.
     """
     stored = _stored()
-    fits = [v for v in stored["versions"] if v == version or v.startswith(f"{version}.")]
+    fits = [known for known in stored["versions"] if known == version or known.startswith(f"{version}.")]
     if not fits:
         raise ExportError(
             f"TensorFlow {version}: no registry of it in {PATH.name}, which has {', '.join(versions())}. "
             f"`python -m export.checker.make_registries --versions {version}` adds a version that pip can install."
         )
-    return Registry(**_unpooled(stored, max(fits, key=_order)))
+    registry = Registry(**_unpooled(stored, max(fits, key=_order)))
+    if onednn:
+        return registry
+    return replace(registry, refused=registry.refused + registry.only_with_onednn, only_with_onednn=[])
 
 
 def versions() -> list[str]:

@@ -98,7 +98,12 @@ def takes_unknown_attributes():
 
 
 def refused_by_kernels():
-    """Names of the forms, known to `export/checker/kernel_rules.py`, that this TensorFlow's CPU kernels refuse."""
+    """Names of the forms, known to `export/checker/kernel_rules.py`, that this TensorFlow's CPU kernels refuse.
+
+    They are tried in graphs, as SavedModels are run: some kernels are chosen there only.
+    """
+    tf.config.optimizer.set_experimental_options({"constant_folding": False})
+    half = {"input": tf.ones([1, 8, 8, 4], tf.bfloat16), "filter": tf.ones([3, 3, 4, 4], tf.bfloat16)}
     map4, kernel, ones = (np.ones(shape, np.float32) for shape in ((1, 8, 8, 4), (3, 3, 4, 4), (4,)))
     map5, kernel5 = np.ones((1, 4, 4, 4, 4), np.float32), np.ones((2, 2, 2, 4, 4), np.float32)
     raw, step = tf.raw_ops, [1, 1, 1, 1]
@@ -111,6 +116,7 @@ def refused_by_kernels():
     forms = {
         "Conv2D groups": lambda: raw.Conv2D(input=map4, filter=kernel[:, :, :2], **conv),
         "Conv2D NCHW": lambda: raw.Conv2D(input=nchw, filter=kernel, data_format="NCHW", **conv),
+        "Conv2D DT_BFLOAT16": lambda: raw.Conv2D(**dict(conv, **half)),
         "Conv2DBackpropInput NCHW": lambda: raw.Conv2DBackpropInput(
             **dict(dense, input_sizes=[1, 4, 8, 8], out_backprop=nchw, data_format="NCHW")
         ),
@@ -136,7 +142,7 @@ def refused_by_kernels():
         "DepthToSpace NCHW": lambda: raw.DepthToSpace(input=nchw, block_size=2, data_format="NCHW"),
         "SpaceToDepth NCHW": lambda: raw.SpaceToDepth(input=nchw, block_size=2, data_format="NCHW"),
     }
-    return sorted(name for name, call in forms.items() if not runs(call))
+    return sorted(name for name, call in forms.items() if not runs(tf.function(call)))
 
 
 def kinds(message, oneof):

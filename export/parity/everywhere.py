@@ -29,16 +29,18 @@ class Found:
         onnx: of batches, from the framework's own ONNX file, or the one that was given.
         normal_form: of batches, from the file that was converted.
         served: from the current TensorFlow; its batches also contain the images as resized by Python, under the same names.
-        in_tf22: the same from TensorFlow 2.2, or None if it is not installed.
+        in_target: the same from TensorFlow 2.2, or the version that the export is for; None if it is not installed.
         unrounded: of batches, from the normal form before its weights were rounded to float16; None if they were not rounded.
+        tensorflow: the version of `in_target`.
     """
 
     sources: dict[str, Arrays]
     onnx: Arrays
     normal_form: Arrays
     served: Served
-    in_tf22: Served | None
+    in_target: Served | None
     unrounded: Arrays | None = None
+    tensorflow: str = tf22.TENSORFLOW
 
     def arrows(self, origin: str) -> dict[str, tuple[Arrays, Arrays]]:
         """Both sides of every step (`zoo.tolerances`) of an export, in order.
@@ -58,12 +60,18 @@ class Found:
             arrows["normal form → float16"] = self.unrounded, self.normal_form
         arrows["normal form → savedmodel"] = self.normal_form, _only(batches, first)
         arrows["preprocessing → graph"] = python_images, images
-        if self.in_tf22:
-            arrows["savedmodel → tf 2.2"] = _together(self.served), _together(self.in_tf22)
+        if self.in_target:
+            target = arrow_end(self.tensorflow)
+            arrows[f"savedmodel → {target}"] = _together(self.served), _together(self.in_target)
             if self.unrounded is None:
                 # End to end as well: errors of the same sign could add up over steps that are each within tolerance.
-                arrows[f"{origin} → tf 2.2"] = first, _only(self.in_tf22[0], first)
+                arrows[f"{origin} → {target}"] = first, _only(self.in_target[0], first)
         return arrows
+
+
+def arrow_end(tensorflow: str) -> str:
+    """How arrows call a TensorFlow: "tf 2.2" for 2.2.0."""
+    return f"tf {'.'.join(tensorflow.split('.')[:2])}"
 
 
 def _only(arrays: Arrays, names: Mapping) -> Arrays:
@@ -89,11 +97,16 @@ def run_current(saved_model: Path, batches: Mapping[str, Arrays], images: Arrays
         return read_calls(Path(work))
 
 
-def run_tf22(saved_model: Path, batches: Mapping[str, Arrays], images: Arrays) -> Served | None:
-    """Descriptors from a real TensorFlow 2.2.0; None, with a warning, if it is not installed."""
-    python = tf22.find_python()
+def run_target(
+    saved_model: Path, batches: Mapping[str, Arrays], images: Arrays, tensorflow: str = tf22.TENSORFLOW
+) -> Served | None:
+    """Descriptors from a real TensorFlow 2.2.0, or another version; None, with a warning, if it is not installed."""
+    python = tf22.find_python(tensorflow)
     if python is None:
-        log("SKIPPED: not checked in TensorFlow 2.2, which is not installed here. Run `make tf22` and export again.")
+        log(
+            f"SKIPPED: not checked in TensorFlow {tensorflow}, which is not installed here. Run "
+            f"`{tf22.command_for(tensorflow)}` and export again."
+        )
         return None
     with tempfile.TemporaryDirectory() as work:
         tf22.run_calls(write_calls(saved_model, batches, images, Path(work)), python=python)

@@ -7,7 +7,7 @@ import numpy as np
 
 from zoo.errors import ParityError
 from zoo.manifest import ParityRow as Row
-from zoo.tolerances import TOLERANCES, compare
+from zoo.tolerances import compare, tolerance_of
 
 
 def measure(
@@ -25,14 +25,16 @@ def measure(
         expected, found: descriptors float32 [N, D] or [D] by the inputs' names.
 
     Raises:
-        ParityError: the two sides have different inputs, or none.
+        ParityError: the two sides have different inputs, or none, or there is no such step.
     """
     if expected.keys() != found.keys() or not expected:
         raise ParityError(f"{arrow} of {model}: one side has {sorted(expected)}, the other {sorted(found)}")
+    if (tolerance := tolerance_of(arrow)) is None:
+        raise ParityError(f"{arrow!r} is no step of an export")
     differences = [compare(expected[name], found[name]) for name in expected]
     # NaN must be kept: Python's max() and min() would drop it unless it is first.
     worst = np.max([d.max_abs for d in differences]), np.min([d.cosine for d in differences])
-    return Row(arrow, model, float(worst[0]), float(worst[1]), TOLERANCES[arrow].max_abs, size)
+    return Row(arrow, model, float(worst[0]), float(worst[1]), tolerance.max_abs, size)
 
 
 def require(rows: Iterable[Row]) -> None:

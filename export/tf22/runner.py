@@ -1,9 +1,11 @@
-"""Runs SavedModels in a real TensorFlow 2.2.0, in a separate process.
+"""Runs SavedModels in a real TensorFlow 2.2.0, or another version, in a separate process.
 
 TensorFlow 2.2 needs Python 3.8, and this process may have imported another TensorFlow. So arrays are exchanged as npz files
 with `export/tf22/worker.py`.
 """
 
+import contextlib
+import importlib.metadata
 import json
 import os
 import re
@@ -16,7 +18,8 @@ from typing import NotRequired, TypedDict
 
 import numpy as np
 
-from export.tf22.environment import ENVIRONMENT, STAMP
+from export.tensorflows import TENSORFLOW
+from export.tf22 import environment
 from export.zips import check_zip
 from zoo.disk import temporary_folder
 from zoo.environments import environment_python
@@ -47,30 +50,49 @@ class Call(TypedDict):
     signature: NotRequired[str]
 
 
-def find_python() -> Path | None:
-    """The python that has TensorFlow 2.2.0: $LANDMARK_ZOO_TF22_PYTHON, else that of a complete `.venv-tf22`, else None.
+def find_python(version: str = TENSORFLOW) -> Path | None:
+    """The python that has a TensorFlow, or None.
+
+    For 2.2.0 it is that of $LANDMARK_ZOO_TF22_PYTHON, else that of a complete `.venv-tf22`. Other versions may be those of this
+    python, or have environments of their own (`export.tf22.environment`).
+
+    Args:
+        version: such as "2.13.0".
 
     Raises:
         MissingToolError: the variable names something that cannot be run.
     """
-    if chosen := os.environ.get(PYTHON_VARIABLE):
+    chosen = os.environ.get(PYTHON_VARIABLE)
+    if chosen and version == TENSORFLOW:
         if not (Path(chosen).is_file() and os.access(chosen, os.X_OK)):
             raise MissingToolError(
                 f"{PYTHON_VARIABLE} names {chosen}: expected a python that runs, found none. "
                 "Correct it, or unset it and run `make tf22`."
             )
         return Path(chosen)
-    return environment_python(ENVIRONMENT) if (ENVIRONMENT / STAMP).is_file() else None
+    if version == _own_version():
+        return Path(sys.executable)
+    folder = environment.folder_of(version)
+    return environment_python(folder) if (folder / environment.STAMP).is_file() else None
 
 
-def require_python() -> Path:
+def require_python(version: str = TENSORFLOW) -> Path:
     """`find_python`, or a `MissingToolError` that says how to get one."""
-    if python := find_python():
+    if python := find_python(version):
         return python
+    instead = f", or set {PYTHON_VARIABLE} to a Python 3.8 that has tensorflow 2.2.0, numpy and pillow"
     raise MissingToolError(
-        f"{ENVIRONMENT} was expected to hold TensorFlow 2.2.0, and is missing or incomplete. Run `make tf22`, "
-        f"or set {PYTHON_VARIABLE} to a Python 3.8 that has tensorflow 2.2.0, numpy and pillow."
+        f"{environment.folder_of(version)} was expected to hold TensorFlow {version}, and is missing or incomplete. Run "
+        f"`{environment.command_for(version)}`{instead if version == TENSORFLOW else ''}."
     )
+
+
+def _own_version() -> str | None:
+    """The version of TensorFlow beside this python; None if there is none."""
+    for package in ("tensorflow", "tensorflow-cpu"):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            return importlib.metadata.version(package)
+    return None
 
 
 def run_calls(calls: Sequence[Call], python: Path | None = None) -> dict:

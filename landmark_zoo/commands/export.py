@@ -23,6 +23,7 @@ def export(
     static: Flag = False,
     half: Flag = False,
     store: Literal["constants", "variables"] | None = None,
+    tf: str = "2.2.0",
     no_verify: Flag = False,
     overwrite: Flag = False,
     as_json: Json = False,
@@ -46,7 +47,8 @@ def export(
         static: batches have only images of the spec's size, as always with --onnx.
         half: store the weights of convolutions as float16, in half the space.
         store: constants are faster in the current TensorFlow, variables take less memory; default: by size.
-        no_verify: skip all comparisons and TensorFlow 2.2; `landmark-zoo pack` refuses the result.
+        tf: the TensorFlow that must run it, such as 2.13; `landmark-zoo pack` takes the contest's only.
+        no_verify: skip all comparisons and the other TensorFlow; `landmark-zoo pack` refuses the result.
         overwrite: replace the folder if it holds something.
         as_json: print the figures as JSON before the path.
         framework: for --ckpt: whose exporter to use; default: the one that trained the checkpoint.
@@ -63,7 +65,8 @@ def export(
     from landmark_zoo import api
 
     require_fitting(given)
-    common = {"half": half, "store": store, "converter": converter, "verify": not no_verify, "overwrite": overwrite}
+    common = {"half": half, "store": store, "converter": converter, "tensorflow": tf}
+    common |= {"verify": not no_verify, "overwrite": overwrite}
     if ckpt:
         out = out or ckpt.with_suffix("")
         own = {"framework": framework, "size": size, "check_sizes": check_sizes or (), "static": static}
@@ -87,6 +90,7 @@ def ensemble(
     norm: Literal["constant", "l2", "none"] = "constant",
     whitening: Path | None = None,
     store: Literal["constants", "variables"] | None = None,
+    tf: str = "2.2.0",
     overwrite: Flag = False,
     as_json: Json = False,
 ) -> None:
@@ -101,6 +105,7 @@ def ensemble(
         norm: how the concatenation is normalised: by one constant, by its own norm, or not at all.
         whitening: PCA whitening as the last layer, a file of `python -m retrieval.whitening`.
         store: constants are faster in the current TensorFlow, variables take less memory; default: by size.
+        tf: the TensorFlow that must run it, such as 2.13.
         overwrite: replace the folder if it holds something.
         as_json: print the figures as JSON before the path.
     """
@@ -115,6 +120,7 @@ def ensemble(
         norm=norm,
         whitening=whitening,
         store=store,
+        tensorflow=tf,
         overwrite=overwrite,
     )
     _print(rows, out, as_json)

@@ -9,20 +9,15 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
 
 from export import check
-from export.checker import make_registries, registry
+from export.checker import make_registries, prove, registry
 from export.checker.finding import Finding
-from parity_tests.small_models import FAMILIES, exported
+from tests.export.corpus import NOBUCO, run_script, write_converted, write_in_another
 from zoo.errors import ExportError
 
-HERE = Path(__file__).resolve().parent
-ROOT = HERE.parents[1]
-NOBUCO = HERE / "nobuco_resnest_small" / "saved_model"
-"""Raw output of nobuco 0.17 with TensorFlow 2.15, made by the `make.py` beside it."""
-
+ROOT = Path(__file__).resolve().parents[2]
 ACCEPTED = (
     *("batch_norm", "bfloat16_add", "bfloat16_conv", "compiled", "conv_dilated", "conv_explicit_padding"),
     *("conv_in_a_function_of_any_shape", "conv_pool", "depthwise_conv", "double_conv", "first_manner"),
@@ -122,61 +117,44 @@ def run(*command: object) -> subprocess.CompletedProcess:
     return subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
-def written(script: str, python: object, *arguments: object) -> None:
-    # Run as modules, because they import the project's packages from the repository's root.
-    done = run(
-        python, *(["-m", f"tests.export.{script}"] if python == sys.executable else [HERE / f"{script}.py"]), *arguments
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-
-
-def real_verdicts(folders: list[Path], python: Path | str, way: str, work: Path) -> dict[str, str]:
-    """{name: verdict of a real TensorFlow}; a SavedModel that ends the process affects only its own line."""
-    out, verdicts = work / f"{way}.txt", {}
-    while waiting := [folder for folder in folders if folder.name not in verdicts]:
-        out.unlink(missing_ok=True)
-        run(python, "-I", HERE / "verdict_worker.py", out, way, *waiting)
-        lines = out.read_text(encoding="utf-8").splitlines() if out.exists() else []
-        verdicts |= {folder.name: line for folder, line in zip(waiting, lines, strict=False)}
-        if len(lines) < len(waiting):
-            verdicts[waiting[len(lines)].name] = "the process ended"
-    return verdicts
+def verdicts(
+    folders: list[Path], python: Path | str, work: Path, *, contest: bool = True, onednn: bool = False
+) -> dict:
+    """{name: verdict of a real TensorFlow}."""
+    found = prove.real_verdicts(folders, python, contest, work, onednn=onednn)
+    return {folder.name: said for folder, said in found.items()}
 
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("models")
-    written("checked_models", sys.executable, folder)
+    run_script("tests.export.checked_models", folder)
     return folder
 
 
 @pytest.fixture(scope="module")
 def converted(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("converted")
-    names = list(dict.fromkeys(name.rpartition("_")[0] for name in CONVERTED))
-    for name in names:
-        onnx.save(exported(FAMILIES[name], "torch"), folder / f"{name}.onnx")
-    written("converted_models", sys.executable, folder, *names)
+    write_converted(folder)
     return folder
 
 
 @pytest.fixture(scope="module")
 def real(models, tf22_python, tmp_path_factory) -> dict[str, str]:
-    return real_verdicts(sorted(models.iterdir()), tf22_python, "contest", tmp_path_factory.mktemp("real"))
+    return verdicts(sorted(models.iterdir()), tf22_python, tmp_path_factory.mktemp("real"))
 
 
-@pytest.fixture(scope="module")
-def today(models, tmp_path_factory) -> dict[str, str]:
-    # As when the registries were read (`export.checker.make_registries`): the default depends on the processor.
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TF_ENABLE_ONEDNN_OPTS", "1")
-        return real_verdicts(sorted(models.iterdir()), sys.executable, "contest", tmp_path_factory.mktemp("today"))
+@pytest.fixture(scope="module", params=[True, False], ids=["oneDNN", "no oneDNN"])
+def today(models, tmp_path_factory, request) -> tuple[bool, dict[str, str]]:
+    return request.param, verdicts(
+        sorted(models.iterdir()), sys.executable, tmp_path_factory.mktemp("today"), onednn=request.param
+    )
 
 
 @pytest.fixture(scope="module")
 def real_converted(converted, tf22_python, tmp_path_factory) -> dict[str, str]:
     folders = [*(converted / name for name in CONVERTED), NOBUCO]
-    return real_verdicts(folders, tf22_python, "any", tmp_path_factory.mktemp("real"))
+    return verdicts(folders, tf22_python, tmp_path_factory.mktemp("real"), contest=False)
 
 
 def reasons(report: check.Report) -> str:
@@ -195,11 +173,27 @@ def test_the_verdict_is_that_of_the_real_one(name, models, real):
 
 
 def test_so_are_those_for_the_current_tensorflow(models, today):
-    found = {name: check.check(models / name, "2.19.1").accepted for name in today}
-    assert found == {name: said == "ran" for name, said in today.items()}
+    onednn, real = today
+    found = {name: check.check(models / name, "2.19.1", onednn=onednn).accepted for name in real}
+    assert found == {name: said == "ran" for name, said in real.items()}
     assert sum(found.values()) > len(ACCEPTED), (
         "what TensorFlow 2.2 refuses because of its age must run in the current one"
     )
+
+
+def test_what_only_onednn_runs_is_told(models):
+    accepted = check.check(models / "nchw_conv", "2.19.1")
+    [finding] = accepted.findings
+    assert accepted.accepted and not finding.rejects and "TF_ENABLE_ONEDNN_OPTS=1" in finding.problem
+    assert not check.check(models / "nchw_conv", "2.19.1", onednn=False).accepted
+
+
+def test_a_result_of_another_type_is_found_where_unknown_attributes_are_dropped(models):
+    """TensorFlow 2.8 loads TopKV2 without `index_type`, and then indices are int32."""
+    for name in ("new_attribute", "first_manner_new_attribute"):
+        report = check.check(models / name, "2.8")
+        assert "expects DT_INT64 and reads DT_INT32 from 'TopKV2" in reasons(report)
+        assert "no attribute" not in reasons(report)
 
 
 @pytest.mark.parametrize("name", REJECTED)
@@ -233,16 +227,16 @@ def test_the_verdict_on_what_nobuco_writes(real_converted):
 
 
 def test_variables_are_read(tf22_python, tmp_path):
-    written("write_in_tf22", tf22_python, tmp_path)
-    verdicts = real_verdicts([tmp_path / "good", tmp_path / "not_finite"], tf22_python, "contest", tmp_path)
-    assert verdicts["good"] == "ran" and verdicts["not_finite"] != "ran"
+    write_in_another(tf22_python, tmp_path)
+    real = verdicts([tmp_path / "good", tmp_path / "not_finite"], tf22_python, tmp_path)
+    assert real["good"] == "ran" and real["not_finite"] != "ran"
     assert check.check(tmp_path / "good").accepted
     (finding,) = [f for f in check.check(tmp_path / "not_finite").findings if f.rejects]
     assert finding.node == "filters" and "the first at [0, 1, 2, 3]" in finding.problem
     (data,) = (tmp_path / "good" / "variables").glob("*.data-*")
     data.write_bytes(data.read_bytes()[:-40])
     (tmp_path / "good").rename(tmp_path / "cut_short")
-    assert real_verdicts([tmp_path / "cut_short"], tf22_python, "contest", tmp_path)["cut_short"] != "ran"
+    assert verdicts([tmp_path / "cut_short"], tf22_python, tmp_path)["cut_short"] != "ran"
     assert "variables/ cannot be read" in reasons(check.check(tmp_path / "cut_short"))
 
 

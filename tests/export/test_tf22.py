@@ -1,12 +1,14 @@
 """The environment of TensorFlow 2.2.0 and calls in it."""
 
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from export import tf22
+from export.tensorflows import full_version
 from export.tf22 import environment as tf22_environment
 from export.tf22 import runner
 from zoo.errors import ExportError, MissingToolError
@@ -101,7 +103,7 @@ def test_the_variable_comes_first_and_must_run(monkeypatch, tmp_path):
 
 def test_a_half_made_environment_is_not_found(monkeypatch, tmp_path):
     monkeypatch.delenv(tf22.PYTHON_VARIABLE, raising=False)
-    monkeypatch.setattr(runner, "ENVIRONMENT", tmp_path)
+    monkeypatch.setattr(tf22_environment, "ENVIRONMENT", tmp_path)
     python = script(tmp_path / "bin" / "python", "echo 2.2.0")
     with pytest.raises(MissingToolError, match="make tf22"):
         tf22.require_python()
@@ -124,13 +126,13 @@ def test_make_repairs_an_incomplete_environment_once(monkeypatch, tmp_path):
     monkeypatch.setattr(tf22_environment, "make_environment", make_environment)
     stamp = tmp_path / tf22_environment.STAMP
     python = answers(tmp_path, "2.2.0")
-    assert tf22_environment.make(tmp_path) == python
+    assert tf22_environment.make(environment=tmp_path) == python
     assert made == [("3.8", ["-r", tf22_environment.CONSTRAINTS])]
     assert stamp.is_file()
-    tf22_environment.make(tmp_path)
+    tf22_environment.make(environment=tmp_path)
     assert len(made) == 1, "a complete environment must not be made again"
     stamp.write_text('{"constraints_sha256": "of other constraints"}')
-    tf22_environment.make(tmp_path)
+    tf22_environment.make(environment=tmp_path)
     assert len(made) == 2
 
 
@@ -138,7 +140,7 @@ def test_an_environment_with_another_tensorflow_gets_no_stamp(monkeypatch, tmp_p
     monkeypatch.setattr(tf22_environment, "make_environment", lambda folder, *_: answers(folder, "2.3.0"))
     (tmp_path / tf22_environment.STAMP).write_text("{}")
     with pytest.raises(MissingToolError, match=r"found 2\.3\.0.*make tf22"):
-        tf22_environment.make(tmp_path)
+        tf22_environment.make(environment=tmp_path)
     assert not (tmp_path / tf22_environment.STAMP).exists()
 
 
@@ -148,4 +150,34 @@ def test_a_failed_installation_names_the_command(monkeypatch, tmp_path):
 
     monkeypatch.setattr(tf22_environment, "make_environment", fail)
     with pytest.raises(MissingToolError, match=r"pip failed\. .*make tf22"):
-        tf22_environment.make(tmp_path)
+        tf22_environment.make(environment=tmp_path)
+
+
+def test_another_version_has_an_environment_of_its_own(monkeypatch, tmp_path):
+    made = []
+
+    def make_environment(folder: Path, version: str, requirements: list) -> Path:
+        made.append((folder, version, requirements))
+        return answers(folder, "2.13.0")
+
+    monkeypatch.setattr(tf22_environment, "make_environment", make_environment)
+    monkeypatch.setenv(tf22_environment.FOLDER_VARIABLE, str(tmp_path))
+    monkeypatch.setattr(runner, "_own_version", lambda: "2.19.1")
+    with pytest.raises(MissingToolError, match=r"2\.13\.0.*python -m export\.tf22\.environment --tf 2\.13\.0"):
+        tf22.require_python("2.13.0")
+    python = tf22_environment.make(full_version("2.13"))
+    assert made == [(tmp_path / "2.13.0", "3.11", ["tensorflow-cpu==2.13.0", "numpy<2", "pillow"])]
+    assert tf22.require_python("2.13.0") == tf22_environment.make("2.13.0") == python
+    assert len(made) == 1
+
+
+def test_the_tensorflow_of_this_python_needs_no_environment(monkeypatch):
+    monkeypatch.setattr(runner, "_own_version", lambda: "2.19.1")
+    assert tf22.find_python("2.19.1") == Path(sys.executable)
+
+
+def test_a_version_is_completed():
+    assert (full_version("2.2"), full_version("2.19"), full_version("2.13.1")) == ("2.2.0", "2.19.1", "2.13.1")
+    for wrong in ("2.1x", "3.0", ""):
+        with pytest.raises(ExportError, match="expected a version such as 2.13"):
+            full_version(wrong)

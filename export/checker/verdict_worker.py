@@ -1,10 +1,10 @@
 """Loads and runs SavedModels in the TensorFlow of the Python that runs it; Python 3.8 syntax.
 
-    python tests/export/verdict_worker.py OUT.txt contest|any FOLDER...
+    python export/checker/verdict_worker.py OUT.txt contest|any FOLDER...
 
-Writes one line per model immediately, so that a model that ends the process does not lose earlier lines: "ran", or
-TensorFlow's error. "contest" calls the contest's signature as its scorer does and also checks its outputs; "any" calls
-every signature by name with values of matching shapes.
+Prints "loaded" when TensorFlow is. Writes one line per model immediately, so that a model that ends the process does not lose
+earlier lines: "ran", or TensorFlow's error. "contest" calls the contest's signature as its scorer does and also checks its outputs;
+"any" calls every signature by name with values of matching shapes.
 """
 
 import os
@@ -56,6 +56,7 @@ def any_signature(loaded):
 
 def main():
     out, way, *folders = sys.argv[1:]
+    print("loaded", flush=True)
     for folder in folders:
         try:
             said = {"contest": contest, "any": any_signature}[way](tf.saved_model.load(folder))
