@@ -134,6 +134,7 @@ WITHOUT_PATHS = [
     "export.serve",
     "export.tf22.environment",
     "export.checker.make_registries",
+    "export.checker.prove",
 ]
 """Only `--help` is run: these take no paths, or minutes (`pipeline` hands its paths to the commands above), or do not end."""
 

@@ -20,6 +20,7 @@ MODULES = (
         "export.from_onnx",
         "export.ensemble",
         "export.check",
+        "export.checker.prove",
         "export.embed",
         "export.serve",
     ),

@@ -196,6 +196,7 @@ def test_refuses_a_model_whose_parity_is_missing_or_failed(saved_model, tmp_path
         ({"sources": [dataclasses.replace(source, parity=failed)]}, "differs by"),
         ({"check": None}, "not accepted by TensorFlow 2.2"),
         ({"check": dataclasses.replace(manifest.check, accepted=False)}, "not accepted by TensorFlow 2.2"),
+        ({"check": dataclasses.replace(manifest.check, tensorflow="2.13.0")}, "made for TensorFlow 2.13.0 .--tf."),
     ):
         write_manifest(saved_model, dataclasses.replace(manifest, **changes))
         with pytest.raises(SubmissionError, match=message):
