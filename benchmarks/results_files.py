@@ -41,7 +41,13 @@ TRAINED = (
 )
 CODE: dict[str, tuple[str, ...]] = {
     "serving": (*EXPORTED, "benchmarks/serving*.py"),
-    "export_cost": (*EXPORTED, "export/to_savedmodel.py", "benchmarks/export_cost.py"),
+    "export_cost": (
+        *EXPORTED,
+        "export/to_savedmodel.py",
+        "export/origins.py",
+        "export/steps.py",
+        "benchmarks/export_cost.py",
+    ),
     "converters": (
         *EXPORTED,
         *(f"export/writer/{name}.py" for name in ("convert", "onnx2tf", "onnx2tf_worker")),

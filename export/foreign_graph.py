@@ -1,7 +1,7 @@
 """Edits of somebody else's ONNX graph: its input, its output, and what its file has beside the network."""
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import onnx
@@ -11,6 +11,9 @@ from zoo.errors import ExportError
 
 _SHOWN = 8
 """Tensors that an error lists."""
+_ELSEWHERE = "given"
+"""Prefix of somebody else's tensors that have a name of the project's."""
+_KINDS = {number: name.lower() for name, number in TensorProto.DataType.items()}
 
 
 def only_input(model: onnx.ModelProto, size: int) -> str:
@@ -128,7 +131,7 @@ def require_descriptor(name: str, found: np.ndarray) -> int:
 
 
 def tidy(model: onnx.ModelProto) -> None:
-    """Removes what exporters write beside the network, such as paths of somebody's machine; names nodes that have no name."""
+    """Removes what exporters write beside the network, such as paths of somebody's machine; gives each node a name of its own."""
     graph = model.graph
     del graph.value_info[:], graph.quantization_annotation[:], model.training_info[:]
     model.doc_string = ""
@@ -136,21 +139,26 @@ def tidy(model: onnx.ModelProto) -> None:
     for index, node in enumerate(graph.node):
         node.doc_string = ""
         node.ClearField("metadata_props")
-        name = node.name or f"{node.op_type}_{index}"
-        node.name = name if name not in taken else f"{name}_{index}"
+        node.name = node.name or node.op_type
+        while node.name in taken:
+            node.name += f"_{index}"
         taken.add(node.name)
 
 
-def use_names(model: onnx.ModelProto, names: Mapping[str, str]) -> None:
-    """Renames tensors; one that already has the new name gives way.
+def use_names(model: onnx.ModelProto, names: Mapping[str, str], reserved: Sequence[str]) -> None:
+    """Renames tensors.
 
     Args:
         model: changed in place.
         names: new names by old ones.
+        reserved: names that other tensors may not have, nor names below them (`reserved/…`): these get another prefix.
     """
     graph = model.graph
     present = {name for node in graph.node for name in (*node.input, *node.output)}
-    renamed = {name: f"{name}/given" for name in names.values() if name in present} | dict(names)
+    # What has the prefix already gets it once more, so that no two tensors become one.
+    places = tuple(f"{name}/" for name in (*reserved, _ELSEWHERE))
+    renamed = {name: f"{_ELSEWHERE}/{name}" for name in present if name in reserved or name.startswith(places)}
+    renamed |= names
     for node in graph.node:
         for field in (node.input, node.output):
             field[:] = [renamed.get(name, name) for name in field]
@@ -164,6 +172,6 @@ def _axes(value: onnx.ValueInfoProto) -> list[int | None]:
 
 
 def _described(value: onnx.ValueInfoProto) -> str:
-    kind = TensorProto.DataType.Name(value.type.tensor_type.elem_type).lower()
+    kind = _KINDS.get(value.type.tensor_type.elem_type, "of no known type")
     axes = ["?" if length is None else str(length) for length in _axes(value)]
     return f"{value.name!r} {kind} [{', '.join(axes)}]"

@@ -9,6 +9,7 @@ that was given and the one that is written are compared in ONNX Runtime. `export
 
 import argparse
 import hashlib
+import json
 import re
 from pathlib import Path
 
@@ -65,9 +66,9 @@ def from_onnx(path: Path, preprocess: PreprocessSpec, name: str, output: str | N
         expected = _one_by_one(given, images)
         spec = ImportedSpec(name, preprocess, require_descriptor(descriptor, expected[0]))
         made = _with_recent_operators(given)
-        tidy(made)
-        use_names(made, {own_input: INPUT, descriptor: _RAW})
+        use_names(made, {own_input: INPUT, descriptor: _RAW}, reserved=(INPUT, OUTPUT))
         _frame(made, spec, flat=expected[0].ndim == 2)
+        tidy(made)
         rows = np.concatenate(expected).reshape(len(images), -1)
         if not _takes_batches(made, images, rows):
             made.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
@@ -75,7 +76,7 @@ def from_onnx(path: Path, preprocess: PreprocessSpec, name: str, output: str | N
                 raise ExportError(
                     f"in opset {OPSET} it computes something else. Export it with that opset or a later one."
                 )
-        fingerprint.update(f"{spec} {descriptor}".encode())
+        fingerprint.update(json.dumps([spec.to_dict(), descriptor], sort_keys=True).encode())
         set_origin(made, spec, fingerprint.hexdigest(), IMPORTED, versions("landmark-zoo", "onnx") | _producer(given))
         onnx.checker.check_model(made)
     except (onnx.checker.ValidationError, ExportError, UnicodeDecodeError) as error:  # a name may be any bytes

@@ -26,6 +26,7 @@ from export import parity, tf22
 from export.exporters import trained_in
 from export.network_options import add_network_options, require_fitting
 from export.normal_form.half import rounded_to_half
+from export.onnx_metadata import IMPORTED
 from export.origins import OfCheckpoint, OfOnnxFile, Origin
 from export.parity import probes
 from export.parity.everywhere import Arrays, Found, run_current, run_onnx, run_target
@@ -122,12 +123,13 @@ def onnx_to_savedmodel(
     file, out, tensorflow = Path(file).absolute(), Path(out).absolute(), full_version(tensorflow)
     parts = [file, *filter(Path.is_file, [file.with_name(f"{file.name}.data")])]  # where PyTorch keeps large weights
     with output_folder(out, parts, overwrite=overwrite):
-        require_file(file, "an ONNX file", ExportError)
+        require_file(file, "an ONNX file", ExportError, "Make one with `torch.onnx.export` or paddle2onnx.")
         check_preprocess(preprocess)
-        usual = " (ImageNet's)" if preprocess.mean == PreprocessSpec().in_order(preprocess.channels).mean else ""
+        usual = PreprocessSpec.given(preprocess.size, channels=preprocess.channels, resize=preprocess.resize)
+        whose = " (ImageNet's)" if preprocess == usual else ""
         log(
             f"images: {preprocess.size} px ({preprocess.resize}), {preprocess.channels.upper()}, mean {list(preprocess.mean)} and std "
-            f"{list(preprocess.std)} of pixels from 0 to 1{usual}"
+            f"{list(preprocess.std)} of pixels from 0 to 1{" (ImageNet's)" if preprocess == usual else ''}"
         )
         with new_folder(out, overwrite=overwrite) as made, work_folder(out) as work:
             size = sum(part.stat().st_size for part in parts)
@@ -182,7 +184,8 @@ class _Export:
     def _onnx(self) -> None:
         """The network → model.onnx → normal_form.onnx."""
         model, normal = self.made / "model.onnx", self.made / "normal_form.onnx"
-        with step(f"{self.origin.exported_from} → ONNX → normal form"):
+        start = () if self.origin.exported_from == IMPORTED else (self.origin.exported_from,)
+        with step(" → ".join((*start, "ONNX", "normal form"))):
             self.origin.write_onnx(model)
             run_step("export.normal_form", "--onnx", model, "--out", normal, made=normal)
 

@@ -80,7 +80,7 @@ class Source:
 
     Attributes:
         spec: the model, or what is known of a network from elsewhere.
-        checkpoint_sha256: fingerprint of its checkpoint (`zoo.checkpoint.fingerprint`), or sha256 of its ONNX file.
+        checkpoint_sha256: fingerprint of its checkpoint (`zoo.checkpoint.fingerprint`), or of its ONNX file and spec.
         exported_from: the framework whose exporter was used, or "onnx" for a network from elsewhere.
         versions: of the packages that exported it.
         storage: the options that it is stored with.

@@ -81,6 +81,15 @@ def test_it_computes_what_the_file_computes_at_any_batch(name, tmp_path):
     assert source.exported_from == "onnx" and source.versions["some tool 2"] == "unknown"
 
 
+def test_what_was_made_may_be_given_again(tmp_path):
+    path, images = written(tmp_path / "given.onnx", [CONV, POOL, FLAT]), pictures(2)
+    made = from_onnx(path, SPEC, "mine")
+    for number in range(2):
+        onnx.save(made, tmp_path / f"{number}.onnx")
+        made = from_onnx(tmp_path / f"{number}.onnx", SPEC, "again")
+    np.testing.assert_allclose(outputs(made, images), unit(outputs(path, images)), rtol=0, atol=1e-6)
+
+
 def test_what_tells_about_somebodys_machine_is_gone(tmp_path):
     made = from_onnx(written(tmp_path / "given.onnx", [CONV, POOL, FLAT]), SPEC, "mine")
     assert b"/home/somebody" not in made.SerializeToString()
