@@ -129,7 +129,7 @@ def onnx_to_savedmodel(
         whose = " (ImageNet's)" if preprocess == usual else ""
         log(
             f"images: {preprocess.size} px ({preprocess.resize}), {preprocess.channels.upper()}, mean {list(preprocess.mean)} and std "
-            f"{list(preprocess.std)} of pixels from 0 to 1{" (ImageNet's)" if preprocess == usual else ''}"
+            f"{list(preprocess.std)} of pixels from 0 to 1{whose}"
         )
         with new_folder(out, overwrite=overwrite) as made, work_folder(out) as work:
             size = sum(part.stat().st_size for part in parts)
