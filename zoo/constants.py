@@ -5,6 +5,9 @@ import math
 FRAMEWORKS = ("torch", "paddle")
 """The frameworks that train, as the command lines and the checkpoints spell them."""
 
+BATCH_NORM_EPSILON = 1e-5
+"""BatchNorm's epsilon, the default of both frameworks."""
+
 GEM_EPSILON = 1e-6
 """GeM pooling clamps features to at least this value before the power, as the code of arXiv 1711.02512 does."""
 

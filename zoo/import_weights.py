@@ -6,9 +6,10 @@ Examples:
     python -m zoo.import_weights CVPR2022_CVNet_R50.pyth --model resnet50 --out cvnet.safetensors
 
 Reads .pth and .safetensors files from torchvision, timm, ResNeSt, Res2Net and IBN-Net, .pdparams files from PaddleClas
-and paddle.vision, and files written by `torch_models.write_weights` and `paddle_models.write_weights`. The backbone may stand under
-any prefix, such as a trainer's `model.` or `module.backbone.`. Without --headless, the head of a library of retrieval networks comes
-with it: cnnimageretrieval-pytorch, deep-image-retrieval, DELG, CVNet, pymetric, fast-reid, PaddleClas' RecModel. --model is a variant of the zoo or a published name
+and paddle.vision, .h5, .weights.h5 and .keras files of keras.applications' ResNets, and files written by `torch_models.write_weights`
+and `paddle_models.write_weights`. The backbone may stand under any prefix, such as a trainer's `model.` or `module.backbone.`. Without
+--headless, the head of a library of retrieval networks comes with it: cnnimageretrieval-pytorch, deep-image-retrieval, DELG, CVNet,
+pymetric, fast-reid, PaddleClas' RecModel. --model is a variant of the zoo or a published name
 ("timm resnest50d", "PaddleClas ResNeSt50"); docs/models.md lists both.
 """
 
@@ -28,8 +29,10 @@ from zoo.errors import CheckpointError
 from zoo.files import output_file
 from zoo.limits import FITTED
 from zoo.lookup import find_spec
-from zoo.published.files import as_float32, layout, read_contents
+from zoo.published.biases import mean_behind, mean_without_bias
+from zoo.published.files import Contents, as_float32, layout, read_contents
 from zoo.published.heads import NOTHING, Stated, recognised
+from zoo.published.keras_names import KERAS, convolution_stride
 from zoo.published.names import Naming, in_trunk, naming, prefixes, publishers
 from zoo.published.pickled_values import Opaque
 from zoo.published.state_dicts import same
@@ -56,7 +59,7 @@ def import_weights(
     The head of a library of retrieval networks (`zoo.published.libraries`) comes with it, and replaces the spec's.
 
     Args:
-        source: .pth, .pt, .pdparams or .safetensors.
+        source: .pth, .pt, .pdparams, .safetensors, .h5 or .keras.
         spec: the model that the weights belong to.
         headless: import only the backbone and leave out, with a line on stderr, what else is in the file; the average-pooled
             features become the descriptor.
@@ -78,6 +81,7 @@ def import_weights(
         classes = 0 if headless or known.has_head else _classes(published, found, spec)
         expected = parameter_shapes(spec, classes)
         weights, names = _canonical(published, found, framework, expected)
+        _fold_biases(weights, names, spec, expected)
     except CheckpointError as error:
         raise CheckpointError(f"{source}: {error}.") from error
     tensors = {name: value for name in found.others if isinstance(value := published[name], np.ndarray)}
@@ -96,6 +100,7 @@ def import_weights(
             f"{source} has the tensors of {spec.name}, but under the names of another library, whose network with the same "
             f"tensors computes something else. Pass --model {' or '.join(others)}."
         )
+    _check_strides(source, contents, found, spec)
     for name, value in weights.items():
         if reason := unusable(name, value) or _unfinished(value):
             raise CheckpointError(
@@ -106,6 +111,8 @@ def import_weights(
     if known.library is None:
         _warn_of_caffe(source, spec)
     provenance = {"framework": framework, "imported_from": source.name, "source_sha256": _sha256(source)}
+    if publishers(published, spec.backbone) == {KERAS}:
+        provenance["published_by"] = KERAS
     return Checkpoint(spec, {name: weights[name] for name in expected}, classes, provenance)
 
 
@@ -156,6 +163,31 @@ def _canonical(
             "statistics of BatchNorm (running_mean or _mean) in the file"
         )
     return weights, names
+
+
+def _fold_biases(
+    weights: dict[str, np.ndarray], names: dict[str, str], spec: ModelSpec, expected: Mapping[str, tuple[int, ...]]
+) -> None:
+    """Moves the biases of convolutions into the means of the BatchNorms that follow, in place."""
+    for name in list(weights):
+        mean, bias = mean_behind(name, spec.backbone, expected), weights[name]
+        if mean and bias.shape == expected[mean] and mean in weights and weights[mean].shape == bias.shape:
+            weights[mean] = mean_without_bias(weights[mean], as_float32(names.pop(name), weights.pop(name), "torch"))
+
+
+def _check_strides(source: Path, contents: Contents, found: Naming, spec: ModelSpec) -> None:
+    """Raises `CheckpointError` if the file states another stride than the model has."""
+    for theirs, ours in found.canonical.items():
+        *_, layer, last = theirs.split(".")
+        stated = contents.strides.get(layer)
+        if last != "weight" or stated is None or not ours.startswith("backbone."):
+            continue
+        module = ours.removeprefix("backbone.").removesuffix(".weight")
+        if stated != (stride := convolution_stride(module, spec.backbone)):
+            raise CheckpointError(
+                f"{source}: its configuration states a stride of {stated} for {layer}, and {spec.name} has {stride} there, so that the "
+                "network is another one. If only its last layer's stride is 1, pass --last-stride 1."
+            )
 
 
 def _same_in(published: Published) -> Callable[[str, str], bool]:
@@ -255,7 +287,7 @@ def fitting_models(published: Published) -> list[str]:
         shapes = {
             ours: getattr(published[theirs], "shape", None)
             for theirs, ours in found.canonical.items()
-            if ours.startswith("backbone.")
+            if ours.startswith("backbone.") and not mean_behind(ours, spec.backbone, expected)
         }
         if shapes == expected and _may_be(name, published):
             fitting.append(name)
@@ -287,7 +319,7 @@ def import_file(
 def parse_arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("source", type=given_path, help=".pth, .pt, .pdparams or .safetensors")
+    parser.add_argument("source", type=given_path, help=".pth, .pt, .pdparams, .safetensors, .h5 or .keras")
     parser.add_argument("--model", required=True, help="the variant, by its name in the zoo or a published one")
     parser.add_argument("--out", required=True, type=given_path, help="the checkpoint to write (.safetensors)")
     parser.add_argument(
@@ -332,8 +364,9 @@ def main() -> None:
         stated=stated,
     )
     count = sum(value.size for value in checkpoint.weights.values())
-    name, framework = checkpoint.spec.name, checkpoint.provenance["framework"]
-    log(f"{name}: {len(checkpoint.weights)} tensors, {count:,} values, from {framework}")
+    name, provenance = checkpoint.spec.name, checkpoint.provenance
+    origin = provenance.get("published_by", provenance["framework"])
+    log(f"{name}: {len(checkpoint.weights)} tensors, {count:,} values, from {origin}")
     print(arguments.out)
 
 

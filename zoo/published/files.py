@@ -1,4 +1,4 @@
-"""Reads published weights without executing them: PyTorch's and Paddle's state dicts, and safetensors.
+"""Reads published weights without executing them: PyTorch's and Paddle's state dicts, safetensors, and what Keras saves.
 
 The format is detected from the first bytes (`zoo.published.kinds`), and the framework that laid out the tensors from their names.
 PyTorch writes a zip with one pickle and one file per storage. Before version 1.6 it wrote five pickles followed by the storages,
@@ -8,8 +8,9 @@ and torchvision's oldest weights still have that format. Paddle writes one pickl
 
 import collections
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,7 +18,7 @@ import numpy as np
 from zoo.errors import CheckpointError
 from zoo.inputs import require_file
 from zoo.limits import TENSORS, require_at_most
-from zoo.published import kinds, torch_files
+from zoo.published import keras_files, kinds, torch_files
 from zoo.published.foreign import foreign_folder
 from zoo.published.pickled_values import Opaque
 from zoo.published.pickles import read_pickle
@@ -25,7 +26,7 @@ from zoo.published.state_dicts import find_state_dict
 from zoo.tensors import read_tensors, read_types, widened
 
 _AGAIN = "Download it again."
-_EXPECTED = "a .pth, .pdparams or .safetensors file"
+_EXPECTED = "a .pth, .pdparams, .safetensors, .h5 or .keras file"
 _FLOATS = ("float16", "float32", "float64")
 """Types that can be weights; bfloat16 is widened to float32 when it is read."""
 
@@ -36,13 +37,15 @@ class Contents(NamedTuple):
     Attributes:
         tensors: the arrays by name, with the dtypes and the layout of the file (`as_float32` reads them); an `Opaque` stands for a
             tensor of a kind that cannot be weights.
-        framework: whose layout it is, `torch` or `paddle`.
-        value: everything that was read, plain values and `Opaque` objects; None for safetensors.
+        framework: whose layout it is, `torch` or `paddle`; Keras' tensors are read as PyTorch's.
+        value: everything that was read, plain values and `Opaque` objects; None for safetensors and Keras.
+        strides: {a convolution's name: its stride}, if the file states them, as Keras' configurations do.
     """
 
     tensors: dict[str, np.ndarray | Opaque]
     framework: str
     value: Any
+    strides: Mapping[str, int] = MappingProxyType({})
 
 
 def read_published(path: str | os.PathLike, prefix: str | None = None) -> tuple[dict[str, np.ndarray | Opaque], str]:
@@ -66,6 +69,9 @@ def read_contents(path: str | os.PathLike, prefix: str | None = None) -> Content
     require_file(path, _EXPECTED, CheckpointError)
     try:
         kind = kinds.kind_of(path)
+        if kind in (kinds.HDF5, kinds.KERAS_ZIP):
+            found = keras_files.read_h5(path) if kind == kinds.HDF5 else keras_files.read_zip(path)
+            return Contents(found.tensors, "torch", None, found.strides)
         if kind == kinds.SAFETENSORS:
             value, tensors, written_by = None, _read_safetensors(path), "torch"
         else:

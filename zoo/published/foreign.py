@@ -35,7 +35,6 @@ _BINARIES = (
     _Kind(b"7z\xbc\xaf", "a 7z archive", "Unpack it, `7z x {file}`, and import the file of weights that it holds."),
     _Kind(b"Rar!", "a RAR archive", "Unpack it, `unrar x {file}`, and import the file of weights that it holds."),
     _Kind(b"ustar", "a tar archive, as PyTorch wrote before version 0.2, or one to unpack", _TAR, at=257),
-    _Kind(b"\x89HDF", "an HDF5 file, as Keras writes (.h5)", _OF_ANOTHER),
     _Kind(b"\x93NUMPY", "a numpy array (.npy)", "Expected a state dict of named tensors."),
     _Kind(b"GGUF", "a GGUF file", _OF_ANOTHER),
     _Kind(b"TFL3", "a model of TensorFlow Lite", _OF_ANOTHER, at=4),
@@ -172,8 +171,6 @@ def foreign_zip(names: list[str]) -> str | None:
             "it is an archive of torch.export (.pt2), a program. Load it where you trust it, and save its weights: "
             "`torch.save(dict(torch.export.load(FILE).state_dict), 'weights.pth')`"
         )
-    if "model.weights.h5" in last:
-        return f"it is a model of Keras (.keras). {_OF_ANOTHER}"
     if any(name.endswith(".npy") for name in names):
         return (
             "it is a file of numpy (.npz). If its arrays are a state dict of PyTorch, save them as one: "

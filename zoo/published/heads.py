@@ -9,8 +9,9 @@ import numpy as np
 from zoo.command import log
 from zoo.errors import CheckpointError
 from zoo.published.files import Contents
+from zoo.published.keras_names import KERAS, keras_preprocess
 from zoo.published.libraries import Library, head_names, library_of
-from zoo.published.names import Naming, plain_name
+from zoo.published.names import Naming, plain_name, publishers
 from zoo.published.pickled_values import Opaque
 from zoo.published.settings import Settings, settings_of
 from zoo.specs import HeadSpec, ModelSpec, PreprocessSpec
@@ -209,7 +210,8 @@ def _as_library(
     """The model with the backbone and the preprocessing of a library, of a file's settings and of the user."""
     stride = {"last_stride": stated.last_stride} if stated.last_stride else {}
     if library is None:
-        return replace(spec, backbone=replace(spec.backbone, **stride), preprocess=stated.preprocess(spec.preprocess))
+        usual = _usual(contents, spec)
+        return replace(spec, backbone=replace(spec.backbone, **stride), preprocess=stated.preprocess(usual))
     assumed = {key: value for key, value in library.assumed(spec.backbone).items() if key not in stride}
     if assumed:
         words = ", ".join(f"{key} {value}" for key, value in assumed.items())
@@ -226,6 +228,19 @@ def _as_library(
             "If it was trained with LAST_STRIDE 2, pass --last-stride 2"
         )
     return replace(spec, backbone=backbone, preprocess=stated.preprocess(usual))
+
+
+def _usual(contents: Contents, spec: ModelSpec) -> PreprocessSpec:
+    """The preprocessing of a network that is no retrieval library's: the spec's, or that of `keras.applications`."""
+    if publishers(contents.tensors, spec.backbone) != {KERAS}:
+        return spec.preprocess
+    usual = keras_preprocess(spec.backbone, spec.preprocess)
+    mean, std = (" ".join(f"{value:.5f}" for value in values) for values in (usual.mean, usual.std))
+    log(
+        f"no tensor tells it: as {KERAS} prepares images for this network, --channels {usual.channels} --mean {mean} --std {std} was "
+        "assumed"
+    )
+    return usual
 
 
 def _unit(values: np.ndarray | Opaque | None) -> tuple[float, ...] | None:

@@ -1,8 +1,17 @@
-"""Canonical names of the layers of `keras.applications`' ResNets: `conv3_block2_1_conv` is layer2.1.conv1."""
+"""`keras.applications`' ResNets: the canonical names of their layers, and what its files do not say.
+
+`conv3_block2_1_conv` is layer2.1.conv1.
+"""
 
 import re
+from dataclasses import replace
 
-from zoo.specs import BackboneSpec
+from zoo.specs import BackboneSpec, PreprocessSpec
+
+KERAS = "keras.applications"
+"""The library, as `Variant.equals` spells it."""
+_CAFFE_MEAN = (103.939 / 255, 116.779 / 255, 123.68 / 255)
+"""Of blue, green and red; pixels from 0 to 255 are divided by nothing."""
 
 FIRST_LAYER = r"conv2_block1_1_conv\."
 """Beginning of a name of the first layer, as a regular expression."""
@@ -23,7 +32,23 @@ def keras_module(module: str, spec: BackboneSpec) -> str | None:
     layer, index, number, part = match.groups()
     block = f"layer{int(layer) - 1}.{int(index) - 1}"
     if number == "preact":
-        return f"{block}.bn1"
+        return f"{block}.bn1" if preactivation else None
     if number != "0":
         return f"{block}.{part}{int(number) + (preactivation and part == 'bn')}"
     return f"{block}.downsample" if preactivation else f"{block}.downsample.{int(part == 'bn')}"
+
+
+def keras_preprocess(spec: BackboneSpec, own: PreprocessSpec) -> PreprocessSpec:
+    """The preprocessing of `keras.applications`: v1's is Caffe's, v2's scales pixels to -1 … 1. Size and filter are `own`'s."""
+    if spec.block == "preactivation":
+        return replace(own, channels="rgb", mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+    return replace(own, channels="bgr", mean=_CAFFE_MEAN, std=(1 / 255, 1 / 255, 1 / 255))
+
+
+def convolution_stride(module: str, spec: BackboneSpec) -> int:
+    """The stride of a convolution of a bottleneck or a pre-activation network, by its canonical name without `backbone.`."""
+    match = re.match(r"layer([1-4])\.(\d+)\.(conv[123]|downsample)", module)
+    if match is None:
+        return 2  # the stem's
+    strided = "conv1" if spec.stride_in_first else "conv2"
+    return spec.stride(int(match[1]), int(match[2])) if match[3] in (strided, "downsample") else 1

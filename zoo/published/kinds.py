@@ -7,13 +7,14 @@ import zipfile
 from pathlib import Path
 
 from zoo.errors import CheckpointError
+from zoo.published import hdf5, keras_files
 from zoo.published.foreign import foreign, foreign_zip
 
-SAFETENSORS, TORCH_ZIP, PICKLE = "safetensors", "torch zip", "pickle"
+SAFETENSORS, TORCH_ZIP, PICKLE, HDF5, KERAS_ZIP = "safetensors", "torch zip", "pickle", "hdf5", "keras zip"
 
 
 def kind_of(path: Path) -> str:
-    """`SAFETENSORS`, `TORCH_ZIP` or `PICKLE`.
+    """`SAFETENSORS`, `TORCH_ZIP`, `PICKLE`, `HDF5` or `KERAS_ZIP`.
 
     Raises:
         CheckpointError: another kind of file, which is named (`zoo.published.foreign`).
@@ -28,6 +29,8 @@ def kind_of(path: Path) -> str:
         raise CheckpointError(
             "it starts with nothing but zeros, as a file whose download did not finish. Download it again"
         )
+    if start.startswith(hdf5.SIGNATURE):
+        return HDF5
     if start.startswith(b"PK"):
         return _zip_kind(path)
     if start[:1] == b"\x80" and start[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
@@ -37,8 +40,8 @@ def kind_of(path: Path) -> str:
     if said := foreign(path, start):
         raise CheckpointError(said)
     raise CheckpointError(
-        f"it starts with {start[:8]!r}, and so does no file of weights; expected a state dict that torch.save, paddle.save or "
-        "safetensors wrote"
+        f"it starts with {start[:8]!r}, and so does no file of weights; expected a state dict that torch.save, paddle.save, "
+        "safetensors or Keras wrote"
     )
 
 
@@ -56,6 +59,8 @@ def _zip_kind(path: Path) -> str:
             names = archive.namelist()
     except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
         raise CheckpointError(f"it begins as a zip, but is damaged: {error}. Download it again") from error
+    if keras_files.WEIGHTS in names:
+        return KERAS_ZIP
     said = foreign_zip(names)
     if said is None:
         return TORCH_ZIP

@@ -150,11 +150,11 @@ def publishers(names: Iterable[str], spec: BackboneSpec) -> set[str] | None:
         if any(grammar(module, spec) for module in modules for grammar in _PADDLECLAS):
             return {"PaddleClas"}
         if any(keras_names.keras_module(module, spec) for module in modules):
-            return {"keras.applications"}
+            return {keras_names.KERAS}
     if known == [_OWN]:
         return None
     # Caffe's, MXNet's and Keras' networks have been converted to these names.
-    return {"timm", "torchvision", "paddle.vision", "ResNeSt", "IBN-Net", "keras.applications"}
+    return {"timm", "torchvision", "paddle.vision", "ResNeSt", "IBN-Net", keras_names.KERAS}
 
 
 def _under(prefix: str, names: dict[str, str], spec: BackboneSpec) -> Naming:
