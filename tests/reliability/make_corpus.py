@@ -24,6 +24,7 @@ from tests.reliability.fuzz import CORPUS
 from tests.reliability.reader import Files, write
 from tests.reliability.readers import (
     foreign_onnx,
+    keras_file,
     manifest,
     onnx_file,
     published_settings,
@@ -502,6 +503,7 @@ def specimens() -> dict[str, dict[str, Files]]:
     return {
         "onnx_file": onnx_files(),
         "foreign_onnx": dict(foreign_onnx.SPECIMENS),
+        "keras_file": dict(keras_file.SPECIMENS),
         "published_settings": dict(published_settings.SPECIMENS),
         "saved_model": saved_models(),
         "zip_submission": zips(),

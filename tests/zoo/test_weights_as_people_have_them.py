@@ -492,7 +492,6 @@ FOREIGN = {
     "7z": b"7z\xbc\xaf\x27\x1c",
     "RAR": b"Rar!\x1a\x07\x00",
     "tar": tarred(),
-    "HDF5": b"\x89HDF\r\n\x1a\n",
     "numpy array": b"\x93NUMPY\x01\x00",
     "empty": b"",
     "ONNX": b"\x08\x08\x12\x07pytorch",

@@ -116,7 +116,7 @@ class Hdf5:
     def _require_inside(self, address: int, count: int) -> None:
         if address + count > self._size:
             raise CheckpointError(
-                f"it is cut off, or damaged: {count:,} bytes at {address:,} are beyond its {self._size:,}"
+                f"it is an HDF5 file that is cut off or damaged: {count:,} bytes at {address:,} are beyond its {self._size:,}"
             )
 
     def _at(self, address: int, count: int) -> bytes:
@@ -261,9 +261,11 @@ class Hdf5:
             raise CheckpointError(
                 f"it has an array that is compressed or stored in pieces, as Keras writes none. {_ADVICE}"
             )
-        dtype, address, stored = _dtype(found[_DATATYPE]), _number(layout, 2), _number(layout, 10)
-        dataset = Dataset(dtype, shape, 0 if address == _NOWHERE else address)
-        if dataset.size and (address == _NOWHERE or stored < dataset.size):
+        address, stored = _number(layout, 2), _number(layout, 10)
+        if address == _NOWHERE:
+            address = stored = 0
+        dataset = Dataset(_dtype(found[_DATATYPE]), shape, address)
+        if stored < dataset.size:
             raise CheckpointError(f"it has an array of {dataset.size:,} bytes of which {stored:,} were written")
         return dataset
 
