@@ -12,7 +12,7 @@ from zoo.published.files import Contents
 from zoo.published.keras_names import KERAS, keras_preprocess
 from zoo.published.libraries import Library, head_names, library_of
 from zoo.published.names import Naming, plain_name, publishers
-from zoo.published.pickled_values import Opaque
+from zoo.published.pickled_values import Opaque, plain
 from zoo.published.settings import Settings, settings_of
 from zoo.specs import HeadSpec, ModelSpec, PreprocessSpec
 
@@ -179,7 +179,7 @@ def _pool(exponent: bool, library: Library, settings: Settings, stated: Stated) 
 
 def _whitened(head: HeadSpec, settings: Settings, stated: Stated) -> tuple[HeadSpec, dict[str, np.ndarray]]:
     """The head with the whitening that the user chose, and the whitening's tensors."""
-    known = ", ".join(map(repr, settings.whitenings))
+    known = ", ".join(map(plain, list(settings.whitenings)[:8]))
     if stated.whitening is None:
         if known:
             log(
