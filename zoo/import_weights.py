@@ -14,6 +14,7 @@ pymetric, fast-reid, PaddleClas' RecModel. --model is a variant of the zoo or a 
 """
 
 import argparse
+import dataclasses
 import hashlib
 import re
 from collections.abc import Callable, Mapping
@@ -36,6 +37,7 @@ from zoo.published.keras_names import KERAS, convolution_stride
 from zoo.published.names import Naming, in_trunk, naming, prefixes, publishers
 from zoo.published.pickled_values import Opaque
 from zoo.published.state_dicts import same
+from zoo.published.stride_probe import SURE, stride_evidence
 from zoo.specs import ModelSpec, PreprocessSpec
 from zoo.strict import Pixels
 from zoo.variants import SPECS, VARIANTS
@@ -108,11 +110,12 @@ def import_weights(
                 "that: take an earlier checkpoint of that training, or download it again."
             )
     _log_left_out(source, found, headless=headless, head=known.has_head)
-    if known.library is None:
-        _warn_of_caffe(source, spec)
     provenance = {"framework": framework, "imported_from": source.name, "source_sha256": _sha256(source)}
-    if publishers(published, spec.backbone) == {KERAS}:
+    theirs = publishers(published, spec.backbone)
+    if theirs == {KERAS}:
         provenance["published_by"] = KERAS
+    elif known.library is None and (theirs is None or KERAS in theirs) and (said := _stride(source, spec, weights)):
+        provenance["assumed"] = said
     return Checkpoint(spec, {name: weights[name] for name in expected}, classes, provenance)
 
 
@@ -204,13 +207,29 @@ def _log_left_out(source: Path, found: Naming, *, headless: bool, head: bool) ->
         log(f"{source.name}: left out, because they are not {whose}: {', '.join(left_out[:5])}{more}")
 
 
-def _warn_of_caffe(source: Path, spec: ModelSpec) -> None:
-    """Says what no tensor shows: Caffe's networks take BGR images, and have the stride of a bottleneck in another place."""
-    if spec.preprocess.channels == "bgr" and spec.backbone.block == "bottleneck" and spec.backbone.stem == "conv7x7":
-        log(
-            f"{source.name}: if these weights were trained in Caffe (or Detectron's R-50 and R-101), they do not fit: their stride is "
-            "in the first 1×1 convolution of a block, ours in the 3×3. The tensors do not tell the two apart."
-        )
+def _stride(source: Path, spec: ModelSpec, weights: Mapping[str, np.ndarray]) -> str:
+    """Says what no tensor tells, where the stride of a bottleneck is, and whether the statistics of BatchNorm agree.
+
+    Returns:
+        The same for the checkpoint's provenance; empty if no other variant has these tensors.
+    """
+    first = spec.backbone.stride_in_first
+    twin = dataclasses.replace(spec.backbone, last_stride=2, stem_pool="padded", stride_in_first=not first)
+    other = next((name for name, row in VARIANTS.items() if row.backbone == twin), None)
+    if other is None:
+        return ""
+    evidence = stride_evidence(
+        {name.removeprefix("backbone."): value for name, value in weights.items()}, spec.backbone
+    )
+    agrees = (evidence < 0) == first
+    verdict = "agree" if agrees else f"speak for {other}"
+    verdict = verdict if abs(evidence) >= SURE else "do not tell"  # so they do if it is no number
+    place = "first 1×1" if first else "3×3"
+    said = f"stride in the {place} convolution of a block; the statistics of BatchNorm {verdict} ({evidence:.2f})"
+    log(
+        f"{source.name}: assumed, as --model {spec.name} has it: {said}. {other} has the same tensors and another stride"
+    )
+    return said
 
 
 def _misfit(

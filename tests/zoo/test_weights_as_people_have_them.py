@@ -428,21 +428,6 @@ def test_only_what_is_for_255_is_to_be_divided(mean, std, advice):
         check_preprocess(PreprocessSpec(mean=mean, std=std))
 
 
-def test_caffes_stride_is_warned_of(tmp_path, capsys):
-    spec = dataclasses.replace(get_spec("resnet50"), name="small").headless()
-    small = dataclasses.replace(spec.backbone, depths=(1, 1, 1, 1), planes=(2, 2, 2, 2), stem_channels=2)
-    head = dataclasses.replace(spec.head, embedding_size=8)
-    weights = {
-        n: torch.ones(s) for n, s in parameter_shapes(dataclasses.replace(spec, backbone=small, head=head)).items()
-    }
-    torch.save(weights, tmp_path / "a.pth")
-    for channels in ("rgb", "bgr"):
-        preprocess = spec.preprocess.in_order(channels)
-        made = dataclasses.replace(spec, backbone=small, head=head, preprocess=preprocess)
-        import_weights(tmp_path / "a.pth", made)
-        assert ("Caffe" in capsys.readouterr().err) == (channels == "bgr")
-
-
 def tarred() -> bytes:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
