@@ -30,6 +30,7 @@ def export_onnx(checkpoint: Checkpoint, framework: str) -> onnx.ModelProto:
         if not path.is_file():  # paddle2onnx logs a failure and returns
             raise ExportError(f"{framework}'s exporter wrote no ONNX file; its own message is above")
         model = onnx.load(path)
+    model = _with_known_amounts(model)
     _rename_output(model)
     rename(model, parameters)
     versions = {name: importlib.metadata.version(name) for name in _PACKAGES[framework]}
@@ -77,6 +78,15 @@ def _export_torch(checkpoint: Checkpoint, path: Path) -> dict[str, str]:
             dynamic_axes=dynamic,
         )
     return {}  # its files name modules and parameters themselves
+
+
+def _with_known_amounts(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The file in which a Pad's amounts are constants; PyTorch's exporter leaves them to be computed by seven operators."""
+    if all(node.op_type != "ConstantOfShape" for node in model.graph.node):
+        return model
+    import onnx_graphsurgeon as gs
+
+    return gs.export_onnx(gs.import_onnx(model).fold_constants().cleanup())
 
 
 def _export_paddle(checkpoint: Checkpoint, path: Path) -> dict[str, str]:

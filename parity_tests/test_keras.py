@@ -73,6 +73,7 @@ def test_features_are_keras_own(saved, name, framework):
     np.testing.assert_allclose(found / largest, saved.features / largest, rtol=0, atol=FEATURES)
 
 
+@pytest.mark.slow  # small networks of both kinds: test_matrix.py
 def test_descriptors_in_tensorflow_22_are_keras_own(saved, tf22_python, tmp_path):
     save_checkpoint(tmp_path / "model.safetensors", saved.imported("model.h5"))
     command = [sys.executable, "export/to_savedmodel.py", "--ckpt", str(tmp_path / "model.safetensors")]

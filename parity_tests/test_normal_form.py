@@ -12,6 +12,7 @@ import pytest
 from export import parity
 from export.exporters import INPUT, export_onnx
 from export.normal_form import rewrites as normal_form
+from export.onnx_file import read_onnx
 from parity_tests.random_weights import random_checkpoint
 from parity_tests.small_models import exported, in_normal_form, small, small_checkpoint
 from zoo.checkpoint import Checkpoint, fingerprint
@@ -30,7 +31,7 @@ def reference(checkpoint: Checkpoint, framework: str, inputs: list[np.ndarray]) 
 
 
 @pytest.mark.parametrize("framework", ["torch", "paddle"])
-def test_onnx_and_its_normal_form_equal_the_network(small_name, network_inputs, framework):
+def test_onnx_and_its_normal_form_equal_the_network(small_name, network_inputs, framework, tmp_path):
     checkpoint, rewritten = small_checkpoint(small_name), in_normal_form(small_name, framework)
     expected = reference(checkpoint, framework, network_inputs)
     found, normal = run(exported(small_name, framework), network_inputs), run(rewritten, network_inputs)
@@ -44,6 +45,9 @@ def test_onnx_and_its_normal_form_equal_the_network(small_name, network_inputs, 
     assert properties["checkpoint_sha256"] == fingerprint(checkpoint)
     assert properties["exported_from"] == framework
     assert [i.name for i in rewritten.graph.input] == [INPUT]
+    for name, model in {"export": exported(small_name, framework), "normal_form": rewritten}.items():
+        onnx.save(model, tmp_path / f"{name}.onnx")
+        read_onnx(tmp_path / f"{name}.onnx")  # each step of a conversion reads the last one's file through this door
 
 
 def test_both_frameworks_end_in_the_same_form(small_name):
