@@ -22,6 +22,7 @@ from zoo.published import keras_files, kinds, torch_files
 from zoo.published.foreign import foreign_folder
 from zoo.published.pickled_values import Opaque
 from zoo.published.pickles import read_pickle
+from zoo.published.settings import Settings, settings_of
 from zoo.published.state_dicts import find_state_dict
 from zoo.tensors import read_tensors, read_types, widened
 
@@ -38,13 +39,13 @@ class Contents(NamedTuple):
         tensors: the arrays by name, with the dtypes and the layout of the file (`as_float32` reads them); an `Opaque` stands for a
             tensor of a kind that cannot be weights.
         framework: whose layout it is, `torch` or `paddle`; Keras' tensors are read as PyTorch's.
-        value: everything that was read, plain values and `Opaque` objects; None for safetensors and Keras.
+        settings: what the file says of its network beside the tensors.
         strides: {a convolution's name: its stride}, if the file states them, as Keras' configurations do.
     """
 
     tensors: dict[str, np.ndarray | Opaque]
     framework: str
-    value: Any
+    settings: Settings = Settings()
     strides: Mapping[str, int] = MappingProxyType({})
 
 
@@ -71,12 +72,12 @@ def read_contents(path: str | os.PathLike, prefix: str | None = None) -> Content
         kind = kinds.kind_of(path)
         if kind in (kinds.HDF5, kinds.KERAS_ZIP):
             found = keras_files.read_h5(path) if kind == kinds.HDF5 else keras_files.read_zip(path)
-            return Contents(found.tensors, "torch", None, found.strides)
+            return Contents(found.tensors, "torch", strides=found.strides)
         if kind == kinds.SAFETENSORS:
-            value, tensors, written_by = None, _read_safetensors(path), "torch"
+            tensors, written_by, settings = _read_safetensors(path), "torch", Settings()
         else:
             value, written_by = _read_pickled(path, kind)
-            tensors = find_state_dict(value, prefix)
+            tensors, settings = find_state_dict(value, prefix), settings_of(value)
     except Exception as error:  # zipfile, numpy and struct raise many kinds on damaged files
         message = str(error) if isinstance(error, CheckpointError) else f"it is damaged: {error}. Download it again"
         message = message.removeprefix(f"{path} is ").rstrip(".")
@@ -85,7 +86,7 @@ def read_contents(path: str | os.PathLike, prefix: str | None = None) -> Content
             message += f". {_AGAIN.rstrip('.')}"
         raise CheckpointError(f"{path} could not be read: {message}.") from error
     require_at_most(TENSORS, len(tensors), "tensors", path, CheckpointError)
-    return Contents(tensors, layout(tensors) or written_by, value)
+    return Contents(tensors, layout(tensors) or written_by, settings)
 
 
 def layout(names: Iterable[str]) -> str | None:

@@ -13,7 +13,7 @@ from zoo.published.keras_names import KERAS, keras_preprocess
 from zoo.published.libraries import Library, head_names, library_of
 from zoo.published.names import Naming, plain_name, publishers
 from zoo.published.pickled_values import Opaque, plain
-from zoo.published.settings import Settings, settings_of
+from zoo.published.settings import Settings
 from zoo.specs import HeadSpec, ModelSpec, PreprocessSpec
 
 _Neck = Literal["linear", "linear_bn", "bn", "none"]
@@ -87,7 +87,7 @@ def recognised(contents: Contents, found: Naming, spec: ModelSpec, stated: State
     Raises:
         CheckpointError: the head has layers that the zoo does not have; or what the user stated is not in the file.
     """
-    settings = settings_of(contents.value)
+    settings = contents.settings
     library = library_of(found.prefix, contents.tensors, settings.library)
     spec = _as_library(library, contents, found, spec, settings, stated)
     if headless or library is None or not library.modules:

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from tests.reliability import pickles
 from tests.reliability.reader import Reader
 from zoo.published.files import read_contents
-from zoo.published.settings import settings_of
 
 _PCA = "sklearn.decomposition._pca.PCA"
 
@@ -106,7 +105,7 @@ def _changes(keys: tuple[str, ...]) -> st.SearchStrategy[dict[str, bytes]]:
 
 
 def _read(path: Path) -> None:
-    settings = settings_of(read_contents(path).value)
+    settings = read_contents(path).settings
     assert settings.pool in (None, "gem", "avg", "max")
     for colours in (settings.mean, settings.std):
         assert colours is None or len(colours) == 3
