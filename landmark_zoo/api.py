@@ -88,7 +88,7 @@ def create_model(
     Args:
         name: our name of a variant, or a published one such as `timm resnet50d`.
         framework: `torch` or `paddle`; both compute the same descriptors.
-        weights: a checkpoint of this project, or a published file (.pth, .pdparams, .safetensors), which is parsed and
+        weights: a checkpoint of this project, or a published file (.pth, .pdparams, .safetensors, .h5, .keras), which is parsed and
             never executed. None: the values that training starts from, which are the same in both frameworks.
         headless: only the backbone; its averaged features, of unit norm, are the descriptor. Published weights need it, unless they are of a
             library whose head comes with them (docs/import.md).

@@ -60,7 +60,7 @@ def import_(
     """Convert published weights to a checkpoint that loads in both frameworks. Nothing in the file is executed.
 
     Args:
-        source: .pth, .pt, .pdparams or .safetensors.
+        source: .pth, .pt, .pdparams, .safetensors, .h5 or .keras.
         model: the variant, by our name or a published one.
         out: the checkpoint to write (.safetensors).
         headless: only the backbone; its averaged features are the descriptor.
