@@ -61,10 +61,9 @@ KEPT_FIGURES = ("map100", "seconds", "peak_rss_mib", "data")
 RUNS = ("demo", "photographs")
 
 GROUPS: dict[str, tuple[str, Callable[[str], bool]]] = {
-    "ResNet": ("10 to 200 layers, the stems of ResNet-B and -C", lambda n: n.startswith("resnet") and "vd" not in n),
-    "ResNet v1 and v2": (
-        "the original and pre-activation networks, 50 to 152 layers",
-        lambda n: re.fullmatch(r"resnet\d+_v[12]|resnetv2_\d+", n) is not None,
+    "ResNet": (
+        "10 to 200 layers, v1 and v2, the stems of ResNet-B and -C",
+        lambda n: n.startswith("resnet") and "vd" not in n,
     ),
     "ResNet-vd (D)": (
         "deep stem and pooled shortcut, 18 to 200 layers",

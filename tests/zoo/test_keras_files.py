@@ -1,0 +1,110 @@
+"""What is read of Keras' files: layouts, names, strides and epsilons. Whole networks: `parity_tests/test_keras.py`."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from tests.reliability.readers.keras_file import CONFIG, hdf5, keras_zip, named, numbered
+from zoo.constants import BATCH_NORM_EPSILON
+from zoo.published.biases import mean_behind, mean_without_bias
+from zoo.published.files import Contents, read_contents
+from zoo.published.keras_names import convolution_stride, keras_module
+from zoo.variants import get_spec
+from zoo.weights import parameter_shapes
+
+
+def contents(folder: Path, fill: Callable[[h5py.File], object]) -> Contents:
+    (folder / "a.h5").write_bytes(hdf5(fill))
+    return read_contents(folder / "a.h5")
+
+
+def test_layouts_are_pytorchs(tmp_path):
+    kernel, matrix = np.arange(120.0).reshape(2, 3, 4, 5), np.arange(6.0).reshape(2, 3)
+
+    def fill(file: h5py.File) -> None:
+        file["conv1_conv/conv1_conv/kernel:0"] = kernel
+        file["predictions/predictions/kernel:0"] = matrix
+
+    found = contents(tmp_path, fill).tensors
+    assert found["conv1_conv.weight"].shape == (5, 4, 2, 3)
+    assert found["conv1_conv.weight"][4, 3, 1, 2] == kernel[1, 2, 3, 4]
+    np.testing.assert_array_equal(found["predictions.weight"], matrix.T)
+
+
+def test_a_network_inside_another_is_a_prefix(tmp_path):
+    def fill(file: h5py.File) -> None:
+        for place, name in (("layers/functional", "resnet50"), ("layers/functional/layers/conv2d", "conv1_conv")):
+            file.create_group(f"{place}/vars").attrs["name"] = name
+        file["layers/functional/layers/conv2d/vars/0"] = np.ones((1, 1, 2, 3), np.float32)
+        file["layers/functional/layers/conv2d/vars/1"] = np.ones(3, np.float32)
+        file["optimizer/vars/0"] = np.ones(3, np.float32)
+
+    assert set(contents(tmp_path, fill).tensors) == {"resnet50.conv1_conv.weight", "resnet50.conv1_conv.bias"}
+
+
+@pytest.mark.parametrize("epsilon", [1e-3, 1e-5])
+def test_the_stated_epsilon_is_a_part_of_the_variance(tmp_path, epsilon):
+    config = json.dumps(CONFIG).replace("0.001", str(epsilon)).encode()
+    (tmp_path / "a.keras").write_bytes(keras_zip(hdf5(named), config))
+    [variance] = set(read_contents(tmp_path / "a.keras").tensors["conv1_bn.running_var"].tolist())
+    assert variance == np.float32(1 + epsilon - BATCH_NORM_EPSILON)
+
+
+def test_without_a_configuration_the_epsilon_is_that_of_keras_applications(tmp_path):
+    tiny = np.full(2, 1e-6, np.float32)
+    found = contents(tmp_path, lambda file: file.__setitem__("conv1_bn/conv1_bn/moving_variance:0", tiny))
+    np.testing.assert_allclose(found.tensors["conv1_bn.running_var"], 1.01e-6, rtol=1e-6)
+    assert found.strides == {}
+
+
+def test_strides_are_those_of_the_configuration(tmp_path):
+    (tmp_path / "a.keras").write_bytes(keras_zip(hdf5(numbered), json.dumps(CONFIG).encode()))
+    assert read_contents(tmp_path / "a.keras").strides == {"conv1_conv": 2}
+
+
+def test_a_bias_before_batch_norm_moves_its_mean():
+    random = np.random.default_rng(0)
+    features, bias, mean = random.normal(size=(50, 4)), random.normal(size=4), random.normal(size=4)
+    moved = mean_without_bias(mean.astype(np.float32), bias.astype(np.float32))
+    np.testing.assert_allclose(features + bias - mean, features - moved, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("model", "bias", "mean"),
+    [
+        ("resnet50_v1", "conv1", "bn1"),
+        ("resnet50_v1", "layer2.0.conv3", "layer2.0.bn3"),
+        ("resnet50_v1", "layer2.0.downsample.0", "layer2.0.downsample.1"),
+        ("resnet50_v1", "layer2.1.downsample.0", None),
+        ("resnet50_vd", "layer2.0.downsample.0", None),
+        ("resnet50_v2", "layer2.0.conv3", None),
+        ("resnetv2_50", "layer2.0.conv1", None),
+    ],
+)
+def test_which_batch_norm_follows(model, bias, mean):
+    """vd's shortcut begins with a pooling; in a pre-activation network the next BatchNorm reads a sum, or has another number."""
+    spec = get_spec(model).headless()
+    found = mean_behind(f"backbone.{bias}.bias", spec.backbone, parameter_shapes(spec))
+    assert found == (mean and f"backbone.{mean}.running_mean")
+
+
+@pytest.mark.parametrize(
+    ("model", "layer", "module", "stride"),
+    [
+        ("resnet50_v1", "conv1_conv", "conv1", 2),
+        ("resnet50_v1", "conv3_block1_1_conv", "layer2.0.conv1", 2),
+        ("resnet50_v1", "conv3_block1_2_conv", "layer2.0.conv2", 1),
+        ("resnet50_v1", "conv3_block1_0_conv", "layer2.0.downsample.0", 2),
+        ("resnet50_v2", "conv3_block1_0_conv", "layer2.0.downsample", 1),
+        ("resnet50_v2", "conv2_block3_2_conv", "layer1.2.conv2", 2),
+        ("resnet50", "conv3_block1_2_conv", "layer2.0.conv2", 2),
+    ],
+)
+def test_layers_and_their_strides(model, layer, module, stride):
+    spec = get_spec(model).backbone
+    assert keras_module(layer, spec) == module
+    assert convolution_stride(module, spec) == stride
