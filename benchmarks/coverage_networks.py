@@ -119,14 +119,17 @@ def _error(exact: np.ndarray, found: np.ndarray) -> float:
 def _calibrate(model: Any, images: Any) -> None:
     """Measures BatchNorm's means and variances on `images`, layer by layer in one pass.
 
-    A tenth of the layer's mean variance is added, because channels that are nearly constant would otherwise become noise.
+    A tenth of the layer's mean variance is added, because channels that are nearly constant would otherwise become noise. Averages of
+    maps differ little from picture to picture, so the scale of those is measured from zero.
     """
     import torch
 
     def measure(norm: Any, given: tuple) -> None:
         axes = [0, *range(2, given[0].dim())]
-        variance = given[0].var(axes, unbiased=False)
-        norm.running_mean.copy_(given[0].mean(axes))
+        mean, variance = given[0].mean(axes), given[0].var(axes, unbiased=False)
+        if given[0][0, 0].numel() == 1:
+            variance = variance + mean**2
+        norm.running_mean.copy_(mean)
         norm.running_var.copy_(variance + 0.1 * variance.mean())
 
     norms = [module for module in model.modules() if isinstance(module, torch.nn.modules.batchnorm._BatchNorm)]
