@@ -19,7 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from benchmarks import rivals
-from benchmarks.coverage_families import FAMILIES, NETWORKS, Network
+from benchmarks.coverage_families import EXCLUDED, FAMILIES, NETWORKS, Network
 from benchmarks.coverage_networks import MODEL
 from benchmarks.coverage_process import CONVERTERS, CURRENT, ONNX2TF, OURS, TF22
 from benchmarks.results_files import CODE, write_results
@@ -36,6 +36,7 @@ LARGEST_ERROR = 1e-5
 """The largest relative error (`coverage_process.relative_error`) with which a network counts as converted."""
 TIME_LIMIT = 900
 """Seconds for an export, and for a conversion with its runs in both TensorFlows."""
+_WHERE = {CURRENT: "current TensorFlow", TF22: "TensorFlow 2.2"}
 _MADE_BY = ("benchmarks/coverage_networks.py",)
 _MEASURED_BY = {
     OURS: CODE["coverage"],
@@ -127,14 +128,21 @@ def _cell(found: dict, where: str) -> str:
     return f"{error:.0e}" if error <= LARGEST_ERROR else f"**{error:.0e}**"
 
 
-def failures(rows: Sequence[dict], converter: str) -> str:
-    """A list of why a converter's networks fail, each reason once."""
+def failures(rows: Sequence[dict]) -> str:
+    """Why networks fail, by converter, each reason once: a TensorFlow that does not run them, or no conversion at all."""
     reasons: dict[str, list[str]] = {}
-    for row in rows:
-        for where, why in row[converter]["failed"].items():
-            text = f"{where if where != TF22 else 'TensorFlow 2.2'}: {why}"
-            reasons.setdefault(re.sub(r"'[^']*'|\d+", "…", text), [text]).append(row["family"])
-    return "\n".join(f"- {', '.join(families)}: `{text}`" for text, *families in reasons.values())
+    for converter in CONVERTERS:
+        for row in rows:
+            for where, why in row[converter]["failed"].items():
+                text = f"{converter}, {_WHERE.get(where, where)}: `{why}`"
+                # Reasons that differ only in a node's name or a number are the same.
+                reasons.setdefault(re.sub(r"'[^']*'|\d+", "…", text), [text]).append(row["family"])
+    return "\n".join(f"- {text} ({', '.join(families)})" for text, *families in reasons.values()) or "None does."
+
+
+def excluded() -> str:
+    """Which of timm's networks are not measured, and why."""
+    return "\n".join(f"- {why}: {', '.join(names.split())}" for why, names in EXCLUDED.items())
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ number or null, and `failed`: why there is no SavedModel, or why a TensorFlow do
 """
 
 import argparse
+import re
 import sys
 import tempfile
 import time
@@ -119,11 +120,12 @@ def _with_onnx2tf(model: Path, _: int, work: Path) -> Path:
 
 
 def _run(command: list[str]) -> None:
-    """Raises `ExportError` with the last line of a failed command's stderr."""
+    """Raises `ExportError` with what a failed command said last; of several lines, with the one that names an exception."""
     done = run_command(command, capture_output=True, env=module_environment())
     if done.returncode:
-        said = [line for line in (done.stderr.strip() or done.stdout.strip()).splitlines() if line.strip()]
-        raise ExportError((said or [f"status {done.returncode}, no output"])[-1].strip()[:300])
+        said = done.stderr.strip() or done.stdout.strip() or f"status {done.returncode}, no output"
+        named = [line for line in said.splitlines() if re.match(r"\w*(Error|Exception)\b|error: ", line)]
+        raise ExportError((named or said.splitlines())[-1].strip()[:300])
 
 
 CONVERTERS = {

@@ -21,6 +21,7 @@ if not __package__:  # run as a file: the packages lie in the repository's root,
 
 from benchmarks import (
     converters,
+    coverage,
     data,
     embed,
     export_cost,
@@ -332,6 +333,9 @@ def tables() -> dict[str, str]:
         "export cost": export_cost.table(read_results("export_cost")),
         "converters": converters.table(read_results("converters")),
         "published networks": published.table(read_results("published")),
+        "coverage": coverage.table(read_results("coverage")),
+        "coverage failures": coverage.failures(read_results("coverage")),
+        "coverage excluded": coverage.excluded(),
         "re-ranking": rerank.table(read_results("rerank")["sets"]),
         "whitening": rerank.whitening_table(read_results("rerank")["sets"]),
         "re-ranking cost": rerank.cost_table(read_results("rerank")["cost"]),
