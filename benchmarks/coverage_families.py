@@ -142,7 +142,7 @@ PADDLE = {
         ("AlexNet", "alexnet", 224, {}),
         ("DenseNet", "densenet121", SIZE, {}),
         ("GoogLeNet", "googlenet", SIZE, {}),
-        ("Inception v3", "inception_v3", SIZE, {}),
+        ("Inception v3", "inception_v3", 192, {}),
         ("MobileNetV1", "mobilenet_v1", SIZE, {"scale": 0.25}),
         ("MobileNetV2", "mobilenet_v2", SIZE, {"scale": 0.25}),
         ("MobileNetV3", "mobilenet_v3_small", SIZE, {"scale": 0.5}),

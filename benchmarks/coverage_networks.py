@@ -154,7 +154,7 @@ def _export_paddle(network: Network, images: np.ndarray, path: Path) -> np.ndarr
     norms: list[Any] = [layer for layer in model.sublayers() if isinstance(layer, paddle.nn.BatchNorm2D)]
     for norm in norms:
         norm.weight.set_value(random.uniform(0.5, 1.5, norm.weight.shape).astype(np.float32))
-        norm.bias.set_value(random.uniform(0.0, 1.0, norm.bias.shape).astype(np.float32))
+        norm.bias.set_value(random.uniform(0.5, 1.5, norm.bias.shape).astype(np.float32))
         norm._momentum = 0.0
         norm.train()
     given = paddle.to_tensor(images)
