@@ -11,6 +11,7 @@ import onnx
 from export import onnx_runtime
 from export.normal_form.absorb import constants_into_convolutions
 from export.normal_form.any_batch import simplified_for_any_batch
+from export.normal_form.copies import gathers_of_everything
 from export.normal_form.grouped import split_convolutions_instead_of_maps, split_grouped_convolutions
 from export.normal_form.linear import linear_layers_as_convolutions
 from export.normal_form.maps import mean_by_rows, powers_by_logarithm, same_padding
@@ -61,6 +62,7 @@ def _pictures(preprocess: PreprocessSpec) -> np.ndarray:
 
 
 IMPORTED_REWRITES = (
+    gathers_of_everything,
     simplified_for_any_batch,
     on_graph(operators_of_opset_13),
     on_graph(convolutions_of_maps),

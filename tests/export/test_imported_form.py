@@ -131,6 +131,11 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "expanded": ("a = GlobalAveragePool(x) e = Expand(a, s) y = Sub(x, e)", {"s": [1,3,9,9]}),
     "powers": ("a = Pow(x, o) e = Exp(x) b = Pow(e, h) y = Add(a, b)", {"o": 2.0, "h": 0.5}),
     "extremes": ("a = Abs(x) y = Max(a, s, x)", {"s": (3, 1, 1)}),
+    "everything gathered": (  # as_strided of torch.onnx' newer back end
+        "k = Shape(x) n = Gather(k, first) r = Range(first, n, one) m = Mul(r, each) u = Reshape(m, s) j = Add(u, rest) "
+        "f = Reshape(x, flat) y = Gather(f, j)",
+        {"first": 0, "one": 1, "each": 243, "s": [-1,1,1,1], "flat": [-1], "rest": np.arange(243).reshape(1, 3, 9, 9)},
+    ),
     "the batch in a shape": (
         "sh = Shape(x) n = Gather(sh, i) s = Concat<axis=0>(n, r) y = Reshape(x, s)",
         {"i": [0], "r": [243]},
