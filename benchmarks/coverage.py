@@ -44,7 +44,9 @@ _MEASURED_BY = {
 }
 
 
-def measure(family: str, network: Network, work: Path, time_limit: int) -> dict:
+def measure(
+    family: str, network: Network, work: Path, time_limit: int, converters: Sequence[str] = tuple(CONVERTERS)
+) -> dict:
     """The row of one network: {"family", "member", "size", converter: its row}; steps that `work` has are not repeated."""
     row = {"family": family, "member": network.member, "size": network.size}
     folder = work / re.sub(r"[^a-z0-9]+", "-", f"{family} {network.size}px".lower()).strip("-")
@@ -53,8 +55,8 @@ def measure(family: str, network: Network, work: Path, time_limit: int) -> dict:
         log(f"… {family}: export")
         options = ("--family", family, "--size", network.size, "--out", source)
         if failed := _step("coverage_networks", time_limit, *options):
-            return row | {name: {"seconds": None, "errors": {}, "failed": {"export": failed}} for name in CONVERTERS}
-    for converter in CONVERTERS:
+            return row | {name: {"seconds": None, "errors": {}, "failed": {"export": failed}} for name in converters}
+    for converter in converters:
         found = folder / f"{converter}-{code_hash(_MEASURED_BY[converter])}.json"
         if not found.is_file():
             log(f"… {family}: {converter}")
@@ -98,7 +100,7 @@ def converted(row: dict, converter: str, where: str) -> bool:
 
 
 def table(rows: Sequence[dict]) -> str:
-    """One line per network, and at the end how many of the families are right."""
+    """One line per network, and at the end how many of the families are right; "–" stands for what was not measured."""
     head = ["family", "network", "px"]
     for converter in CONVERTERS:
         head += [f"{converter}: current TF", "TF 2.2", "s"]
@@ -106,13 +108,16 @@ def table(rows: Sequence[dict]) -> str:
     for row in rows:
         cells = [row["family"], f"`{row['member']}`", str(row["size"])]
         for converter in CONVERTERS:
-            found = row[converter]
+            found = row.get(converter)
+            if found is None:
+                cells += ["–"] * 3
+                continue
             seconds = "–" if found["seconds"] is None else f"{found['seconds']:.0f}"
             cells += [*(_cell(found, where) for where in (CURRENT, TF22)), seconds]
         lines.append(f"| {' | '.join(cells)} |")
     total = ["**families at ≤ 1e-5**", "", ""]
-    counted = [row for row in rows if row["family"] in FAMILIES]
     for converter in CONVERTERS:
+        counted = [row for row in rows if row["family"] in FAMILIES and converter in row]
         for where in (CURRENT, TF22):
             right = sum(converted(row, converter, where) for row in counted)
             total.append(f"**{right} of {len(counted)}**")
@@ -133,7 +138,7 @@ def failures(rows: Sequence[dict]) -> str:
     reasons: dict[str, list[str]] = {}
     for converter in CONVERTERS:
         for row in rows:
-            for where, why in row[converter]["failed"].items():
+            for where, why in row.get(converter, {"failed": {}})["failed"].items():
                 text = f"{converter}, {_WHERE.get(where, where)}: `{why}`"
                 # Reasons that differ only in a node's name or a number are the same.
                 reasons.setdefault(re.sub(r"'[^']*'|\d+", "…", text), [text]).append(row["family"])
@@ -152,6 +157,9 @@ def main() -> None:
         "--only", nargs="+", choices=NETWORKS, metavar="FAMILY", default=list(NETWORKS), help="families"
     )
     parser.add_argument("--size", type=ranged(Count), help="side of the images in pixels; default: each family's own")
+    parser.add_argument(
+        "--converters", nargs="+", choices=CONVERTERS, default=list(CONVERTERS), help="default: both, side by side"
+    )
     parser.add_argument("--time-limit", type=ranged(Count), default=TIME_LIMIT, help="seconds; default: %(default)s")
     parser.add_argument("--work", type=given_path, help="folder of exports and rows, kept and reused")
     parser.add_argument("--out", type=given_path, help="default: benchmarks/results/coverage.json")
@@ -163,7 +171,7 @@ def main() -> None:
         for family in arguments.only:
             network = NETWORKS[family]
             network = replace(network, size=arguments.size or network.size)
-            rows.append(measure(family, network, work, arguments.time_limit))
+            rows.append(measure(family, network, work, arguments.time_limit, arguments.converters))
     print(table(rows))
     print(write_results("coverage", rows, arguments.out))
 

@@ -55,7 +55,7 @@ CODE: dict[str, tuple[str, ...]] = {
     ),
     "coverage": (
         *EXPORTED,
-        *("export/onnx_file.py", "export/writer/convert.py"),
+        *(f"export/{name}.py" for name in ("from_onnx", "foreign_graph", "onnx_file", "writer/convert")),
         *(f"benchmarks/{name}.py" for name in ("coverage_networks", "coverage_process", "serving_worker")),
     ),
     "published": (

@@ -21,7 +21,7 @@ EXPORTED = (
         for name in ("checkpoint", "embedder", "layers", "res2net", "resnest", "resnet")
     ),
     *("export/exporters.py", "export/onnx_names.py", "export/normal_form/[!_]*.py"),
-    *(f"export/writer/{name}.py" for name in ("graph", "member", "combine", "save")),
+    *(f"export/writer/{name}.py" for name in ("graph", "operators", "values", "member", "combine", "save")),
 )
 """What decides an exported model's descriptors and speed: the networks, both exporters, the normal form and the writer. The
 margin losses do not: an exported network has no class weights."""

@@ -57,6 +57,14 @@ def test_the_table_counts_families_within_the_limit_only(rows: list[dict]) -> No
     assert "fails" in lines[3]
 
 
+def test_what_was_not_measured_is_not_counted(rows: list[dict]) -> None:
+    del rows[1][ONNX2TF]
+    lines = coverage.table(rows).splitlines()
+    assert lines[3].endswith("| – | – | – |")
+    assert lines[-1].endswith("| **1 of 1** | **0 of 1** |  |")
+    assert len(coverage.failures(rows).splitlines()) == 2
+
+
 def test_failures_are_listed_once_per_reason(rows: list[dict]) -> None:
     assert coverage.failures(rows).splitlines() == [
         "- onnx2tf, TensorFlow 2.2: `no kernel` (ResNet)",
@@ -119,9 +127,8 @@ def test_networks_are_precise_and_no_block_is_switched_off(tmp_path: Path) -> No
 
 @pytest.mark.skipif(tf22.find_python() is None, reason="TensorFlow 2.2 is not installed")
 @pytest.mark.parametrize("family", ["LCNet", "MobileNetV4"])
-def test_a_tiny_network_from_end_to_end(family: str, tmp_path: Path, monkeypatch) -> None:
+def test_a_tiny_network_from_end_to_end(family: str, tmp_path: Path) -> None:
     pytest.importorskip("timm")
-    monkeypatch.setattr(coverage, "CONVERTERS", {OURS: coverage.CONVERTERS[OURS]})
-    row = coverage.measure(family, replace(NETWORKS[family], size=64), tmp_path, 300)
+    row = coverage.measure(family, replace(NETWORKS[family], size=64), tmp_path, 300, [OURS])
     assert coverage.converted(row, OURS, CURRENT), row
     assert coverage.converted(row, OURS, TF22), row
