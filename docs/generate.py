@@ -35,6 +35,7 @@ from benchmarks import (
     score,
     search,
     serving_tables,
+    tensorflows,
     training,
 )
 from benchmarks.results_files import CODE, read_results, write_results
@@ -352,6 +353,7 @@ def tables() -> dict[str, str]:
         "fuzz": fuzz.table(read_results("fuzz")),
         "kills": kills.table(read_results("kills")),
         "report": report.table(read_results("report")),
+        "tensorflows": tensorflows.table(read_results("tensorflows")),
         "provenance": provenance_table(),
         "scores": scores_table(runs),
         "seconds": seconds_table({"demo": runs["demo"]}),

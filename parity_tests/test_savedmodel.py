@@ -22,6 +22,7 @@ from retrieval.ranking import write_predictions
 from retrieval.solution import read_retrieval_solution
 from retrieval.store import Store, in_memory
 from zoo.checkpoint import save_checkpoint
+from zoo.manifest import Check, require_manifest
 from zoo.preprocess import resize
 from zoo.signature import BATCH_SIGNATURE, DESCRIPTOR, batch_input
 
@@ -64,6 +65,18 @@ def test_every_arrow_was_measured_and_holds(exported):
         for row in rows:
             assert row["max_abs"] <= row["tolerance"] <= 1e-5
             assert row["cosine"] >= 0.999999
+
+
+def test_another_tensorflow_may_be_the_target(tmp_path):
+    """The one of this Python needs no environment of its own."""
+    checkpoint = random_checkpoint(SMALL_SPECS[FAMILIES["resnet18"]], seed=5, framework="torch")
+    save_checkpoint(tmp_path / "model.safetensors", checkpoint)
+    done = command("export/to_savedmodel.py", "--ckpt", tmp_path / "model.safetensors", "--size", 64, "--tf", "2.19")
+    assert done.returncode == 0, done.stderr[-3000:]
+    manifest = require_manifest(Path(done.stdout.split()[-1]))
+    assert manifest.check == Check("2.19.1", "run", accepted=True)
+    assert [row.arrow for row in manifest.parity or ()][-2:] == ["savedmodel → tf 2.19", "torch → tf 2.19"]
+    assert all(row.passed for row in manifest.parity or ())
 
 
 def test_any_image_size_in_tensorflow_22(exported, tf22_python, tmp_path):

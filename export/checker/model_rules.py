@@ -66,7 +66,7 @@ def check_objects(graph: SavedGraph, registry: Registry) -> list[Finding]:
             problem = f"TensorFlow {registry.tensorflow} has no kind of object {kind or 'without a kind'!r}"
             remedy = "Save a tf.Module with nothing but the signature's function"
             found.append(Finding(problem, remedy, f"object {number}"))
-        elif kind == "captured_tensor" and node.captured_tensor.concrete_function not in objects.concrete_functions:
+        elif kind == "captured_tensor" and node.captured_tensor.concrete_function not in graph.functions:
             problem = f"was kept from the function {node.captured_tensor.concrete_function!r}, which is not there"
             found.append(Finding(problem, "Save the model again", f"object {number}"))
     signatures = [

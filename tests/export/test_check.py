@@ -188,6 +188,28 @@ def test_what_only_onednn_runs_is_told(models):
     assert not check.check(models / "nchw_conv", "2.19.1", onednn=False).accepted
 
 
+def test_a_tensor_may_be_kept_from_any_function_of_the_library(models, tmp_path):
+    """As Keras writes swish from 2.8 on: the function is no object of its own."""
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    folder = shutil.copytree(models / "gradient_of_its_own", tmp_path / "kept")
+    saved = saved_model_pb2.SavedModel.FromString((folder / "saved_model.pb").read_bytes())
+    objects, library = saved.meta_graphs[0].object_graph_def, saved.meta_graphs[0].graph_def.library
+    kept = [node.captured_tensor for node in objects.nodes if node.WhichOneof("kind") == "captured_tensor"]
+    [copied] = [function for function in library.function if function.signature.name == kept[0].concrete_function]
+    library.function.add().CopyFrom(copied)
+    library.function[-1].signature.name = "kept"
+    for tensor in kept:
+        tensor.concrete_function = "kept"
+    (folder / "saved_model.pb").write_bytes(saved.SerializeToString())
+    assert check.check(folder, "2.19.1").accepted
+    assert verdicts([folder], sys.executable, tmp_path) == {"kept": "ran"}
+    del library.function[-1]
+    (folder / "saved_model.pb").write_bytes(saved.SerializeToString())
+    assert "kept from the function 'kept', which is not there" in reasons(check.check(folder, "2.19.1"))
+    assert verdicts([folder], sys.executable, tmp_path)["kept"] != "ran"
+
+
 def test_a_result_of_another_type_is_found_where_unknown_attributes_are_dropped(models):
     """TensorFlow 2.8 loads TopKV2 without `index_type`, and then indices are int32."""
     for name in ("new_attribute", "first_manner_new_attribute"):
