@@ -3,21 +3,27 @@
 import argparse
 import os
 
+from zoo.environments import find_python
 from zoo.errors import ExportError
 
 TENSORFLOW = "2.2.0"
 """The version that the contest's scorer runs."""
 _OLD = ("protobuf<3.21", "numpy<1.24")
 """Upper bounds that TensorFlow up to 2.11 needs but does not declare."""
-WHEELS: dict[str, tuple[str, tuple[str, ...]]] = {
-    **dict.fromkeys(("2.0.0", "2.1.0"), ("3.7", _OLD)),
-    **dict.fromkeys((TENSORFLOW, "2.3.0", "2.4.0", "2.5.0", "2.6.0", "2.7.0"), ("3.8", _OLD)),
-    **dict.fromkeys(("2.8.0", "2.9.0", "2.10.0", "2.11.0"), ("3.10", _OLD)),
-    **dict.fromkeys(("2.12.0", "2.13.0", "2.14.0", "2.15.0", "2.16.1", "2.17.0"), ("3.11", ("numpy<2",))),
-    **dict.fromkeys(("2.18.0", "2.19.0", "2.19.1", "2.20.0", "2.21.0"), ("3.11", ())),
+_OF_TODAY = ("3.11", "3.12", "3.13", "3.10")
+WHEELS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    **dict.fromkeys(("2.0.0", "2.1.0"), (("3.7",), _OLD)),
+    **dict.fromkeys((TENSORFLOW, "2.3.0", "2.4.0"), (("3.8",), _OLD)),
+    **dict.fromkeys(("2.5.0", "2.6.0", "2.7.0"), (("3.8", "3.9"), _OLD)),
+    **dict.fromkeys(("2.8.0", "2.9.0", "2.10.0", "2.11.0"), (("3.10", "3.9", "3.8"), _OLD)),
+    **dict.fromkeys(("2.12.0", "2.13.0"), (("3.11", "3.10", "3.9", "3.8"), ("numpy<2",))),
+    **dict.fromkeys(("2.14.0", "2.15.0"), (("3.11", "3.10", "3.9"), ("numpy<2",))),
+    **dict.fromkeys(("2.16.1", "2.17.0"), (("3.11", "3.12", "3.10", "3.9"), ("numpy<2",))),
+    **dict.fromkeys(("2.18.0", "2.19.0", "2.19.1"), (("3.11", "3.12", "3.10", "3.9"), ())),
+    **dict.fromkeys(("2.20.0", "2.21.0"), (_OF_TODAY, ())),
 }
-"""{TensorFlow: (a Python that it has wheels for, additional requirements)}: the first release of each minor version on
-PyPI, and the release that writes our SavedModels."""
+"""{TensorFlow: (Pythons that it has wheels for, those that are tried first in front; additional requirements)}: the first release of
+each minor version on PyPI, and the release that writes our SavedModels."""
 _FIRST_WITH_ONEDNN = (2, 9)
 """From this version on oneDNN is enabled by default, on processors with instructions for neural networks."""
 
@@ -44,14 +50,15 @@ def add_tf_option(parser: argparse.ArgumentParser) -> None:
 
 
 def python_for(version: str) -> str:
-    """The Python that a version is installed for."""
-    return WHEELS.get(version, ("3.11", ()))[0]
+    """The Python to install a version for: the first of its Pythons that is on this machine, or that uv may fetch."""
+    pythons, _ = WHEELS.get(version, (_OF_TODAY, ()))
+    return next((python for python in pythons if find_python(python)), pythons[0])
 
 
 def requirements(version: str) -> list[str]:
     """What `pip install` is told to install."""
     package = "tensorflow" if version.startswith("2.0.") else "tensorflow-cpu"  # tensorflow-cpu begins with 2.1
-    return [f"{package}=={version}", *WHEELS.get(version, ("3.11", ()))[1]]
+    return [f"{package}=={version}", *WHEELS.get(version, (_OF_TODAY, ()))[1]]
 
 
 def has_onednn(version: str) -> bool:

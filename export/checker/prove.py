@@ -155,17 +155,18 @@ def table(proofs: Iterable[Proof]) -> str:
         "| TensorFlow | Python | oneDNN | models | it runs | the checker agrees on |",
         "| --- | --- | --- | ---: | ---: | ---: |",
     ]
-    wrong = []
+    wrong: dict[Disagreement, list[str]] = {}
     for proof in proofs:
         agreed = proof.models - len(proof.disagreements)
         mark = "yes" if proof.onednn else "no"
         lines.append(f"| {proof.tensorflow} | {proof.python} | {mark} | {proof.models} | {proof.ran} | {agreed} |")
-        wrong += [
-            f"- {proof.tensorflow}{', oneDNN' if proof.onednn else ''}, `{one.model}`: the checker says: {one.checker}; TensorFlow: "
-            f"{one.tensorflow}"
-            for one in proof.disagreements
-        ]
-    return "\n".join([*lines, *(["", *wrong] if wrong else [])])
+        for one in proof.disagreements:
+            wrong.setdefault(one, []).append(f"{proof.tensorflow}{' with oneDNN' if proof.onednn else ''}")
+    told = [
+        f"- {', '.join(where)}, `{one.model}`: the checker says: {one.checker}; TensorFlow: {one.tensorflow}"
+        for one, where in wrong.items()
+    ]
+    return "\n".join([*lines, *(["", *told] if told else [])])
 
 
 def prove_all(versions: Iterable[str], models: Path | None = None) -> list[Proof]:

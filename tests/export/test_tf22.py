@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from export import tf22
+from export import tensorflows, tf22
 from export.tensorflows import full_version
 from export.tf22 import environment as tf22_environment
 from export.tf22 import runner
@@ -163,10 +163,11 @@ def test_another_version_has_an_environment_of_its_own(monkeypatch, tmp_path):
     monkeypatch.setattr(tf22_environment, "make_environment", make_environment)
     monkeypatch.setenv(tf22_environment.FOLDER_VARIABLE, str(tmp_path))
     monkeypatch.setattr(runner, "_own_version", lambda: "2.19.1")
+    monkeypatch.setattr(tensorflows, "find_python", lambda version: Path("python") if version == "3.9" else None)
     with pytest.raises(MissingToolError, match=r"2\.13\.0.*python -m export\.tf22\.environment --tf 2\.13\.0"):
         tf22.require_python("2.13.0")
     python = tf22_environment.make(full_version("2.13"))
-    assert made == [(tmp_path / "2.13.0", "3.11", ["tensorflow-cpu==2.13.0", "numpy<2", "pillow"])]
+    assert made == [(tmp_path / "2.13.0", "3.9", ["tensorflow-cpu==2.13.0", "numpy<2", "pillow"])]
     assert tf22.require_python("2.13.0") == tf22_environment.make("2.13.0") == python
     assert len(made) == 1
 
