@@ -65,7 +65,7 @@ CODE: dict[str, tuple[str, ...]] = {
     ),
     "tensorflows": (
         *(f"export/checker/{name}.py" for name in ("*_rules", "*_types", "flat_graph", "nodes", "made_of_constants")),
-        *("export/checker/*_worker.py", "export/checker/registries/registries.json.gz", "export/tensorflows.py"),
+        *("export/checker/*_worker.py", "export/tensorflows.py"),
         *(f"tests/export/{name}.py" for name in ("checked_*", "converted_models", "write_in_another", "corpus")),
     ),
     "grouped_convolutions": ("export/normal_form/grouped.py", "benchmarks/grouped_convolutions*.py"),
