@@ -80,13 +80,14 @@ def _block(
         _normalised(weights, f"{name}.bn1", _convolved(features, weights[f"{name}.conv1.weight"], first)), 0
     )
     middle = _convolved(residual, weights[f"{name}.conv2.weight"], second)
+    variance = middle.var((0, 2, 3), dtype=np.float64)
     residual = np.maximum(_normalised(weights, f"{name}.bn2", middle), 0)
     residual = _normalised(weights, f"{name}.bn3", _convolved(residual, weights[f"{name}.conv3.weight"], 1))
     shortcut = features
     if f"{name}.downsample.0.weight" in weights:
         shortcut = _convolved(features, weights[f"{name}.downsample.0.weight"], stride)
         shortcut = _normalised(weights, f"{name}.downsample.1", shortcut)
-    return np.maximum(residual + shortcut, 0), middle.var((0, 2, 3), dtype=np.float64)
+    return np.maximum(residual + shortcut, 0), variance
 
 
 def _stem(weights: Mapping[str, np.ndarray], images: np.ndarray) -> np.ndarray:
@@ -100,20 +101,28 @@ def _stem(weights: Mapping[str, np.ndarray], images: np.ndarray) -> np.ndarray:
 
 def _convolved(features: np.ndarray, kernel: np.ndarray, stride: int) -> np.ndarray:
     """[N, C, H, W] by [O, C, K, K], padded by half the kernel."""
-    size = kernel.shape[2]
-    pad = size // 2
-    padded = np.pad(features, ((0, 0), (0, 0), (pad, pad), (pad, pad)))
+    outputs, inputs, size, _ = kernel.shape
     height, width = (-(-side // stride) for side in features.shape[2:])
-    total = np.zeros((len(features), len(kernel), height * width), np.float32)
-    for row in range(size):
-        for column in range(size):
-            part = padded[:, :, row : row + stride * height : stride, column : column + stride * width : stride]
-            total += kernel[:, :, row, column] @ part[:, :, :height, :width].reshape(len(features), len(kernel[0]), -1)
-    return total.reshape(len(features), len(kernel), height, width)
+    padded = np.pad(features, ((0, 0), (0, 0), (size // 2,) * 2, (size // 2,) * 2)) if size > 1 else features
+    shifted = (
+        padded[
+            :, :, row : row + stride * (height - 1) + 1 : stride, column : column + stride * (width - 1) + 1 : stride
+        ]
+        for row in range(size)
+        for column in range(size)
+    )
+    # One matrix product for all offsets: [O, K·K·C] by [K·K·C, H·W].
+    columns = np.concatenate([part.reshape(len(features), inputs, -1) for part in shifted], axis=1)
+    rows = np.ascontiguousarray(kernel.transpose(0, 2, 3, 1)).reshape(outputs, -1)
+    return np.matmul(rows, columns).reshape(len(features), outputs, height, width)
 
 
 def _normalised(weights: Mapping[str, np.ndarray], name: str, features: np.ndarray) -> np.ndarray:
-    """BatchNorm by the statistics of these features: what differs from the training's pictures does not add up."""
-    mean, deviation = features.mean((0, 2, 3), keepdims=True), features.std((0, 2, 3), keepdims=True)
-    scale, shift = (weights[f"{name}.{part}"].reshape(1, -1, 1, 1) for part in ("weight", "bias"))
-    return (features - mean) / (deviation + np.float32(BATCH_NORM_EPSILON)) * scale + shift
+    """BatchNorm by the statistics of these features, in place: what differs from the training's pictures does not add up."""
+    rows = features.reshape(*features.shape[:2], -1)
+    mean = rows.mean((0, 2), keepdims=True)
+    rows -= mean
+    variance = np.einsum("ncs,ncs->c", rows, rows) / (rows.shape[0] * rows.shape[2])
+    rows *= (weights[f"{name}.weight"] / np.sqrt(variance + BATCH_NORM_EPSILON)).astype(np.float32)[None, :, None]
+    rows += weights[f"{name}.bias"][None, :, None]
+    return features
