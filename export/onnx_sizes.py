@@ -31,6 +31,8 @@ _LARGEST = 1 << 31
 """Numbers that sizes are made of: products of a few of them do not overflow, in ONNX's inference or elsewhere."""
 _OF_NUMBERS = {"ConstantOfShape", "Expand", "Pad", "Range", "Reshape", "Resize", "Tile", "Upsample"}
 """Operators whose result has the size that their inputs say."""
+REPEATING = {"ConstantOfShape", "Expand", "Tile"}
+"""Operators that onnxsim can leave as they are if their result is large."""
 _UP_TO_THE_END = {"Slice", "Constant"}
 """Operators whose numbers may be the largest of all, for what ends with the axis."""
 _ON_SIZES = {
@@ -53,12 +55,16 @@ _ON_SIZES = {
 """Operators by which files compute sizes; a size that comes from any other is unknown."""
 
 
-def require_known_sizes(model: onnx.ModelProto, side: int) -> None:
+def require_known_sizes(
+    model: onnx.ModelProto, side: int, *, batch: int | None = None, kept_above: float = math.inf
+) -> None:
     """Raises `ExportError` unless all sizes follow from those of the images, and are within limits.
 
     Args:
         model: a checked model without functions, subgraphs and weights in other files.
-        side: pixels of an image, for axes that the model leaves open; the first of them, the batch, is 1.
+        side: pixels of an image, for axes that the model leaves open.
+        batch: images at once; by default what the model says, or 1.
+        kept_above: bytes above which the results of `REPEATING` are not computed, even if they depend on no image.
 
     Raises:
         ExportError: a tensor of unknown or of unreasonable size; the message names the node that makes it.
@@ -73,11 +79,13 @@ def require_known_sizes(model: onnx.ModelProto, side: int) -> None:
         weights += sizes.bytes(tensor.name)
     for value in graph.input:
         if value.name not in sizes.types:
-            sizes.add_input(value, side)
+            sizes.add_input(value, side, batch)
     folded = 0
     for node in graph.node:
         sizes.follow(node)
-        folded += sum(sizes.bytes(name) for name in node.output if name in sizes.constant)
+        computed = sum(sizes.bytes(name) for name in node.output if name in sizes.constant)
+        if node.op_type not in REPEATING or computed <= kept_above:
+            folded += computed
         most = max(REPEATED_BYTES, _OF_WEIGHTS * weights)
         require_at_most(most, folded, "bytes that do not depend on the images", _called(node), ExportError)
 
@@ -104,13 +112,15 @@ class _Sizes:
         if math.prod(tensor.dims) <= _FEW:
             self.values[tensor.name] = tensor
 
-    def add_input(self, value: onnx.ValueInfoProto, side: int) -> None:
+    def add_input(self, value: onnx.ValueInfoProto, side: int, batch: int | None) -> None:
         if not value.type.tensor_type.HasField("shape"):
             raise ExportError(f"its input {value.name!r} is not a tensor with a known number of axes")
         dims = value.type.tensor_type.shape.dim
         shape = [
             dim.dim_value if dim.HasField("dim_value") else 1 if axis == 0 else side for axis, dim in enumerate(dims)
         ]
+        if batch is not None:
+            shape[:1] = [batch]
         self.limit = max(self.limit, OF_INPUT * math.prod(shape))
         self.types[value.name] = onnx.helper.make_tensor_type_proto(value.type.tensor_type.elem_type, shape)
 

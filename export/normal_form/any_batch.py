@@ -5,12 +5,13 @@ import onnx
 import onnx_graphsurgeon as gs
 import onnxsim
 
+from export.onnx_sizes import require_known_sizes
 from zoo.errors import ExportError
 
-_BATCH = 100_003
+_BATCH = 4099
 """A prime: a length in a folded shape that is a multiple of it contains the batch."""
-_LARGEST_FOLDED = "64MB"
-"""Constants that would become larger are left as operators; nothing but an input of that batch is as large."""
+_LARGEST_FOLDED = 4
+"""KB. What repeats a constant to more than that stays an operator, because it may be repeated for each image."""
 
 
 def simplified_for_any_batch(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -23,17 +24,19 @@ def simplified_for_any_batch(model: onnx.ModelProto) -> onnx.ModelProto:
         model: one input float32 [N or 1, 3, H, W] of constant height and width.
 
     Raises:
-        ExportError: the shapes cannot be inferred.
+        ExportError: the shapes cannot be inferred, or something that does not depend on the images would be too large.
     """
     [given] = model.graph.input
     batch, *lengths = (dim.dim_value for dim in given.type.tensor_type.shape.dim)
     if batch == 1:
         model = _leading_ones_kept(model)
+    # onnxsim computes what depends on no image, such as a Range up to the batch.
+    require_known_sizes(model, lengths[-1], batch=_BATCH, kept_above=_LARGEST_FOLDED * 1000)
     try:
         folded, _ = onnxsim.simplify(
             model,
             overwrite_input_shapes={given.name: [_BATCH, *lengths]},
-            tensor_size_threshold=_LARGEST_FOLDED,
+            tensor_size_threshold=f"{_LARGEST_FOLDED}KB",
         )
         inferred = onnx.shape_inference.infer_shapes(folded, strict_mode=True, data_prop=True)
     except (RuntimeError, ValueError, onnx.shape_inference.InferenceError) as error:
@@ -44,6 +47,9 @@ def simplified_for_any_batch(model: onnx.ModelProto) -> onnx.ModelProto:
     for node in graph.nodes:
         if node.op in ("Reshape", "Expand"):
             _open_batch(node)
+        elif node.op == "ConstantOfShape" and isinstance(node.inputs[0], gs.Constant):
+            wanted = node.inputs[0].values  # what reads it repeats it for each image
+            node.inputs[0] = gs.Constant(f"{node.name}/shape", np.where(wanted % _BATCH, wanted, 1))
         elif node.op == "Resize":
             _scale(node)
     graph.inputs[0].shape = ["N", *lengths]

@@ -235,6 +235,16 @@ def test_what_cannot_be_written_is_named_with_its_reason(nodes, constants, says)
         tensorflow_graph(imported_form(file_of(nodes, constants), SPEC), SPEC, (None, SIZE, SIZE, 3))
 
 
+def test_what_grows_with_the_batch_is_not_computed():
+    """A Range of 36 million numbers is refused; a map of ones stays an operator."""
+    per_image = {"i": 0, "zero": 0, "one": 1, "many": 9000}
+    ramp = "s = Shape(x) n = Gather(s, i) m = Mul(n, many) r = Range(zero, m, one) f = Cast<to=1>(r) q = ReduceMax(f) "
+    with pytest.raises(ExportError, match=r"\(Range\).*bytes that do not depend on the images"):
+        imported_form(file_of(f"{ramp} y = Add(x, q)", per_image), SPEC)
+    ones = "s = Shape(x) z = ConstantOfShape<value=float[1] {2.0}>(s) y = Add(x, z)"
+    require_the_same(file_of(ones, {}))
+
+
 def test_a_rewrite_that_changes_the_network_is_found(monkeypatch):
     def halved(graph):
         [node] = [node for node in graph.nodes if node.op == "Mul"]
