@@ -18,7 +18,7 @@ EXPORTED = (
     *(
         f"{side}_models/{name}.py"
         for side in ("torch", "paddle")
-        for name in ("checkpoint", "embedder", "layers", "res2net", "resnest", "resnet")
+        for name in ("checkpoint", "embedder", "layers", "preactivation", "res2net", "resnest", "resnet")
     ),
     *("export/exporters.py", "export/onnx_names.py", "export/normal_form/[!_]*.py"),
     *(f"export/writer/{name}.py" for name in ("graph", "operators", "values", "member", "combine", "save")),

@@ -11,7 +11,7 @@ from export.normal_form.surgery import append, replace
 
 def activations_by_simpler_ones(graph: gs.Graph) -> None:
     """Replaces HardSigmoid, HardSwish (arXiv 1905.02244), Gelu (1606.08415), Mish (1908.08681), PRelu (1502.01852), and Elu
-    with another slope than 1, by their formulas."""
+    and Selu with other numbers than the usual ones, by their formulas."""
     for node in [node for node in graph.nodes if node.op in _FORMULAS]:
         if (result := _FORMULAS[node.op](graph, node)) is not None:
             replace(graph, node.outputs[0], result)
@@ -77,6 +77,17 @@ def _elu(graph: gs.Graph, node: gs.Node) -> gs.Variable | None:
     return append(graph, "Add", [append(graph, "Relu", [x], like), scaled], like)
 
 
+def _selu(graph: gs.Graph, node: gs.Node) -> gs.Variable | None:
+    """gamma · (max(x, 0) + alpha · Elu(min(x, 0))) (arXiv 1706.02515), unless the numbers are the usual ones."""
+    alpha, gamma = node.attrs.pop("alpha", _SELU[0]), node.attrs.pop("gamma", _SELU[1])
+    if np.allclose((alpha, gamma), _SELU, rtol=1e-6, atol=0):
+        return None
+    node.attrs["alpha"] = alpha
+    result = _elu(graph, node) or append(graph, "Elu", node.inputs[:1], node.outputs[0])
+    return append(graph, "Mul", [result, _number(graph, node, gamma)], node.outputs[0])
+
+
+_SELU = (1.67326319217681884765625, 1.05070102214813232421875)
 _FORMULAS: dict[str, Callable[[gs.Graph, gs.Node], gs.Variable | None]] = {
     "Elu": _elu,
     "Gelu": _gelu,
@@ -84,4 +95,5 @@ _FORMULAS: dict[str, Callable[[gs.Graph, gs.Node], gs.Variable | None]] = {
     "HardSwish": _hard_swish,
     "Mish": _mish,
     "PRelu": _prelu,
+    "Selu": _selu,
 }

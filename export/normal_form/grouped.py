@@ -49,6 +49,10 @@ def _of_one_pixel(features: gs.Tensor) -> bool:
     return all(length == 1 for length in lengths if isinstance(length, int))
 
 
+def _splits_channels(node: gs.Node) -> bool:
+    return node.op == "Split" and node.attrs.get("axis", 0) == 1
+
+
 def _blocks(node: gs.Node) -> int:
     """How many dense convolutions a grouped one becomes."""
     groups, (outputs, inputs) = node.attrs["group"], node.inputs[1].values.shape[:2]
@@ -56,7 +60,7 @@ def _blocks(node: gs.Node) -> int:
     readers = node.outputs[0].outputs
     if len(readers) == 1 and readers[0].op == "Relu":
         readers = readers[0].outputs[0].outputs
-    parts = len(readers[0].outputs) if len(readers) == 1 and readers[0].op == "Split" else 1
+    parts = len(readers[0].outputs) if len(readers) == 1 and _splits_channels(readers[0]) else 1
     return block_count(groups, max(inputs, outputs // groups), parts if groups % parts == 0 else 1)
 
 
@@ -101,7 +105,7 @@ def split_convolutions_instead_of_maps(graph: gs.Graph) -> None:
 
     Then no map is copied, and the BatchNorm after IBN-a's half can be folded.
     """
-    for node in [node for node in graph.nodes if node.op == "Split" and node.attrs.get("axis", 0) == 1]:
+    for node in [node for node in graph.nodes if _splits_channels(node)]:
         if len(set(node.inputs[1].values)) > 1:
             continue
         parts = _split_producer(graph, node.inputs[0], len(node.outputs))
@@ -120,7 +124,7 @@ def _replace_group_outputs(graph: gs.Graph, node: gs.Node, outputs: list[gs.Vari
         name_parts(relu.outputs[0], outputs)
         whole = relu.outputs[0]
         relu.outputs.clear()
-    split = whole.outputs[0] if len(whole.outputs) == 1 and whole.outputs[0].op == "Split" else None
+    split = whole.outputs[0] if len(whole.outputs) == 1 and _splits_channels(whole.outputs[0]) else None
     if split and len(outputs) % len(split.outputs) == 0 and len(set(split.inputs[1].values)) == 1:
         readers, split_outputs = len(split.outputs), list(split.outputs)
         split.outputs.clear()

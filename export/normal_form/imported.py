@@ -15,7 +15,13 @@ from export.normal_form.copies import gathers_of_everything
 from export.normal_form.grouped import split_convolutions_instead_of_maps, split_grouped_convolutions
 from export.normal_form.linear import linear_layers_as_convolutions
 from export.normal_form.maps import mean_by_rows, powers_by_logarithm, same_padding
-from export.normal_form.norms import batch_norm_by_scale, groups_of_maps, instance_norm_by_means, lengths_by_sums
+from export.normal_form.norms import (
+    batch_norm_by_scale,
+    group_norm_by_instance_norm,
+    groups_of_maps,
+    instance_norm_by_means,
+    lengths_by_sums,
+)
 from export.normal_form.opset import operators_of_opset_13
 from export.normal_form.proven import on_graph, rewritten, simplify
 from export.normal_form.windows import convolutions_of_maps, global_pooling_by_reduction, poolings_of_maps
@@ -63,6 +69,7 @@ def _pictures(preprocess: PreprocessSpec) -> np.ndarray:
 
 IMPORTED_REWRITES = (
     gathers_of_everything,
+    on_graph(group_norm_by_instance_norm),
     simplified_for_any_batch,
     on_graph(operators_of_opset_13),
     on_graph(convolutions_of_maps),

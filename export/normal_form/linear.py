@@ -3,7 +3,7 @@
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from export.normal_form.surgery import append, replace
+from export.normal_form.surgery import append, pointwise, replace
 
 
 def linear_layers_as_convolutions(graph: gs.Graph) -> None:
@@ -18,14 +18,8 @@ def linear_layers_as_convolutions(graph: gs.Graph) -> None:
         if layer is None or len(node.inputs[0].shape) not in _TO_MAPS:
             continue
         weight, bias, last = layer
-        kernel, shift = (
-            gs.Constant(f"{node.name}/{part}", np.ascontiguousarray(value, np.float32))
-            for part, value in (("weight", weight[:, :, None, None]), ("bias", bias))
-        )
-        like, value, rank = node.outputs[0], node.inputs[0], len(node.inputs[0].shape)
-        value = _moved(graph, node, value, _TO_MAPS[rank])
-        attributes = {"kernel_shape": [1, 1], "strides": [1, 1], "dilations": [1, 1], "group": 1, "pads": [0, 0, 0, 0]}
-        value = append(graph, "Conv", [value, kernel, shift], like, attributes)
+        rank = len(node.inputs[0].shape)
+        value = pointwise(graph, node, _moved(graph, node, node.inputs[0], _TO_MAPS[rank]), weight, bias)
         replace(graph, last.outputs[0], _moved(graph, node, value, _FROM_MAPS[rank]))
         last.outputs.clear()
 

@@ -74,7 +74,8 @@ def powers_by_logarithm(graph: gs.Graph) -> None:
 def _is_positive(tensor: gs.Tensor) -> bool:
     """Whether a value is clipped to be above zero."""
     clip = producer(tensor, "Clip")
-    return clip is not None and len(clip.inputs) > 1 and bool(np.all(clip.inputs[1].values > 0))
+    low = clip.inputs[1] if clip is not None and len(clip.inputs) > 1 else None
+    return isinstance(low, gs.Constant) and bool(np.all(low.values > 0))
 
 
 def same_padding(graph: gs.Graph) -> None:
@@ -83,6 +84,12 @@ def same_padding(graph: gs.Graph) -> None:
         if node.op != "Conv" or node.attrs.get("strides", [1, 1]) != [1, 1] or "pads" not in node.attrs:
             continue
         kernel, dilated = node.inputs[1].values.shape[2:], any(step > 1 for step in node.attrs.get("dilations", ()))
-        if not dilated and list(node.attrs["pads"]) == [size // 2 for size in kernel] * 2 and any(node.attrs["pads"]):
+        odd = all(size % 2 for size in kernel)
+        if (
+            odd
+            and not dilated
+            and list(node.attrs["pads"]) == [size // 2 for size in kernel] * 2
+            and any(node.attrs["pads"])
+        ):
             del node.attrs["pads"]
             node.attrs["auto_pad"] = "SAME_UPPER"

@@ -3,7 +3,7 @@
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from export.normal_form.surgery import affine, append, producer, replace
+from export.normal_form.surgery import affine, append, pointwise, producer, replace
 
 
 def neck_as_convolution(graph: gs.Graph) -> None:
@@ -28,12 +28,7 @@ def neck_as_convolution(graph: gs.Graph) -> None:
                 break
             last = reader
         _keep_map(pooled)
-        kernel, shift = (
-            gs.Constant(f"{node.name}/{part}", np.ascontiguousarray(value, np.float32))
-            for part, value in (("weight", weight[:, :, None, None]), ("bias", bias))
-        )
-        attributes = {"kernel_shape": [1, 1], "strides": [1, 1], "dilations": [1, 1], "group": 1, "pads": [0, 0, 0, 0]}
-        embedding = append(graph, "Conv", [pooled, kernel, shift], like=node.outputs[0], attrs=attributes)
+        embedding = pointwise(graph, node, pooled, weight, bias)
         axes = gs.Constant(f"{node.name}/axes", np.array([2, 3], np.int64))
         replace(graph, last.outputs[0], append(graph, "Squeeze", [embedding, axes], like=embedding))
 

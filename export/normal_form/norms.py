@@ -23,24 +23,14 @@ def batch_norm_by_scale(graph: gs.Graph) -> None:
 
 
 def instance_norm_by_means(graph: gs.Graph) -> None:
-    """Writes instance normalisation, (x - mean) / √(variance + ε) · scale + shift, with means: TensorFlow has no operator for it."""
+    """Writes instance normalisation (arXiv 1607.08022) with means: TensorFlow has no operator for it."""
     for node in [node for node in graph.nodes if node.op == "InstanceNormalization"]:
-        features, *values = node.inputs
-        rank = _rank(features)  # in files from elsewhere also [N, G, L], the groups of GroupNorm
+        rank = _rank(node.inputs[0])  # in files from elsewhere also [N, G, L], the groups of GroupNorm
         scale, shift = (
             gs.Constant(f"{node.name}/{part}", value.values.reshape(1, -1, *[1] * (rank - 2)))
-            for part, value in zip(("scale", "shift"), values, strict=True)
+            for part, value in zip(("scale", "shift"), node.inputs[1:], strict=True)
         )
-        epsilon = gs.Constant(f"{node.name}/epsilon", np.array(node.attrs.get("epsilon", 1e-5), np.float32))
-        mean = {"axes": list(range(2, rank)), "keepdims": 1}
-        like = node.outputs[0]
-        centred = append(graph, "Sub", [features, append(graph, "ReduceMean", [features], like, mean)], like)
-        squares = append(graph, "Mul", [centred, centred], like)
-        variance = append(graph, "ReduceMean", [squares], like, mean)
-        deviation = append(graph, "Sqrt", [append(graph, "Add", [variance, epsilon], like)], like)
-        factor = append(graph, "Div", [scale, deviation], like)
-        scaled = append(graph, "Mul", [centred, factor], like)
-        replace(graph, node.outputs[0], append(graph, "Add", [scaled, shift], like))
+        _replace_by_means(graph, node, list(range(2, rank)), scale, [shift])
 
 
 def groups_of_maps(graph: gs.Graph) -> None:
@@ -60,71 +50,71 @@ def groups_of_maps(graph: gs.Graph) -> None:
 
 
 def group_norm_by_instance_norm(graph: gs.Graph) -> None:
-    """Replaces GroupNorm (arXiv 1803.08494) by instance normalisation of the groups, then a scale and a shift per channel."""
+    """Replaces GroupNorm (arXiv 1803.08494) of maps by instance normalisation of the groups.
+
+    Of no shape is assumed to be known: ONNX infers none behind GroupNormalization.
+    """
     for node in [node for node in graph.nodes if node.op == "GroupNormalization"]:
         features, scale, shift = node.inputs
-        groups, shape, like = node.attrs["num_groups"], list(features.shape[1:]), node.outputs[0]
-        grouped = _reshaped(graph, node, features, [-1, groups, int(np.prod(shape)) // groups])
-        ones = (gs.Constant(f"{node.name}/{v}", np.full(groups, v, np.float32)) for v in (1, 0))
+        groups, like, per_group = node.attrs["num_groups"], node.outputs[0], [scale, shift]
+        per_channel = len(scale.values) != groups  # since opset 21
+        if per_channel:
+            per_group = [gs.Constant(f"{node.name}/{v}", np.full(groups, v, np.float32)) for v in (1, 0)]
+        lines = gs.Constant(f"{node.name}/lines", np.array([0, groups, -1], np.int64))
+        grouped = append(graph, "Reshape", [features, lines], like)
         epsilon = {"epsilon": node.attrs.get("epsilon", 1e-5)}
-        normalised = append(graph, "InstanceNormalization", [grouped, *ones], like, epsilon)
-        normalised = _reshaped(graph, node, normalised, [-1, *shape])
-        # One value per group up to opset 20, one per channel since.
-        each = [
-            np.repeat(v.values, shape[0] // len(v.values)).reshape(-1, *[1] * (len(shape) - 1)) for v in (scale, shift)
-        ]
-        factor, offset = (
-            gs.Constant(f"{node.name}/{part}", v) for part, v in zip(("scale", "shift"), each, strict=True)
-        )
-        replace(graph, like, append(graph, "Add", [append(graph, "Mul", [normalised, factor], like), offset], like))
+        normalised = append(graph, "InstanceNormalization", [grouped, *per_group], like, epsilon)
+        shape = append(graph, "Shape", [features], like)
+        shape.dtype = np.int64
+        result = append(graph, "Reshape", [normalised, shape], like)
+        if per_channel:
+            factor, offset = (
+                gs.Constant(f"{node.name}/{part}", value.values.reshape(-1, 1, 1))
+                for part, value in (("scale", scale), ("shift", shift))
+            )
+            result = append(graph, "Add", [append(graph, "Mul", [result, factor], like), offset], like)
+        replace(graph, like, result)
         node.outputs.clear()
-
-
-def _reshaped(graph: gs.Graph, node: gs.Node, tensor: gs.Tensor, shape: list[int]) -> gs.Variable:
-    constant = gs.Constant(f"{node.name}/{len(shape)}d", np.array(shape, np.int64))
-    return append(graph, "Reshape", [tensor, constant], node.outputs[0])
 
 
 def layer_norm_by_means(graph: gs.Graph) -> None:
-    """Replaces LayerNorm (arXiv 1607.06450) by (x - mean) / √(variance + ε) · scale + shift over the last axes."""
+    """Replaces LayerNorm (arXiv 1607.06450), which normalises over the last axes, by means."""
     for node in [node for node in graph.nodes if node.op == "LayerNormalization"]:
         features, scale, *shift = node.inputs
-        rank, like = _rank(features), node.outputs[0]
+        rank = _rank(features)
         axes = list(range(node.attrs.get("axis", -1) % rank, rank))
-        normalised = _standardised(graph, node, features, axes)
-        result = append(graph, "Mul", [normalised, scale], like)
-        replace(graph, like, append(graph, "Add", [result, *shift], like) if shift else result)
-        node.outputs.clear()
+        _replace_by_means(graph, node, axes, scale, [tensor for tensor in shift if not tensor.is_empty()])
 
 
-def _standardised(graph: gs.Graph, node: gs.Node, features: gs.Tensor, axes: list[int]) -> gs.Variable:
-    """(x - mean) / √(variance + ε) over axes."""
-    like, mean = node.outputs[0], {"axes": axes, "keepdims": 1}
+def _replace_by_means(
+    graph: gs.Graph, node: gs.Node, axes: list[int], scale: gs.Tensor, shift: list[gs.Tensor]
+) -> None:
+    """Replaces a node by (x - mean) · scale / √(variance + ε) + shift, with mean and variance over axes."""
+    features, like, mean = node.inputs[0], node.outputs[0], {"axes": axes, "keepdims": 1}
     epsilon = gs.Constant(f"{node.name}/epsilon", np.array(node.attrs.get("epsilon", 1e-5), np.float32))
     centred = append(graph, "Sub", [features, append(graph, "ReduceMean", [features], like, mean)], like)
     variance = append(graph, "ReduceMean", [append(graph, "Mul", [centred, centred], like)], like, mean)
     deviation = append(graph, "Sqrt", [append(graph, "Add", [variance, epsilon], like)], like)
-    return append(graph, "Div", [centred, deviation], like)
+    result = append(graph, "Mul", [centred, append(graph, "Div", [scale, deviation], like)], like)
+    replace(graph, like, append(graph, "Add", [result, *shift], like) if shift else result)
+    node.outputs.clear()
+
+
+_LENGTHS = ("ReduceL1", "ReduceL2", "ReduceSumSquare", "LpNormalization")
 
 
 def lengths_by_sums(graph: gs.Graph) -> None:
-    """Replaces Euclidean lengths and sums of squares, and the division by such a length, by sums of products."""
-    for node in [node for node in graph.nodes if node.op in ("ReduceL2", "ReduceSumSquare", "LpNormalization")]:
-        [features], like = node.inputs, node.outputs[0]
-        if node.op == "LpNormalization":
-            if node.attrs.get("p", 2) != 2:
-                continue
-            axes, keep = [node.attrs.get("axis", -1) % _rank(features)], 1
-        else:
-            axes, keep = node.attrs["axes"], node.attrs.get("keepdims", 1)
-        squares = append(graph, "Mul", [features, features], like)
+    """Replaces lengths (L1 and L2), sums of squares, and the division by a length, by sums."""
+    for node in [node for node in graph.nodes if node.op in _LENGTHS]:
+        [features], like, divides = node.inputs, node.outputs[0], node.op == "LpNormalization"
+        axes = [node.attrs.get("axis", -1) % _rank(features)] if divides else node.attrs["axes"]
+        absolute = node.op == "ReduceL1" or (divides and node.attrs.get("p", 2) == 1)
+        terms = append(graph, *(("Abs", [features]) if absolute else ("Mul", [features, features])), like)
         numbers = gs.Constant(f"{node.name}/axes", np.array(axes, np.int64))
-        total = append(graph, "ReduceSum", [squares, numbers], like, {"keepdims": keep})
-        if node.op != "ReduceSumSquare":
-            total = append(graph, "Sqrt", [total], like)
-        if node.op == "LpNormalization":
-            total = append(graph, "Div", [features, total], like)
-        replace(graph, like, total)
+        result = append(graph, "ReduceSum", [terms, numbers], like, {"keepdims": node.attrs.get("keepdims", 1)})
+        if not absolute and node.op != "ReduceSumSquare":
+            result = append(graph, "Sqrt", [result], like)
+        replace(graph, like, append(graph, "Div", [features, result], like) if divides else result)
         node.outputs.clear()
 
 

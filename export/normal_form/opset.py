@@ -7,7 +7,7 @@ import onnx_graphsurgeon as gs
 
 from export.exporters import OPSET
 from export.normal_form.activations import activations_by_simpler_ones
-from export.normal_form.norms import group_norm_by_instance_norm, layer_norm_by_means
+from export.normal_form.norms import layer_norm_by_means
 from zoo.errors import ExportError
 
 _REDUCTIONS = ("ReduceMean", "ReduceMax", "ReduceMin", "ReduceL1", "ReduceL2", "ReduceSumSquare", "ReduceProd")
@@ -23,7 +23,7 @@ _NEW_ATTRIBUTES = {
 
 def operators_of_opset_13(graph: gs.Graph) -> None:
     """Gives every operator the inputs and attributes of opset 13, and replaces newer operators by their formulas."""
-    for rewrite in (activations_by_simpler_ones, group_norm_by_instance_norm, layer_norm_by_means):
+    for rewrite in (activations_by_simpler_ones, layer_norm_by_means):
         rewrite(graph)
     for node in graph.nodes:
         for name, value in _NEW_ATTRIBUTES.get(node.op, {}).items():
@@ -40,11 +40,25 @@ def _reduction(node: gs.Node) -> None:
     if len(node.inputs) > 1:
         node.attrs["axes"] = _numbers(node, 1)
         node.inputs = node.inputs[:1]  # graphsurgeon's lists do not delete slices
-    node.attrs.pop("noop_with_empty_axes", None)
     axes = node.attrs.get("axes")
+    if node.attrs.pop("noop_with_empty_axes", 0) and not axes:
+        raise ExportError(f"{node.op} at {node.name!r} reduces no axis (noop_with_empty_axes), which no rewrite knows")
     if not axes or min(axes) < 0:
         rank = _rank(node)
         node.attrs["axes"] = [axis % rank for axis in axes or range(rank)]
+
+
+def _sum(node: gs.Node) -> None:
+    """The only reduction whose axes are an input in opset 13."""
+    _reduction(node)
+    axes = gs.Constant(f"{node.name}/axes", np.array(node.attrs.pop("axes"), np.int64))
+    node.inputs = [node.inputs[0], axes]
+
+
+def _power(node: gs.Node) -> None:
+    """An exponent of the base's type."""
+    if isinstance(node.inputs[1], gs.Constant):
+        node.inputs[1] = gs.Constant(f"{node.name}/exponent", node.inputs[1].values.astype(np.float32))
 
 
 def _split(node: gs.Node) -> None:
@@ -88,6 +102,8 @@ def _rank(node: gs.Node) -> int:
 
 _ADAPTED: dict[str, Callable[[gs.Node], None]] = {
     **dict.fromkeys(_REDUCTIONS, _reduction),
+    "ReduceSum": _sum,
+    "Pow": _power,
     "Split": _split,
     "Pad": _pad,
     "Softmax": _softmax,

@@ -11,6 +11,8 @@ import onnxsim
 from zoo.errors import ExportError
 from zoo.tolerances import TOLERANCES, compare
 
+_UNFORESEEN = (ValueError, KeyError, IndexError, TypeError, AttributeError, RuntimeError)
+"""What surgery raises on a graph that it does not expect."""
 Rewrite = Callable[[onnx.ModelProto], onnx.ModelProto]
 
 
@@ -35,7 +37,11 @@ def rewritten(
     """
     metadata = list(model.metadata_props)
     for rewrite in rewrites:
-        before, model = _structure(model), rewrite(model)
+        before = _structure(model)
+        try:
+            model = rewrite(model)
+        except _UNFORESEEN as error:
+            raise ExportError(f"the rewrite {rewrite.__name__!r} failed: {error}. {advice}") from error
         if _structure(model) == before:
             continue
         for known, found in zip(expected, run(model), strict=True):

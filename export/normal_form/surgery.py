@@ -32,6 +32,16 @@ def convolution(
     return output
 
 
+def pointwise(graph: gs.Graph, node: gs.Node, value: gs.Tensor, weight: np.ndarray, bias: np.ndarray) -> gs.Variable:
+    """A 1×1 convolution of a map, in place of a node that is a linear layer with this weight [out, in] and bias [out]."""
+    kernel, shift = (
+        gs.Constant(f"{node.name}/{part}", np.ascontiguousarray(values, np.float32))
+        for part, values in (("weight", weight[:, :, None, None]), ("bias", bias))
+    )
+    attributes = {"kernel_shape": [1, 1], "strides": [1, 1], "dilations": [1, 1], "group": 1, "pads": [0, 0, 0, 0]}
+    return append(graph, "Conv", [value, kernel, shift], node.outputs[0], attributes)
+
+
 def constant(node: gs.Node, part: str, values: np.ndarray) -> gs.Constant:
     return gs.Constant(f"{node.name}/{part}", values)
 

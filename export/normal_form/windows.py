@@ -25,12 +25,12 @@ def convolutions_of_maps(graph: gs.Graph) -> None:
     for node in [node for node in graph.nodes if node.op == "Conv"]:
         if not isinstance(node.inputs[1], gs.Constant):
             raise ExportError(f"Conv at {node.name!r} computes its weights; only constant weights are supported")
-        if node.inputs[1].values.ndim == 3:
-            _over_maps(graph, node)
         kernel = node.inputs[1].values.shape[2:]
-        if len(kernel) != 2:
+        if len(kernel) > 2:
             raise ExportError(f"Conv at {node.name!r} has {len(kernel)} spatial axes; at most 2 are supported")
         _number_pads(node, kernel)
+        if len(kernel) == 1:
+            _over_maps(graph, node)
         if is_depthwise(node):
             _fill_dilation(node)
             _take_strides(graph, node)
@@ -58,7 +58,7 @@ def _number_pads(node: gs.Node, kernel: tuple[int, ...]) -> None:
     how = node.attrs.pop("auto_pad", "NOTSET")
     if how in ("NOTSET", "VALID"):
         return
-    strides, dilations = node.attrs.get("strides", [1, 1]), node.attrs.get("dilations", [1, 1])
+    strides, dilations = (node.attrs.get(name, [1] * len(kernel)) for name in ("strides", "dilations"))
     totals = [
         max(0, (-(-length // stride) - 1) * stride + (size - 1) * dilation + 1 - length)
         for length, stride, size, dilation in zip(node.inputs[0].shape[2:], strides, kernel, dilations, strict=True)
@@ -97,8 +97,10 @@ def poolings_of_maps(graph: gs.Graph) -> None:
     """
     for node in [node for node in graph.nodes if node.op in ("AveragePool", "MaxPool")]:
         kernel = tuple(node.attrs["kernel_shape"])
-        if len(kernel) != 2 or any(number != 1 for number in node.attrs.pop("dilations", [1])):
-            raise ExportError(f"{node.op} at {node.name!r} has {len(kernel)} spatial axes or a dilation")
+        if len(kernel) != 2:
+            raise ExportError(f"{node.op} at {node.name!r} has {len(kernel)} spatial axes; only 2 are supported")
+        if any(number != 1 for number in node.attrs.pop("dilations", [1])):
+            raise ExportError(f"{node.op} at {node.name!r} has a dilation, which TensorFlow's pooling has not")
         node.attrs.setdefault("strides", [1, 1])
         _number_pads(node, kernel)
         rounds_up, counted = node.attrs.pop("ceil_mode", 0), node.attrs.pop("count_include_pad", 0)

@@ -109,10 +109,12 @@ class Builder:
             raise refusal(node, "it has no such operator, and no rewrite replaces it")
         try:
             results = write(self, node, node_name(node.name))
-        except (ValueError, KeyError, IndexError, TypeError) as error:  # for example shapes that do not fit
+        except KeyError as error:
+            raise refusal(node, f"it needs a constant and computes it, {error}") from error
+        except (ValueError, IndexError, TypeError) as error:  # for example shapes that do not fit
             raise refusal(node, str(error).splitlines()[0]) from error
-        for name, value in zip(node.output, results if isinstance(results, list) else [results], strict=True):
-            self.values[name] = value
+        # MaxPool may have a second output, the places of its maxima; whoever reads it is refused.
+        self.values |= dict(zip(node.output, results if isinstance(results, list) else [results], strict=False))
 
     def operand(self, name: str) -> Value | np.ndarray:
         """What a node reads: a value that was computed, or a constant."""

@@ -148,10 +148,12 @@ def _pad(graph: Graph, node: onnx.NodeProto, label: str) -> Value:
     return Value(padded, value.order)
 
 
-def _unary(operation: Callable[..., Any], argument: str, *options: str) -> Writer:
+def _unary(operation: Callable[..., Any], argument: str, **defaults: float) -> Writer:
+    """`defaults` are ONNX's, which may differ from TensorFlow's."""
+
     def write(graph: Graph, node: onnx.NodeProto, label: str) -> Value:
         value, given = graph.value(node.input[0]), attributes(node)
-        chosen = {name: given[name] for name in options if name in given}
+        chosen = {name: given.get(name, default) for name, default in defaults.items()}
         return Value(operation(**{argument: value.tensor}, **chosen, name=label), value.order)
 
     return write
@@ -172,8 +174,8 @@ def _operands(graph: Graph, node: onnx.NodeProto, label: str) -> tuple[list[Any]
     return [graph.constant(name, f) if isinstance(f, np.ndarray) else f for name, f in named], order
 
 
-def _extreme(operation: Callable[..., Any], part: str) -> Writer:
-    """Max and Min of any number of tensors."""
+def _several(operation: Callable[..., Any], part: str) -> Writer:
+    """Max, Min and Sum of any number of tensors."""
 
     def write(graph: Graph, node: onnx.NodeProto, label: str) -> Value:
         (first, *others), order = _operands(graph, node, label)
@@ -296,7 +298,8 @@ def _reshape(graph: Graph, node: onnx.NodeProto, label: str) -> Value:
 
 
 def _flatten(graph: Graph, node: onnx.NodeProto, label: str) -> Value:
-    value, axis = graph.value(node.input[0]), attributes(node).get("axis", 1)
+    value = graph.value(node.input[0])
+    axis = attributes(node).get("axis", 1) % value.rank
     if axis != 1:
         raise refusal(node, f"it flattens from axis {axis}; only 1, which keeps the batch, is supported")
     if None in value.shape[1:]:
@@ -332,15 +335,26 @@ def _matmul(graph: Graph, node: onnx.NodeProto, label: str) -> Value:
     return Value(tf.raw_ops.BatchMatMulV2(x=left, y=right, name=label), tuple(range(x.rank)))
 
 
+_COORDINATES = ("half_pixel", "pytorch_half_pixel", "align_corners", "asymmetric")
+_WHOLE = 1e-4
+"""How far a length times a float32 scale may be from the whole number that it stands for."""
+
+
 def _resize(graph: Graph, node: onnx.NodeProto, label: str) -> Value:
     given, value = attributes(node), graph.value(node.input[0])
     features, mode = _maps(graph, node, label), given.get("mode", b"nearest").decode()
     sizes, scales = graph.numbers(node, "sizes", 3), graph.numbers(node, "scales", 2) or []
-    lengths = sizes or [int((length or 1) * scale) for length, scale in zip(value.shape, scales, strict=True)]
+    exact = sizes or [(length or 1) * scale for length, scale in zip(value.shape, scales, strict=True)]
+    lengths = [round(length) for length in exact]
+    if any(abs(length - exactly) > _WHOLE for length, exactly in zip(lengths[2:], exact[2:], strict=True)):
+        raise refusal(
+            node, f"a map of {value.shape[2:]} px by {scales[2:]} has no whole size, as TensorFlow's needs it"
+        )
     how = given.get("coordinate_transformation_mode", b"half_pixel").decode()
     rounding = given.get("nearest_mode", b"round_prefer_floor").decode()
     size = tf.constant(lengths[2:], tf.int32, name=f"{label}/size")
-    if mode == "linear" and how in ("half_pixel", "pytorch_half_pixel", "align_corners", "asymmetric"):
+    one_pixel = how == "pytorch_half_pixel" and 1 in lengths[2:]
+    if mode == "linear" and how in _COORDINATES and not one_pixel:
         resized = tf.raw_ops.ResizeBilinear(
             images=features,
             size=size,
@@ -370,12 +384,12 @@ WRITERS: dict[str, Writer] = {
     "Flatten": _flatten,
     "Gather": _gather,
     "Identity": _identity,
-    "LeakyRelu": _unary(tf.raw_ops.LeakyRelu, "features", "alpha"),
+    "LeakyRelu": _unary(tf.raw_ops.LeakyRelu, "features", alpha=0.01),
     "Log": _unary(tf.raw_ops.Log, "x"),
     "MatMul": _matmul,
-    "Max": _extreme(tf.raw_ops.Maximum, "max"),
+    "Max": _several(tf.raw_ops.Maximum, "max"),
     "MaxPool": _pool(tf.raw_ops.MaxPool, "input"),
-    "Min": _extreme(tf.raw_ops.Minimum, "min"),
+    "Min": _several(tf.raw_ops.Minimum, "min"),
     "Mul": _binary(tf.raw_ops.Mul),
     "Neg": _unary(tf.raw_ops.Neg, "x"),
     "Pad": _pad,
@@ -396,6 +410,7 @@ WRITERS: dict[str, Writer] = {
     "Split": _split,
     "Sqrt": _unary(tf.raw_ops.Sqrt, "x"),
     "Squeeze": _squeeze,
+    "Sum": _several(tf.raw_ops.AddV2, "sum"),
     "Sub": _binary(tf.raw_ops.Sub),
     "Tanh": _unary(tf.raw_ops.Tanh, "x"),
     "Transpose": _transpose,

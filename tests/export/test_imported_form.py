@@ -130,6 +130,33 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "expanded": ("a = GlobalAveragePool(x) e = Expand(a, s) y = Sub(x, e)", {"s": [1,3,9,9]}),
     "powers": ("a = Pow(x, o) e = Exp(x) b = Pow(e, h) y = Add(a, b)", {"o": 2.0, "h": 0.5}),
+    "LeakyReLU, the usual slope": ("y = LeakyRelu(x)", {}),
+    "SELU": ("a = Selu(x) y = Selu<alpha=1.2, gamma=0.8>(a)", {}),
+    "Resize nearest, as ONNX has it by default": ("y = Resize(x, , n)", {"n": [1.0, 1.0, 2.0, 3.0]}),
+    "Resize nearest to a size with a common factor": (
+        'sh = Shape<end=2>(x) m = Concat<axis=0>(sh, n) y = Resize<mode="nearest", coordinate_transformation_mode="asymmetric", nearest_mode="floor">(x, , , m)',
+        {"n": [15, 12]},
+    ),
+    "Resize nearest, corners aligned": (
+        'y = Resize<coordinate_transformation_mode="align_corners", nearest_mode="round_prefer_ceil">(x, , n)', {"n": [1.0, 1.0, 2.0, 1.5]},
+    ),
+    "an even kernel, padded by half": ("y = Conv<pads=[1,1,1,1]>(x, w)", {"w": (4, 3, 2, 2)}),
+    "a grouped convolution whose rows are divided": (
+        "z = Conv(x, v) g = Conv<group=2>(z, w) a, b, c = Split<axis=2>(g) y = Concat<axis=2>(c, a, b)",
+        {"v": (4, 3, 1, 1), "w": (4, 2, 1, 1)},
+    ),
+    "over a line, SAME": (
+        'a = ReduceMean<axes=[2,3]>(x) s = Reshape(a, line) b = Conv<auto_pad="SAME_UPPER">(s, w) c = Reshape(b, maps) y = Mul(x, c)',
+        {"w": (1, 1, 3), "line": [0, 1, -1], "maps": [0, 3, 1, 1]},
+    ),
+    "a power with a whole exponent": ("y = Pow(x, n)", {"n": 3}),
+    "a power behind a clip without a minimum": ("c = Clip(x, , hi) e = Exp(c) y = Pow(e, p)", {"hi": 0.5, "p": 1.5}),
+    "a sum of three": ("a = Neg(x) b = Abs(x) y = Sum(x, a, b)", {}),
+    "sum of absolute values": ("l = ReduceL1<axes=[1]>(x) y = Div(x, l)", {}),
+    "LayerNorm without a shift": (
+        't = Transpose<perm=[0,2,3,1]>(x) n = LayerNormalization(t, scale) y = Transpose<perm=[0,3,1,2]>(n)', {"scale": (3,)},
+    ),
+    "maximum pooling with places that nobody reads": ("y, places = MaxPool<kernel_shape=[2,2]>(x)", {}),
     "extremes": ("a = Abs(x) y = Max(a, s, x)", {"s": (3, 1, 1)}),
     "everything gathered": (  # as_strided of torch.onnx' newer back end
         "k = Shape(x) n = Gather(k, first) r = Range(first, n, one) m = Mul(r, each) u = Reshape(m, s) j = Add(u, rest) "
@@ -225,6 +252,10 @@ def test_a_file_for_batches_of_one_takes_any_batch():
     ("nodes", "constants", "says"),
     [
         ("y = Hardmax(x)", {}, "Hardmax at 'Hardmax'"),
+        ("a = ReduceMax<axes=[0,1,2,3], keepdims=0>(x) y = Clip(x, , a)", {}, "Clip at 'Clip' .*needs a constant"),
+        ('y = Resize<mode="linear">(x, , s)', {"s": [1.0, 1.0, 1.3, 1.0]}, "Resize at 'Resize' .*whole size"),
+        ("y = ReduceSum<noop_with_empty_axes=1>(x)", {}, "ReduceSum at 'ReduceSum' reduces no axis"),
+        ("y = MaxPool<kernel_shape=[2,2], dilations=[2,2]>(x)", {}, "MaxPool at 'MaxPool' has a dilation"),
         ("c = Conv(x, w) y = Conv(x, c)", {"w": (3, 3, 1, 1)}, "Conv at 'Conv_2'"),
         ('y = Pad<mode="edge">(x, p)', {"p": [0, 0, 1, 1, 0, 0, 1, 1]}, "Pad at 'Pad' .*'edge'"),
         ('y = Resize<mode="cubic">(x, , s)', {"s": [1.0, 1.0, 2.0, 2.0]}, "Resize at 'Resize' .*cubic"),
@@ -282,3 +313,23 @@ def test_a_hard_sigmoid_behind_a_convolution_is_one_relu6():
 
 def test_a_scale_behind_a_convolution_is_absorbed():
     assert "Mul" not in operators("a scale behind a convolution")
+
+
+NEWEST = {
+    "GroupNorm of opset 18": ("c = Conv(x, w) y = GroupNormalization<num_groups=2>(c, scale, b)", {"w": (6, 3, 1, 1), "scale": (2,), "b": (2,)}, 18),
+    "GroupNorm of opset 21": (
+        "c = Conv(x, w) a = GroupNormalization<num_groups=2>(c, scale, b) y = GroupNormalization<num_groups=3>(a, scale, b)",
+        {"w": (6, 3, 1, 1), "scale": (6,), "b": (6,)},
+        21,
+    ),
+    "Resize by axes": ('y = Resize<mode="linear", axes=[3,2]>(x, , n)', {"n": [2.0, 3.0]}, 18),
+    "GELU": ("y = Gelu(x)", {}, 20),
+    "GELU with tanh": ('y = Gelu<approximate="tanh">(x)', {}, 20),
+    "Mish": ("y = Mish(x)", {}, 18),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NEWEST)
+def test_an_operator_of_the_newest_opsets_gives_the_same_in_tensorflow(name):
+    nodes, constants, opset = NEWEST[name]
+    require_the_same(file_of(nodes, constants, opset=opset))
