@@ -7,6 +7,8 @@ import onnx
 import onnx_graphsurgeon as gs
 import onnxsim
 
+from export.normal_form.norms import group_norm_by_instance_norm
+from export.normal_form.proven import on_graph
 from export.normal_form.resize import resize_by_constants
 from export.onnx_sizes import require_known_sizes
 from zoo.errors import ExportError
@@ -29,6 +31,8 @@ def simplified_for_any_batch(model: onnx.ModelProto) -> onnx.ModelProto:
     """
     [given] = model.graph.input
     own, *lengths = (dim.dim_value for dim in given.type.tensor_type.shape.dim)
+    if any(node.op_type == "GroupNormalization" for node in model.graph.node):
+        model = on_graph(group_norm_by_instance_norm)(model)  # ONNX infers no shape behind it
     if own == 1:
         model = _leading_ones_kept(model)
     batch = _new_number(model)

@@ -17,7 +17,6 @@ from export.normal_form.linear import linear_layers_as_convolutions
 from export.normal_form.maps import mean_by_rows, powers_by_logarithm, same_padding
 from export.normal_form.norms import (
     batch_norm_by_scale,
-    group_norm_by_instance_norm,
     groups_of_maps,
     instance_norm_by_means,
     lengths_by_sums,
@@ -69,7 +68,6 @@ def _pictures(preprocess: PreprocessSpec) -> np.ndarray:
 
 IMPORTED_REWRITES = (
     gathers_of_everything,
-    on_graph(group_norm_by_instance_norm),
     simplified_for_any_batch,
     on_graph(operators_of_opset_13),
     on_graph(convolutions_of_maps),
