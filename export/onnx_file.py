@@ -74,10 +74,18 @@ def read_foreign_onnx(path: str | os.PathLike, side: int) -> onnx.ModelProto:
     path = Path(path)
     with _refusing(path, FOREIGN_ADVICE):
         model = _parsed(path)
+        _forget_omitted_inputs(model.graph)
         read_weights(model, path, LARGEST - path.stat().st_size)
         model = inlined(model, _check_attributes)
         _check_foreign(model, side)
     return model
+
+
+def _forget_omitted_inputs(graph: onnx.GraphProto) -> None:
+    """Inputs that a node leaves out at its end are written as empty names or not at all; ONNX Runtime crashes on some of the former."""
+    for node in graph.node:
+        while node.input and not node.input[-1]:
+            del node.input[-1]
 
 
 def _check_foreign(model: onnx.ModelProto, side: int) -> None:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx.parser
 import pytest
 import torch
 from onnx import helper, numpy_helper
@@ -162,3 +163,17 @@ def test_sizes_are_those_of_onnx_runtime(tmp_path):
         patch.setattr(onnx_sizes, "VALUES", largest - 1)
         with pytest.raises(ExportError, match=r"\(Resize\)"):
             require_known_sizes(model, 32)
+
+
+def test_an_input_that_is_left_out_at_the_end_is_not_there(tmp_path):
+    """ONNX Runtime crashes on a LayerNormalization whose shift is an empty name."""
+    graph = onnx.parser.parse_graph(
+        "g (float[N, 3, 8, 8] x) => (float[N, 3, 8, 8] y) {y = LayerNormalization(x, scale)}"
+    )
+    graph.node[0].input.append("")
+    graph.initializer.append(numpy_helper.from_array(np.ones(8, np.float32), "scale"))
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, tmp_path / NAME)
+    read = read_foreign_onnx(tmp_path / NAME, 8)
+    assert list(read.graph.node[0].input) == ["x", "scale"]
+    assert np.isfinite(onnx_runtime.run(onnx_runtime.session(read), images(8))[0]).all()
