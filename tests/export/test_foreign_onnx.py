@@ -177,3 +177,13 @@ def test_an_input_that_is_left_out_at_the_end_is_not_there(tmp_path):
     read = read_foreign_onnx(tmp_path / NAME, 8)
     assert list(read.graph.node[0].input) == ["x", "scale"]
     assert np.isfinite(onnx_runtime.run(onnx_runtime.session(read), images(8))[0]).all()
+
+
+@pytest.mark.parametrize("opset", [18, 21])
+def test_a_group_norm_is_as_large_as_its_input(tmp_path, opset):
+    graph = onnx.parser.parse_graph(
+        "g (float[N, 4, 8, 8] x) => (float[N, 4, 8, 8] y) {n = GroupNormalization<num_groups=2>(x, s, s) y = Relu(n)}"
+    )
+    graph.initializer.append(numpy_helper.from_array(np.ones(2 if opset < 21 else 4, np.float32), "s"))
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8), tmp_path / NAME)
+    assert len(read_foreign_onnx(tmp_path / NAME, 8).graph.node) == 2
