@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from export.parity.probes import picture
 from parity_tests.libraries import published
@@ -79,3 +80,22 @@ def test_a_variant_equals_what_it_says(name, source):
             np.testing.assert_allclose(
                 found / largest, expected / largest, rtol=0, atol=tolerance, err_msg=f"{dtype} {image.shape}"
             )
+
+
+@pytest.mark.parametrize("name", ["resnest50", "resnest50_fast_1s1x64d"])
+def test_resnest_pools_in_layer4_also_at_stride_1(name):
+    """The original code makes the last layer with a stride of 1, as fast-reid does with its copy of that code."""
+    theirs = published(f"ResNeSt {name}")
+    original, spec = theirs.model, features_spec(name)
+    block = type(original.layer4[0])
+    original.inplanes = spec.backbone.planes[2] * block.expansion
+    original.layer4 = original._make_layer(block, spec.backbone.planes[3], 3, stride=1, norm_layer=torch.nn.BatchNorm2d)
+    checkpoint = random_checkpoint(replace(spec, backbone=replace(spec.backbone, last_stride=1)), seed=13)
+    theirs.load({name.removeprefix("backbone."): value for name, value in checkpoint.weights.items()})
+    image = normalise(picture(np.random.default_rng(17), 64, 64)[None], spec.preprocess)
+    expected = forward(in_precision(original, "torch", np.float32), "torch", image)
+    for framework in ("torch", "paddle"):
+        found = forward(ours(checkpoint, framework, np.float32), framework, image)
+        np.testing.assert_allclose(
+            found / np.abs(expected).max(), expected / np.abs(expected).max(), rtol=0, atol=FLOAT32, err_msg=framework
+        )

@@ -7,8 +7,10 @@ from zoo.specs import BackboneSpec
 
 
 class SplitAttentionBottleneck(nn.Module):
-    """1×1 convolution, split attention, 1×1 convolution and a shortcut. If the stride is 2, a 3×3 average pooling
-    follows the split attention, or precedes it (`avd_first`).
+    """1×1 convolution, split attention, 1×1 convolution and a shortcut.
+
+    In the first block of layer2 … layer4, a 3×3 average pooling has the stride, also a stride of 1. It follows the split
+    attention, or precedes it (`avd_first`).
 
     Input float [N, inputs, H, W]; output [N, planes · 4, H / stride, W / stride].
     """
@@ -24,7 +26,8 @@ class SplitAttentionBottleneck(nn.Module):
     ) -> None:
         super().__init__()
         width, outputs = spec.group_width(planes), planes * spec.expansion
-        pool = block_pool(stride, spec.pool_counts_padding) if stride > 1 else nn.Identity()
+        pools = layer > 1 and downsample is not None
+        pool = block_pool(stride, spec.pool_counts_padding) if pools else nn.Identity()
         self.conv1 = convolution(inputs, width, 1)
         self.bn1 = nn.BatchNorm2d(width)
         self.act1 = nn.ReLU()
