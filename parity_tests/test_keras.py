@@ -99,5 +99,5 @@ def test_a_configuration_with_another_stride_is_refused(saved):
     """The tensors of the network with the same names would fit; what the file states does not."""
     spec = get_spec(saved.spec)
     other = dataclasses.replace(spec, backbone=dataclasses.replace(spec.backbone, last_stride=1))
-    with pytest.raises(CheckpointError, match=r"states a stride of 2 for conv\d_block\d_\d_conv"):
+    with pytest.raises(CheckpointError, match=r"states strides of \[2, 2\] for conv\d_block\d_\d_conv"):
         import_weights(saved.folder / "model.keras", other.resized(SIZE), headless=True)

@@ -14,7 +14,6 @@ pymetric, fast-reid, PaddleClas' RecModel. --model is a variant of the zoo or a 
 """
 
 import argparse
-import dataclasses
 import hashlib
 import re
 from collections.abc import Callable, Mapping
@@ -31,13 +30,13 @@ from zoo.files import output_file
 from zoo.limits import FITTED
 from zoo.lookup import find_spec
 from zoo.published.biases import mean_behind, mean_without_bias
-from zoo.published.files import Contents, as_float32, layout, read_contents
+from zoo.published.files import as_float32, layout, read_contents
 from zoo.published.heads import NOTHING, Stated, recognised
-from zoo.published.keras_names import KERAS, convolution_stride
+from zoo.published.keras_names import KERAS
 from zoo.published.names import Naming, in_trunk, naming, prefixes, publishers
 from zoo.published.pickled_values import Opaque
 from zoo.published.state_dicts import same
-from zoo.published.stride_probe import SURE, stride_evidence
+from zoo.published.strides import assumed_stride, conflicting_stride
 from zoo.specs import ModelSpec, PreprocessSpec
 from zoo.strict import Pixels
 from zoo.variants import SPECS, VARIANTS
@@ -102,7 +101,8 @@ def import_weights(
             f"{source} has the tensors of {spec.name}, but under the names of another library, whose network with the same "
             f"tensors computes something else. Pass --model {' or '.join(others)}."
         )
-    _check_strides(source, contents, found, spec)
+    if reason := conflicting_stride(contents.strides, found, spec.backbone):
+        raise CheckpointError(f"{source}: {reason}.")
     for name, value in weights.items():
         if reason := unusable(name, value) or _unfinished(value):
             raise CheckpointError(
@@ -114,8 +114,10 @@ def import_weights(
     theirs = publishers(published, spec.backbone)
     if theirs == {KERAS}:
         provenance["published_by"] = KERAS
-    elif known.library is None and (theirs is None or KERAS in theirs) and (said := _stride(source, spec, weights)):
-        provenance["assumed"] = said
+    elif known.library is None and (theirs is None or KERAS in theirs) and (assumed := assumed_stride(spec.name)):
+        what, otherwise = assumed
+        log(f"{source.name}: assumed, as --model {spec.name} has it, that {what} ({otherwise})")
+        provenance["assumed"] = what
     return Checkpoint(spec, {name: weights[name] for name in expected}, classes, provenance)
 
 
@@ -178,21 +180,6 @@ def _fold_biases(
             weights[mean] = mean_without_bias(weights[mean], as_float32(names.pop(name), weights.pop(name), "torch"))
 
 
-def _check_strides(source: Path, contents: Contents, found: Naming, spec: ModelSpec) -> None:
-    """Raises `CheckpointError` if the file states another stride than the model has."""
-    for theirs, ours in found.canonical.items():
-        *_, layer, last = theirs.split(".")
-        stated = contents.strides.get(layer)
-        if last != "weight" or stated is None or not ours.startswith("backbone."):
-            continue
-        module = ours.removeprefix("backbone.").removesuffix(".weight")
-        if stated != (stride := convolution_stride(module, spec.backbone)):
-            raise CheckpointError(
-                f"{source}: its configuration states a stride of {stated} for {layer}, and {spec.name} has {stride} there, so that the "
-                "network is another one. If only its last layer's stride is 1, pass --last-stride 1."
-            )
-
-
 def _same_in(published: Published) -> Callable[[str, str], bool]:
     return lambda first, second: same(published[first], published[second])
 
@@ -205,31 +192,6 @@ def _log_left_out(source: Path, found: Naming, *, headless: bool, head: bool) ->
         more = f" and {len(left_out) - 5} more" if len(left_out) > 5 else ""
         whose = "the backbone's or the head's" if head else "the backbone's"
         log(f"{source.name}: left out, because they are not {whose}: {', '.join(left_out[:5])}{more}")
-
-
-def _stride(source: Path, spec: ModelSpec, weights: Mapping[str, np.ndarray]) -> str:
-    """Says what no tensor tells, where the stride of a bottleneck is, and whether the statistics of BatchNorm agree.
-
-    Returns:
-        The same for the checkpoint's provenance; empty if no other variant has these tensors.
-    """
-    first = spec.backbone.stride_in_first
-    twin = dataclasses.replace(spec.backbone, last_stride=2, stem_pool="padded", stride_in_first=not first)
-    other = next((name for name, row in VARIANTS.items() if row.backbone == twin), None)
-    if other is None:
-        return ""
-    evidence = stride_evidence(
-        {name.removeprefix("backbone."): value for name, value in weights.items()}, spec.backbone
-    )
-    agrees = (evidence < 0) == first
-    verdict = "agree" if agrees else f"speak for {other}"
-    verdict = verdict if abs(evidence) >= SURE else "do not tell"  # so they do if it is no number
-    place = "first 1×1" if first else "3×3"
-    said = f"stride in the {place} convolution of a block; the statistics of BatchNorm {verdict} ({evidence:.2f})"
-    log(
-        f"{source.name}: assumed, as --model {spec.name} has it: {said}. {other} has the same tensors and another stride"
-    )
-    return said
 
 
 def _misfit(

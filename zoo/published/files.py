@@ -40,13 +40,13 @@ class Contents(NamedTuple):
             tensor of a kind that cannot be weights.
         framework: whose layout it is, `torch` or `paddle`; Keras' tensors are read as PyTorch's.
         settings: what the file says of its network beside the tensors.
-        strides: {a convolution's name: its stride}, if the file states them, as Keras' configurations do.
+        strides: {a layer's name: its strides as the file states them}, unchecked; only Keras' configurations do.
     """
 
     tensors: dict[str, np.ndarray | Opaque]
     framework: str
     settings: Settings = Settings()
-    strides: Mapping[str, int] = MappingProxyType({})
+    strides: Mapping[str, Any] = MappingProxyType({})
 
 
 def read_published(path: str | os.PathLike, prefix: str | None = None) -> tuple[dict[str, np.ndarray | Opaque], str]:

@@ -44,11 +44,11 @@ class KerasFile(NamedTuple):
         tensors: by name, such as "conv1_conv.weight", or "resnet50.conv1_conv.weight" in a network inside another. Convolutions are
             [out, in, height, width], linear layers [out, in]. The variances of BatchNorm are those that give with
             `zoo.constants.BATCH_NORM_EPSILON` what Keras computes with its own epsilon.
-        strides: {name of a convolutional layer: its stride}, if the file has the model's configuration.
+        strides: {a layer's name: its strides as the model's configuration states them}, unchecked; empty if there is none.
     """
 
     tensors: _Tensors
-    strides: dict[str, int]
+    strides: dict[str, Any]
 
 
 def read_h5(path: Path) -> KerasFile:
@@ -94,10 +94,7 @@ def _read(hdf5: Hdf5, layers: Mapping[str, dict]) -> KerasFile:
         if isinstance(value, np.ndarray) and name.endswith(".running_var"):
             value = _with_our_epsilon(value, layers.get(name.split(".")[-2], {}))
         tensors[name] = value
-    strides = {
-        name: config["strides"] for name, config in layers.items() if "strides" in config and "kernel_size" in config
-    }
-    return KerasFile(tensors, {name: _first(stride) for name, stride in strides.items()})
+    return KerasFile(tensors, {name: config["strides"] for name, config in layers.items() if "strides" in config})
 
 
 def _with_our_epsilon(variance: np.ndarray, config: dict) -> np.ndarray:
@@ -161,11 +158,3 @@ def _layers(config: Any) -> dict[str, dict]:
                 found[name] = inner
             waiting += item.values()
     return found
-
-
-def _first(stride: Any) -> int:
-    """A layer's stride, if it is the same in both directions."""
-    values = stride if isinstance(stride, list) else [stride]
-    if not values or any(value != values[0] or not isinstance(value, int) for value in values):
-        raise CheckpointError(f"its configuration has a convolution with strides {str(stride)[:40]}")
-    return values[0]

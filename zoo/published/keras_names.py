@@ -43,12 +43,3 @@ def keras_preprocess(spec: BackboneSpec, own: PreprocessSpec) -> PreprocessSpec:
     if spec.block == "preactivation":
         return replace(own, channels="rgb", mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
     return replace(own, channels="bgr", mean=_CAFFE_MEAN, std=(1 / 255, 1 / 255, 1 / 255))
-
-
-def convolution_stride(module: str, spec: BackboneSpec) -> int:
-    """The stride of a convolution of a bottleneck or a pre-activation network, by its canonical name without `backbone.`."""
-    match = re.match(r"layer([1-4])\.(\d+)\.(conv[123]|downsample)", module)
-    if match is None:
-        return 2  # the stem's
-    strided = "conv1" if spec.stride_in_first else "conv2"
-    return spec.stride(int(match[1]), int(match[2])) if match[3] in (strided, "downsample") else 1
