@@ -2,11 +2,12 @@
 
 Examples:
     python -m benchmarks.coverage --work runs/coverage
-    python -m benchmarks.coverage --only EfficientNet "ResNet-D"
+    python -m benchmarks.coverage --only EfficientNet "ResNet-D"   # prints these rows only
 
 One small member per family, with random weights and measured BatchNorm, from its framework's exporter as ONNX with a fixed image
 size and a free batch. Every export and conversion is a process of its own with a time limit: a failure is a row. What is
-finished is kept in --work, by the code that made it, and a later run goes on from there. Writes benchmarks/results/coverage.json.
+finished is kept in --work, by the code and the packages that made it, and a later run goes on from there; what took too long or
+crashed is tried again. A run of everything writes benchmarks/results/coverage.json.
 """
 
 import argparse
@@ -27,7 +28,7 @@ from export import tf22
 from parity_tests.provenance import code_hash
 from zoo.arguments import given_path, ranged
 from zoo.command import log, run
-from zoo.files import write_json
+from zoo.manifest import versions
 from zoo.processes import end, ended_with, module_command, module_environment
 from zoo.strict import Count
 from zoo.text import read_json
@@ -51,18 +52,21 @@ def measure(
     row = {"family": family, "member": network.member, "size": network.size}
     folder = work / re.sub(r"[^a-z0-9]+", "-", f"{family} {network.size}px".lower()).strip("-")
     source = folder / f"network-{code_hash(_MADE_BY)}"
+    packages = "-".join(versions("tensorflow", "onnx", "onnxruntime", "onnx2tf").values())
     if not (source / MODEL).is_file():
         log(f"… {family}: export")
         options = ("--family", family, "--size", network.size, "--out", source)
         if failed := _step("coverage_networks", time_limit, *options):
             return row | {name: {"seconds": None, "errors": {}, "failed": {"export": failed}} for name in converters}
     for converter in converters:
-        found = folder / f"{converter}-{code_hash(_MEASURED_BY[converter])}.json"
+        found = folder / f"{converter}-{code_hash(_MEASURED_BY[converter])}-{packages}.json"
         if not found.is_file():
             log(f"… {family}: {converter}")
             options = ("--network", source, "--size", network.size, "--converter", converter, "--out", found)
             if failed := _step("coverage_process", time_limit, *options):
-                write_json(found, {"seconds": None, "errors": {}, "failed": {"conversion": failed}})
+                # Not kept in `work`: the next run may have more time, or a machine with more memory.
+                row[converter] = {"seconds": None, "errors": {}, "failed": {"conversion": failed}}
+                continue
         row[converter] = read_json(found)
     return row
 
@@ -162,8 +166,13 @@ def main() -> None:
     )
     parser.add_argument("--time-limit", type=ranged(Count), default=TIME_LIMIT, help="seconds; default: %(default)s")
     parser.add_argument("--work", type=given_path, help="folder of exports and rows, kept and reused")
-    parser.add_argument("--out", type=given_path, help="default: benchmarks/results/coverage.json")
+    parser.add_argument(
+        "--out",
+        type=given_path,
+        help="default: benchmarks/results/coverage.json if all is measured, else only the table is printed",
+    )
     arguments = parser.parse_args()
+    everything = not arguments.size and (arguments.only, arguments.converters) == (list(NETWORKS), list(CONVERTERS))
     tf22.require_python()
     with tempfile.TemporaryDirectory() as temporary:
         work = (arguments.work or Path(temporary)).absolute()
@@ -173,7 +182,8 @@ def main() -> None:
             network = replace(network, size=arguments.size or network.size)
             rows.append(measure(family, network, work, arguments.time_limit, arguments.converters))
     print(table(rows))
-    print(write_results("coverage", rows, arguments.out))
+    if everything or arguments.out:
+        print(write_results("coverage", rows, arguments.out))
 
 
 if __name__ == "__main__":

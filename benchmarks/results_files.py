@@ -55,8 +55,11 @@ CODE: dict[str, tuple[str, ...]] = {
     ),
     "coverage": (
         *EXPORTED,
-        *(f"export/{name}.py" for name in ("from_onnx", "foreign_graph", "onnx_file", "writer/convert")),
-        *(f"benchmarks/{name}.py" for name in ("coverage_networks", "coverage_process", "serving_worker")),
+        *(
+            f"export/{name}.py"
+            for name in ("from_onnx", "foreign_graph", "onnx_[!rn]*", "writer/convert", "parity/probes")
+        ),
+        *(f"benchmarks/{name}.py" for name in ("coverage_[!p]*", "coverage_process", "serving_worker")),
     ),
     "published": (
         *EXPORTED,
@@ -68,6 +71,7 @@ CODE: dict[str, tuple[str, ...]] = {
         *("export/checker/*_worker.py", "export/tensorflows.py"),
         *(f"tests/export/{name}.py" for name in ("checked_*", "converted_models", "write_in_another", "corpus")),
     ),
+    "kernels": (*EXPORTED, "benchmarks/kernels*.py"),
     "grouped_convolutions": ("export/normal_form/grouped.py", "benchmarks/grouped_convolutions*.py"),
     "paddle_onednn": (
         *(f"paddle_models/{name}.py" for name in ("embedder", "layers", "resnet")),

@@ -101,9 +101,9 @@ def test_what_is_finished_is_not_done_again(tmp_path: Path, monkeypatch) -> None
     first = coverage.measure("ResNet", Network("resnet18"), tmp_path, 60)
     assert first[OURS]["failed"] == {"conversion": "killed"}
     assert coverage.measure("ResNet", Network("resnet18"), tmp_path, 60) == first
-    assert len(steps) == 3
+    assert len(steps) == 4  # a step that was ended may have more time now
     coverage.measure("ResNet", Network("resnet18", 64), tmp_path, 60)
-    assert len(steps) == 6  # another size is another network
+    assert len(steps) == 7  # another size is another network
 
 
 def test_at_least_sixty_families() -> None:
