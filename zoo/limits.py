@@ -37,9 +37,13 @@ ZIP_ENTRIES = 10_000
 ZIP_GROWTH = 1 << 30
 """Bytes that a zip may grow by, beyond three times its size, when it is unpacked; weights hardly compress."""
 HDF5_OBJECTS = 200_000
-"""Groups, arrays and their directories in an HDF5 file; Keras writes about ten for a tensor."""
+"""Groups, arrays, their directories and the names of them in an HDF5 file; Keras writes about ten for a tensor."""
 HDF5_METADATA = 64 << 20
 """Bytes of an HDF5 file that are no arrays; Keras' ResNet-152 has 1 MB of them."""
+HDF5_MESSAGES = 1_000_000
+"""Attributes, types and other parts of the headers of an HDF5 file; Keras writes about ten for a tensor."""
+NAME = 500
+"""Characters of a tensor's name, with the path to it; what is longer is none."""
 TENSORS = 20_000
 """Tensors of a file; a network with its teacher and its averages has about 6,000."""
 FITTED = 4_000

@@ -16,7 +16,7 @@ from typing import BinaryIO
 import numpy as np
 
 from zoo.errors import CheckpointError
-from zoo.limits import AXES, DEPTH, HDF5_METADATA, HDF5_OBJECTS, require_at_most
+from zoo.limits import AXES, DEPTH, HDF5_MESSAGES, HDF5_METADATA, HDF5_OBJECTS, NAME, require_at_most
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _NOWHERE = 2**64 - 1
@@ -29,7 +29,9 @@ _FLOATS = {
 """{properties of a floating-point type: numpy's}: bits, exponent and mantissa of IEEE 754."""
 # Types of header messages (IV.A.2).
 _DATASPACE, _LINK_INFO, _DATATYPE, _LINK, _EXTERNAL, _LAYOUT = 1, 2, 3, 6, 7, 8
-_ATTRIBUTE, _CONTINUATION, _SYMBOL_TABLE = 12, 16, 17
+_ATTRIBUTE, _CONTINUATION, _SYMBOL_TABLE, _ATTRIBUTE_INFO = 12, 16, 17, 21
+_HEAPS = {_LINK_INFO: 8, _ATTRIBUTE_INFO: 2}
+"""{type of a message that may point to a fractal heap: bytes of the number that may stand before that address}."""
 _ADVICE = "Save the weights again where Keras is, `model.save_weights('new.weights.h5')`, and import that"
 
 
@@ -82,6 +84,7 @@ class Hdf5:
         self._left = HDF5_METADATA
         self._values_left = size
         self._seen: set[int] = set()
+        self._messages_read = 0
         self._attributes: dict[str, dict[str, _Attribute]] = {}
         self.datasets: dict[str, Dataset] = {}
         self._walk(self._root())
@@ -96,7 +99,7 @@ class Hdf5:
         if attribute is None:
             return None
         raw = self._from_heap(attribute.raw) if attribute.in_heap else attribute.raw
-        return _utf8(raw.split(b"\0")[0])
+        return _utf8(raw.partition(b"\0")[0])
 
     def values(self, path: str) -> np.ndarray:
         """The array of a dataset of numbers. All arrays together are at most as large as the file.
@@ -155,21 +158,21 @@ class Hdf5:
             path, address = waiting.pop()
             if path in self.datasets or path in self._attributes:
                 raise CheckpointError(f"it is damaged: {path[:80]!r} is twice in it")
-            require_at_most(HDF5_OBJECTS, len(self._seen), "objects", "it has", CheckpointError)
             require_at_most(DEPTH, path.count("/"), "nested groups", "it has", CheckpointError)
             messages = list(self._messages(address))
             kinds = {kind for kind, _ in messages}
             if _LAYOUT in kinds:
                 self.datasets[path] = self._dataset(messages)
                 continue
+            _refuse_heaps(messages)
             self._attributes[path] = dict(
                 filter(None, (_attribute(raw) for kind, raw in messages if kind == _ATTRIBUTE))
             )
             for kind, raw in messages:
                 for name, child in self._links(kind, raw):
-                    if not name or "/" in name:
-                        raise CheckpointError(f"it is damaged: {name[:80]!r} is the name of a group or an array")
-                    waiting.append((f"{path}/{name}" if path else name, child))
+                    waiting.append((_inside(path, name), child))
+                    # What waits counts: many names may be of one object.
+                    require_at_most(HDF5_OBJECTS, len(self._seen) + len(waiting), "objects", "it has", CheckpointError)
 
     def _messages(self, address: int) -> Iterator[tuple[int, bytes]]:
         """(type, content) of an object's header messages (IV.A.1)."""
@@ -199,6 +202,8 @@ class Hdf5:
                     kind, size, flags = struct.unpack_from("<HHB", raw, at)
                     at += 8
                 content, at = raw[at : at + size], at + size
+                self._messages_read += 1
+                require_at_most(HDF5_MESSAGES, self._messages_read, "header messages", "it has", CheckpointError)
                 if kind == _CONTINUATION:
                     blocks.append(self._continuation(content, second))
                 elif flags & 2 and kind in (_DATASPACE, _DATATYPE, _LAYOUT):
@@ -223,8 +228,6 @@ class Hdf5:
             yield from self._symbols(_number(raw, 0), _number(raw, 8))
         elif kind == _LINK:
             yield _link(raw)
-        elif kind == _LINK_INFO and _number(raw, 2 + 8 * (raw[1] & 1)) != _NOWHERE:
-            raise CheckpointError(f"it has groups in a form that Keras does not write (fractal heaps). {_ADVICE}")
 
     def _symbols(self, tree: int, heap: int) -> Iterator[tuple[str, int]]:
         """Members of a group whose names are in a local heap (III.A, III.B and III.D)."""
@@ -246,11 +249,7 @@ class Hdf5:
                 for at in range(0, 40 * count, 40):
                     if int.from_bytes(entries[at + 16 : at + 20], "little") == 2:
                         raise CheckpointError(f"it has links from one name to another, as Keras writes none. {_ADVICE}")
-                    offset = _number(entries, at)
-                    yield (
-                        _utf8(names[offset:].split(b"\0", 1)[0] if offset < len(names) else b""),
-                        _number(entries, at + 8),
-                    )
+                    yield _name(names, _number(entries, at)), _number(entries, at + 8)
 
     def _dataset(self, messages: list[tuple[int, bytes]]) -> Dataset:
         found = dict(messages)
@@ -289,6 +288,33 @@ def _number(raw: bytes, at: int) -> int:
     if at + 8 > len(raw):
         raise CheckpointError("it is damaged: an address is cut off")
     return int.from_bytes(raw[at : at + 8], "little")
+
+
+def _name(names: bytes, start: int) -> str:
+    """The name that begins at a position of a local heap and ends with NUL."""
+    end = names.find(b"\0", start, start + NAME + 1)
+    if end < 0:
+        raise CheckpointError(f"it is damaged: a name has more than the limit of {NAME} bytes, or no end")
+    return _utf8(names[start:end])
+
+
+def _inside(parent: str, name: str) -> str:
+    """The path of a group's member."""
+    if not name or "/" in name:
+        raise CheckpointError(f"it is damaged: {name[:80]!r} is the name of a group or an array")
+    path = f"{parent}/{name}" if parent else name
+    require_at_most(NAME, len(path), "characters", f"the path {path[:40]!r} … has", CheckpointError)
+    return path
+
+
+def _refuse_heaps(messages: list[tuple[int, bytes]]) -> None:
+    """Raises `CheckpointError` if a group's members or attributes are in a fractal heap (IV.A.2.c and IV.A.2.v), as many are."""
+    for kind, raw in messages:
+        if kind in _HEAPS and _number(raw, 2 + _HEAPS[kind] * (raw[1] & 1)) != _NOWHERE:
+            what = "members" if kind == _LINK_INFO else "attributes"
+            raise CheckpointError(
+                f"it has a group whose {what} are in a form that Keras does not write (fractal heaps). {_ADVICE}"
+            )
 
 
 def _utf8(raw: bytes) -> str:

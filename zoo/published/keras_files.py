@@ -60,7 +60,10 @@ def read_h5(path: Path) -> KerasFile:
     with open(path, "rb") as file:
         hdf5 = Hdf5(file, path.stat().st_size)
         text = hdf5.text("", "model_config")
-        return _read(hdf5, _layers(parse_json(text, "its model_config", error=CheckpointError)) if text else {})
+        if not text:
+            return _read(hdf5, {})
+        require_at_most(TEXT_BYTES, len(text), "characters", "its model_config", CheckpointError)
+        return _read(hdf5, _layers(parse_json(text, "its model_config", error=CheckpointError)))
 
 
 def read_zip(path: Path) -> KerasFile:

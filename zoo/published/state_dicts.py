@@ -7,11 +7,10 @@ import numpy as np
 
 from zoo.command import log
 from zoo.errors import CheckpointError
+from zoo.limits import NAME
 from zoo.published.names import PATH, averaged, has_first_layer
 from zoo.published.pickled_values import Opaque, plain
 
-NAME = 500
-"""Characters of a tensor's name; what is longer is none."""
 _OTHERS = ("optim", "scheduler", "scaler", "amp", "rng", "loss", "criterion")
 """Beginnings of keys whose tensors are not a model's."""
 _WEIGHTS = {"weight", "bias", "running_mean", "running_var", "_mean", "_variance", "scale", "p"}

@@ -2,6 +2,7 @@
 
 import io
 import json
+import struct
 import zipfile
 from collections.abc import Callable
 
@@ -76,6 +77,33 @@ def _many(file: h5py.File) -> None:
         file.create_group(f"group{number}")
 
 
+def _attributes(file: h5py.File) -> None:
+    """More than the latest format keeps in a group's header."""
+    for number in range(9):
+        file.attrs[f"attribute{number}"] = "text"
+
+
+def groups(*levels: tuple[bytes, list[int]]) -> bytes:
+    """A file of groups that lie in each other, in the format that Keras writes.
+
+    Args:
+        levels: of each group the bytes with its members' names, and where in them each name begins. All of its members are the next
+            group; those of the last are the root.
+    """
+    raw = bytearray(b"\x89HDF\r\n\x1a\n" + bytes(5) + b"\x08\x08" + bytes(49) + struct.pack("<Q", 96) + bytes(24))
+    for number, (heap, starts) in enumerate(levels):
+        # The group's header, its heap, its tree of one leaf, and the leaf.
+        header = len(raw)
+        tree, leaf = header + 72 + len(heap), header + 120 + len(heap)
+        following = leaf + 8 + 40 * len(starts) if number + 1 < len(levels) else 96
+        raw += struct.pack("<BxHIIxxxx", 1, 1, 1, 24) + struct.pack("<HHxxxxQQ", 17, 16, tree, header + 40)
+        raw += struct.pack("<4sxxxxQQQ", b"HEAP", len(heap), 0, header + 72) + heap
+        raw += struct.pack("<4sBBHQQQQQ", b"TREE", 0, 0, 1, 2**64 - 1, 2**64 - 1, 0, leaf, 0)
+        raw += struct.pack("<4sBxH", b"SNOD", 1, len(starts))
+        raw += b"".join(struct.pack("<QQ24x", start, following) for start in starts)
+    return bytes(raw)
+
+
 SPECIMENS = {
     "sound_numbered": _NUMBERED,
     "sound_named": _NAMED,
@@ -95,12 +123,40 @@ SPECIMENS = {
     "compressed": _changed(lambda file: file.create_dataset("small", data=np.zeros(99, "f4"), compression="gzip")),
     "terabytes": _changed(lambda file: file.create_dataset("vars/1", (2**40,), "f4")),
     "many_groups_in_a_heap": hdf5(_many, libver="latest"),
+    "many_attributes_in_a_heap": hdf5(_attributes, libver="latest"),
+    "long_name": hdf5(lambda file: file.create_group("a" * 600)),
+    "long_path": hdf5(lambda file: file.create_group("/".join(["a" * 100] * 6))),
+    "one_name_many_times": groups((b"a\0", [0] * 100), (b"", [])),
+    "heap_without_end": groups((b"a" * 1000, [0] * 7)),
+    "names_behind_the_heap": groups((b"a\0", [2, 2**64 - 1])),
     "without_names": hdf5(lambda file: file.create_dataset("conv2d/vars/0", data=np.ones((1, 1, 3, 2), "f4"))),
     "zip_compressed": keras_zip(_NUMBERED, _CONFIG, zipfile.ZIP_DEFLATED),
     "config_deep": keras_zip(_NAMED, b"[" * 2000),
     "config_epsilon": keras_zip(_NAMED, _CONFIG.replace(b"0.001", b"1e9")),
 }
 """By name; those that begin with `sound` are read."""
+_NESTED = groups((b"outer\0", [0]), (b"inner\0", [0]), (b"", []))
+"""Sound but for the last group, which is empty, as the network is."""
+
+
+class Large(bytes):
+    """A file of megabytes, of which a failing test prints the size."""
+
+    def __repr__(self) -> str:
+        return f"<{len(self):,} bytes>"
+
+
+@st.composite
+def _many_names(draw: st.DrawFn) -> bytes:
+    """Groups in which names are long, have no end, or are of one object; the largest have 5 MB."""
+    levels = []
+    for _ in range(draw(st.integers(1, 4))):
+        name = draw(st.sampled_from((b"a", b"\xf0\x9f\x97\xbd"))) * draw(st.sampled_from((1, 120, 250_000)))
+        count, step = draw(st.sampled_from((1, 400, 60_000))), draw(st.sampled_from((0, 4)))
+        levels.append((name + draw(st.sampled_from((b"", b"\0"))), [step * number for number in range(count)]))
+    return Large(groups(*levels))
+
+
 READER = Reader(
     "Keras' weights (.h5, .keras)",
     st.one_of(
@@ -109,6 +165,8 @@ READER = Reader(
         damaged(_LATEST),
         damaged(keras_zip(_NUMBERED, _CONFIG)),
         damaged(_CONFIG).map(lambda config: keras_zip(_NUMBERED, config)),
+        damaged(_NESTED),
+        _many_names(),
     ),
     read,
     place="model.keras",
