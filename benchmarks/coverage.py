@@ -119,14 +119,16 @@ def table(rows: Sequence[dict]) -> str:
             seconds = "–" if found["seconds"] is None else f"{found['seconds']:.0f}"
             cells += [*(_cell(found, where) for where in (CURRENT, TF22)), seconds]
         lines.append(f"| {' | '.join(cells)} |")
-    total = ["**families at ≤ 1e-5**", "", ""]
+    last = [f"**families at ≤ {LARGEST_ERROR:.0e}**", "", ""]
     for converter in CONVERTERS:
-        counted = [row for row in rows if row["family"] in FAMILIES and converter in row]
-        for where in (CURRENT, TF22):
-            right = sum(converted(row, converter, where) for row in counted)
-            total.append(f"**{right} of {len(counted)}**")
-        total.append("")
-    return "\n".join([*lines, f"| {' | '.join(total)} |"])
+        last += ["**{} of {}**".format(*total(rows, converter, where)) for where in (CURRENT, TF22)] + [""]
+    return "\n".join([*lines, f"| {' | '.join(last)} |"])
+
+
+def total(rows: Sequence[dict], converter: str, where: str) -> tuple[int, int]:
+    """How many of timm's families a converter brings into a TensorFlow, and how many were measured."""
+    counted = [row for row in rows if row["family"] in FAMILIES and converter in row]
+    return sum(converted(row, converter, where) for row in counted), len(counted)
 
 
 def _cell(found: dict, where: str) -> str:

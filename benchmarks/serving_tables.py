@@ -30,7 +30,11 @@ TARGETS = (
     Target("resnest50", TODAY, "keras-cv-attention-models", TODAY, 0.65),
     Target("resnest50", TODAY, "nobuco", NOBUCO_TF, 0.45),
     Target("resnest50", TODAY, "PyTorch", "PyTorch", 0.80, form="eager"),
-    Target("resnest50", TODAY, "ONNX Runtime", "ONNX Runtime", 1.10),
+    *(
+        Target(model, place, "ONNX Runtime", "ONNX Runtime", at_most)
+        for model in ("resnet50", "resnest50")
+        for place, at_most in ((TODAY, 1.12), (TF22, 1.35))
+    ),
 )
 
 

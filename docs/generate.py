@@ -27,6 +27,7 @@ from benchmarks import (
     export_cost,
     gpu_table,
     head,
+    kernels,
     paddle_onednn,
     published,
     report,
@@ -292,9 +293,10 @@ def results_lines(rows: list[dict[str, str]], runs: dict[str, dict]) -> str:
     return "\n".join(
         (
             f"- **Parity**: from PyTorch or Paddle into TensorFlow 2.2, the largest error of any entry over {_networks(small)} "
-            f"exports is {_worst(small):.1e} ([tolerance {TOLERANCES['torch → tf 2.2'].max_abs:.0e}](docs/parity.md)).",
-            f"- **Full size**: {_networks(full)} exports of up to {layers} layers at 224, 448 and 512 px: at most "
-            f"{_worst(full):.1e} ([table](docs/parity.md#full-size-networks)).",
+            f"exports is {_worst(small):.1e} ([tolerance {TOLERANCES['torch → tf 2.2'].max_abs:.0e}](docs/parity.md)); at full size, "
+            f"over {_networks(full)} of up to {layers} layers, {_worst(full):.1e} ([table](docs/parity.md#full-size-networks)).",
+            f"- **Other networks**: {_covered('ours')} of timm's convolutional families run in TensorFlow 2.2 within "
+            f"{coverage.LARGEST_ERROR:.0e}; by plain onnx2tf {_covered('onnx2tf')} ([table](docs/benchmarks.md#coverage)){_age('coverage')}.",
             f"- **Speed**: ResNeSt-50, one 224 px image on two CPU cores: {fastest[serving_tables.TODAY]:.0f} ms in TensorFlow "
             f"2.19, {fastest[serving_tables.TF22]:.0f} ms in 2.2; PyTorch eager {others[0]:.0f} ms, ONNX Runtime "
             f"{others[1]:.0f} ms ([table](docs/benchmarks.md#serving)){_age('serving')}.",
@@ -309,6 +311,12 @@ def results_lines(rows: list[dict[str, str]], runs: dict[str, dict]) -> str:
             f"{searched['all_anonymous_gib']:.1f} GiB ([table](docs/benchmarks.md#search)){_age('search')}.",
         )
     )
+
+
+def _covered(converter: str) -> str:
+    """How many of the families a converter brings into TensorFlow 2.2."""
+    right, all_of_them = coverage.total(read_results("coverage"), converter, coverage.TF22)
+    return f"{right} of {all_of_them}"
 
 
 def _one(serving: list[dict], peer: str, place: str) -> dict[str, float]:
@@ -327,6 +335,7 @@ def tables() -> dict[str, str]:
         "models": models_table(rows),
         "parity": parity_table(rows),
         "full size": full_size_table(rows),
+        "kernels": kernels.table(read_results("kernels")),
         "grouped": grouped_table(read_results("grouped_convolutions")),
         "serving": serving_tables.times_table(serving),
         "targets": serving_tables.targets_table(serving),
