@@ -13,6 +13,12 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 
+WRITTEN = (
+    *("export/exporters.py", "export/onnx_names.py", "export/normal_form/[!_]*.py"),
+    *(f"export/writer/{name}.py" for name in ("graph", "operators", "values", "member", "combine", "save")),
+)
+"""What decides the SavedModel of an ONNX file: the exporters' names, the normal form and the writer."""
+
 EXPORTED = (
     *("zoo/constants.py", "zoo/specs.py", "zoo/variants.py", "zoo/weights.py", "zoo/preprocess.py"),
     *(
@@ -20,8 +26,7 @@ EXPORTED = (
         for side in ("torch", "paddle")
         for name in ("checkpoint", "embedder", "layers", "preactivation", "res2net", "resnest", "resnet")
     ),
-    *("export/exporters.py", "export/onnx_names.py", "export/normal_form/[!_]*.py"),
-    *(f"export/writer/{name}.py" for name in ("graph", "operators", "values", "member", "combine", "save")),
+    *WRITTEN,
 )
 """What decides an exported model's descriptors and speed: the networks, both exporters, the normal form and the writer. The
 margin losses do not: an exported network has no class weights."""
