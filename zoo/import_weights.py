@@ -29,7 +29,7 @@ from zoo.errors import CheckpointError
 from zoo.files import output_file
 from zoo.limits import FITTED
 from zoo.lookup import find_spec
-from zoo.published.biases import mean_behind, mean_without_bias
+from zoo.published.biases import fold_biases, mean_behind
 from zoo.published.files import as_float32, layout, read_contents
 from zoo.published.heads import NOTHING, Stated, recognised
 from zoo.published.keras_names import KERAS
@@ -82,7 +82,7 @@ def import_weights(
         classes = 0 if headless or known.has_head else _classes(published, found, spec)
         expected = parameter_shapes(spec, classes)
         weights, names = _canonical(published, found, framework, expected)
-        _fold_biases(weights, names, spec, expected)
+        folded = fold_biases(weights, names, spec.backbone, expected, framework)
     except CheckpointError as error:
         raise CheckpointError(f"{source}: {error}.") from error
     tensors = {name: value for name in found.others if isinstance(value := published[name], np.ndarray)}
@@ -109,6 +109,10 @@ def import_weights(
                 f"{source}: {names.get(name, name)} {reason}, so the network would compute nothing of use. The file was saved like "
                 "that: take an earlier checkpoint of that training, or download it again."
             )
+    if folded:
+        log(
+            f"{source.name}: the biases of {folded} convolutions were moved into the means of the BatchNorms that follow"
+        )
     _log_left_out(source, found, headless=headless, head=known.has_head)
     provenance = {"framework": framework, "imported_from": source.name, "source_sha256": _sha256(source)}
     theirs = publishers(published, spec.backbone)
@@ -168,16 +172,6 @@ def _canonical(
             "statistics of BatchNorm (running_mean or _mean) in the file"
         )
     return weights, names
-
-
-def _fold_biases(
-    weights: dict[str, np.ndarray], names: dict[str, str], spec: ModelSpec, expected: Mapping[str, tuple[int, ...]]
-) -> None:
-    """Moves the biases of convolutions into the means of the BatchNorms that follow, in place."""
-    for name in list(weights):
-        mean, bias = mean_behind(name, spec.backbone, expected), weights[name]
-        if mean and bias.shape == expected[mean] and mean in weights and weights[mean].shape == bias.shape:
-            weights[mean] = mean_without_bias(weights[mean], as_float32(names.pop(name), weights.pop(name), "torch"))
 
 
 def _same_in(published: Published) -> Callable[[str, str], bool]:

@@ -10,11 +10,9 @@ import pytest
 
 from tests.reliability.readers.keras_file import CONFIG, hdf5, keras_zip, named, numbered
 from zoo.constants import BATCH_NORM_EPSILON
-from zoo.published.biases import mean_behind, mean_without_bias
 from zoo.published.files import Contents, read_contents
 from zoo.published.keras_names import keras_module
 from zoo.variants import get_spec
-from zoo.weights import parameter_shapes
 
 
 def contents(folder: Path, fill: Callable[[h5py.File], object]) -> Contents:
@@ -64,32 +62,6 @@ def test_without_a_configuration_the_epsilon_is_that_of_keras_applications(tmp_p
 def test_strides_are_those_of_the_configuration(tmp_path):
     (tmp_path / "a.keras").write_bytes(keras_zip(hdf5(numbered), json.dumps(CONFIG).encode()))
     assert read_contents(tmp_path / "a.keras").strides == {"conv1_conv": [2, 2]}
-
-
-def test_a_bias_before_batch_norm_moves_its_mean():
-    random = np.random.default_rng(0)
-    features, bias, mean = random.normal(size=(50, 4)), random.normal(size=4), random.normal(size=4)
-    moved = mean_without_bias(mean.astype(np.float32), bias.astype(np.float32))
-    np.testing.assert_allclose(features + bias - mean, features - moved, rtol=0, atol=1e-6)
-
-
-@pytest.mark.parametrize(
-    ("model", "bias", "mean"),
-    [
-        ("resnet50_v1", "conv1", "bn1"),
-        ("resnet50_v1", "layer2.0.conv3", "layer2.0.bn3"),
-        ("resnet50_v1", "layer2.0.downsample.0", "layer2.0.downsample.1"),
-        ("resnet50_v1", "layer2.1.downsample.0", None),
-        ("resnet50_vd", "layer2.0.downsample.0", None),
-        ("resnet50_v2", "layer2.0.conv3", None),
-        ("resnetv2_50", "layer2.0.conv1", None),
-    ],
-)
-def test_which_batch_norm_follows(model, bias, mean):
-    """vd's shortcut begins with a pooling; in a pre-activation network the next BatchNorm reads a sum, or has another number."""
-    spec = get_spec(model).headless()
-    found = mean_behind(f"backbone.{bias}.bias", spec.backbone, parameter_shapes(spec))
-    assert found == (mean and f"backbone.{mean}.running_mean")
 
 
 @pytest.mark.parametrize(

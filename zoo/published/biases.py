@@ -1,11 +1,44 @@
 """Biases of convolutions that BatchNorm follows: they are a part of its mean."""
 
 import re
-from collections.abc import Container
+from collections.abc import Container, Mapping
 
 import numpy as np
 
+from zoo.published.files import as_float32
 from zoo.specs import BackboneSpec
+
+
+def fold_biases(
+    weights: dict[str, np.ndarray],
+    names: dict[str, str],
+    spec: BackboneSpec,
+    expected: Mapping[str, tuple[int, ...]],
+    framework: str,
+) -> int:
+    """Moves the biases of convolutions into the means of the BatchNorms that follow, in place.
+
+    Args:
+        weights: tensors by canonical name; a bias may have any type that `as_float32` reads, the means are float32.
+        names: {canonical name: the file's name}, from which the biases are removed too.
+        spec: the backbone.
+        expected: the shapes of the model's own tensors.
+        framework: that laid out the tensors, `torch` or `paddle`.
+
+    Returns:
+        How many biases were moved.
+
+    Raises:
+        CheckpointError: a bias has a type that cannot be weights.
+    """
+    count = 0
+    for name in list(weights):
+        mean = mean_behind(name, spec, expected)
+        if mean and mean in weights and weights[name].shape == weights[mean].shape == expected[mean]:
+            bias = as_float32(names.pop(name), weights.pop(name), framework)
+            weights[mean] = mean_without_bias(weights[mean], bias)
+            count += 1
+    return count
 
 
 def mean_behind(name: str, spec: BackboneSpec, expected: Container[str]) -> str | None:
