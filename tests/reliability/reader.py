@@ -3,7 +3,7 @@
 import importlib
 import pkgutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from hypothesis import strategies as st
@@ -24,12 +24,14 @@ class Reader:
         read: reads the file or the folder at the path as the commands do. It may only return or raise a `ZooError`; an
             `AssertionError` of its own says that something wrong was accepted.
         place: name of the file or the folder that `read` is given.
+        messages: a part of the error by the name of a specimen in the corpus, which shows that it is refused for what is wrong with it.
     """
 
     name: str
     files: st.SearchStrategy[Files]
     read: Callable[[Path], object]
     place: str = "input"
+    messages: Mapping[str, str] = field(default_factory=dict)
 
 
 def names() -> list[str]:

@@ -76,6 +76,7 @@ def _file(settings: dict[str, bytes]) -> bytes:
     return pickles.program(pickles.mapping(tensors | settings))
 
 
+_SOUND = (cirtorch(), dirtorch())
 _SHAPES = st.lists(st.integers(0, 4), max_size=3).map(tuple)
 _NUMBERS = st.sampled_from((0.0, -1.0, 1.0, 1e300, float("nan"), float("inf")))
 _ARRAYS = st.builds(lambda shape, value: _array(np.full(shape, value)), _SHAPES, _NUMBERS)
@@ -113,6 +114,9 @@ def _read(path: Path) -> None:
         made = whitening()
         assert made.weight.dtype == made.bias.dtype == np.float32
         assert made.weight.ndim == 2 and made.bias.shape == made.weight.shape[:1]
+        if path.read_bytes() in _SOUND:  # the components are an identity, the mean and the variances are 1
+            np.testing.assert_allclose(made.weight, np.eye(3), rtol=1e-6)
+            np.testing.assert_allclose(made.bias, [-1, -1, -1], rtol=1e-6)
 
 
 READER = Reader(
@@ -123,10 +127,18 @@ READER = Reader(
     ),
     _read,
     place="weights.pth",
+    messages={
+        "colours_of_text": "a mean that is not three numbers below 256",
+        "colours_of_digits": "a std that is not three numbers below 256",
+        "whitening_of_a_vector": "a whitening of [3] with a mean of [3, 1]",
+        "mean_of_another_length": "a whitening of [3, 3] with a mean of [5]",
+        "variances_of_zero": "a PCA whose components and variances do not fit together",
+        "components_missing": "a PCA without its components",
+    },
 )
 SPECIMENS = {
-    "sound_cirtorch": cirtorch(),
-    "sound_dirtorch": dirtorch(),
+    "sound_cirtorch": _SOUND[0],
+    "sound_dirtorch": _SOUND[1],
     "sound_pooling_that_nobody_has": cirtorch(pooling=pickles.nested(50)),
     "colours_of_text": cirtorch(mean=pickles.text("0.5")),
     "colours_of_digits": dirtorch(std=b"](" + pickles.number(10**400) * 3 + b"e"),
