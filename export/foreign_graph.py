@@ -17,14 +17,17 @@ _KINDS = {number: name.lower() for name, number in TensorProto.DataType.items()}
 
 
 def only_input(model: onnx.ModelProto, size: int) -> str:
-    """The name of the graph's input, if images [N, 3, size, size] can go into it; initialisers among the inputs are removed.
+    """The name of the graph's input, if images [N, 3, size, size] can go into it; initialisers among the inputs are removed,
+    and so is what no node reads.
 
     Raises:
-        ExportError: there are several inputs, or it is of another type or shape.
+        ExportError: there are several inputs or none, or it is of another type or shape.
     """
     graph = model.graph
-    weights = {tensor.name for tensor in graph.initializer}
-    inputs = [value for value in graph.input if value.name not in weights]
+    read = {name for node in graph.node for name in node.input} - {tensor.name for tensor in graph.initializer}
+    inputs = [value for value in graph.input if value.name in read]
+    if not inputs and graph.input:
+        raise ExportError(f"{graph.output[0].name!r} does not depend on the input. Choose another --output.")
     if len(inputs) != 1:
         found = ", ".join(_described(value) for value in inputs[:_SHOWN]) or "none"
         raise ExportError(
@@ -56,16 +59,15 @@ def only_input(model: onnx.ModelProto, size: int) -> str:
     return value.name
 
 
-def keep_output(model: onnx.ModelProto, wanted: str | None, own_input: str) -> str:
-    """Reduces a model to what computes one tensor, and returns its name.
+def keep_output(model: onnx.ModelProto, wanted: str | None) -> None:
+    """Reduces a model to what computes one tensor, its only output then.
 
     Args:
         model: changed in place.
         wanted: any tensor that a node computes; None for the only output.
-        own_input: the input, on which it must depend.
 
     Raises:
-        ExportError: there is no such tensor, several outputs to choose from, or it does not depend on the input.
+        ExportError: there is no such tensor, or there are several outputs to choose from.
     """
     graph = model.graph
     names = [value.name for value in graph.output]
@@ -81,12 +83,9 @@ def keep_output(model: onnx.ModelProto, wanted: str | None, own_input: str) -> s
     value = next((value for value in (*graph.output, *graph.value_info) if value.name == wanted), None)
     kept = onnx.ValueInfoProto(name=wanted)
     kept.type.tensor_type.elem_type = (value.type.tensor_type.elem_type if value else 0) or TensorProto.FLOAT
-    del graph.output[:]
+    del graph.output[:], graph.value_info[:]
     graph.output.append(kept)
     _prune(graph)
-    if not any(own_input in node.input for node in graph.node):
-        raise ExportError(f"{wanted!r} does not depend on the input {own_input!r}. Choose another --output.")
-    return wanted
 
 
 def _prune(graph: onnx.GraphProto) -> None:
@@ -94,7 +93,7 @@ def _prune(graph: onnx.GraphProto) -> None:
     needed, kept = {value.name for value in graph.output}, []
     for node in reversed(graph.node):
         if not needed.isdisjoint(node.output):
-            needed.update(node.input)
+            needed.update(filter(None, node.input))  # an empty name stands for what is left out
             kept.append(node)
     weights = [tensor for tensor in graph.initializer if tensor.name in needed]
     del graph.node[:], graph.initializer[:]

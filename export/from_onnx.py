@@ -19,7 +19,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from export import onnx_runtime
 from export.exporters import OPSET
-from export.foreign_graph import keep_output, only_input, require_descriptor, tidy, use_names
+from export.foreign_graph import only_input, require_descriptor, tidy, use_names
 from export.onnx_file import read_foreign_onnx
 from export.onnx_metadata import IMPORTED, INPUT, OUTPUT, set_origin
 from export.parity.probes import picture
@@ -51,33 +51,35 @@ def from_onnx(path: Path, preprocess: PreprocessSpec, name: str, output: str | N
 
     Raises:
         CheckpointError: mean or std are not for pixels from 0 to 1.
-        ExportError: the file cannot be read; it has another input; its descriptor is no vector per image or is not finite; or it
-            cannot take images of this size.
+        ExportError: the file cannot be read; it has another input; its descriptor is no vector per image, is not finite or differs
+            from run to run; or it cannot take images of this size.
         SpecError: the name has other characters than `zoo.specs.ImportedSpec` allows.
     """
     check_preprocess(preprocess)
-    given = read_foreign_onnx(path, preprocess.size)
+    given = read_foreign_onnx(path, preprocess.size, output)
+    [descriptor] = (value.name for value in given.graph.output)
     fingerprint = _content(path, given)
     try:
         own_input = only_input(given, preprocess.size)
-        descriptor = keep_output(given, output, own_input)
         random, size = np.random.default_rng(0), preprocess.size
         images = normalise(np.stack([picture(random, size, size) for _ in range(2)]), preprocess)
-        expected = _one_by_one(given, images)
+        *expected, again = _one_by_one(given, images[[0, 1, 0]])
         spec = ImportedSpec(name, preprocess, require_descriptor(descriptor, expected[0]))
+        if not _agree(_rows(expected[:1]), _rows([again])):
+            raise ExportError(_differing(given))
         made = _with_recent_operators(given)
         use_names(made, {own_input: INPUT, descriptor: _RAW}, reserved=(INPUT, OUTPUT))
         _frame(made, spec, flat=expected[0].ndim == 2)
         tidy(made)
-        rows = np.concatenate(expected).reshape(len(images), -1)
+        rows = _rows(expected)
         if not _takes_batches(made, images, rows):
             made.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
-            if not _agree(rows, np.concatenate(_one_by_one(made, images))):
+            if not _agree(rows, _rows(_one_by_one(made, images))):
                 raise ExportError(
                     f"in opset {OPSET} it computes something else. Export it with that opset or a later one."
                 )
         fingerprint.update(json.dumps([spec.to_dict(), descriptor], sort_keys=True).encode())
-        set_origin(made, spec, fingerprint.hexdigest(), IMPORTED, versions("landmark-zoo", "onnx") | _producer(given))
+        set_origin(made, spec, fingerprint.hexdigest(), IMPORTED, _producer(given) | versions("landmark-zoo", "onnx"))
         onnx.checker.check_model(made)
     except (onnx.checker.ValidationError, ExportError, UnicodeDecodeError) as error:  # a name may be any bytes
         raise ExportError(f"{path}: {error}") from error
@@ -88,6 +90,22 @@ def _one_by_one(model: onnx.ModelProto, images: np.ndarray) -> list[np.ndarray]:
     """A model's first output for each image of float32 [N, 3, S, S]."""
     running = onnx_runtime.session(model)
     return [onnx_runtime.run(running, image)[0] for image in np.split(images, len(images))]
+
+
+def _rows(descriptors: list[np.ndarray]) -> np.ndarray:
+    """Descriptors [1, D] or [1, D, 1, 1] as [N, D]."""
+    return np.concatenate(descriptors).reshape(len(descriptors), -1)
+
+
+_RANDOM = {"Bernoulli", "Dropout", "Multinomial"}
+"""Operators that draw numbers, beside Random…"""
+
+
+def _differing(model: onnx.ModelProto) -> str:
+    """What to say of a network that computes two descriptors of one picture."""
+    drawing = [node for node in model.graph.node if node.op_type in _RANDOM or node.op_type.startswith("Random")]
+    whose = "".join(f", by the node {node.name or node.output[0]!r} ({node.op_type})" for node in drawing[:1])
+    return f"its descriptor of one picture differs from run to run{whose}. Export the network in evaluation mode."
 
 
 def _with_recent_operators(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -153,9 +171,9 @@ def _takes_batches(model: onnx.ModelProto, images: np.ndarray, expected: np.ndar
 
 
 def _agree(expected: np.ndarray, found: np.ndarray) -> bool:
-    """Whether descriptors [N, D] are equal within the tolerance, once the expected ones have unit norm."""
-    lengths = np.linalg.norm(expected, axis=1, keepdims=True)
-    return compare(expected / lengths, found).within(TOLERANCES["onnx → normal form"])
+    """Whether descriptors [N, D] are equal within the tolerance, once both have unit norm."""
+    unit = [rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in (expected, found)]
+    return compare(*unit).within(TOLERANCES["onnx → normal form"])
 
 
 def parse_arguments() -> argparse.Namespace:

@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Iterable, Iterator, Set
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -10,12 +10,13 @@ import numpy as np
 import onnx
 from google.protobuf.message import DecodeError
 
+from export.foreign_graph import keep_output
 from export.onnx_metadata import is_imported
 from export.onnx_parts import inlined, read_weights
-from export.onnx_sizes import OF_INPUT, VALUES, require_known_sizes
+from export.onnx_sizes import NEWEST, OLDEST, require_known_sizes
 from zoo.errors import ExportError
 from zoo.inputs import require_file
-from zoo.limits import AXES, FOREIGN_NODES, GRAPH_NODES, require_at_most
+from zoo.limits import AXES, ONNX_NODES, require_at_most
 
 LARGEST = (1 << 31) - 1
 """protobuf's limit, in bytes."""
@@ -23,16 +24,16 @@ ADVICE = (
     "Make one with `python export/to_savedmodel.py --ckpt … --out …`, which writes a SavedModel and two ONNX files."
 )
 FOREIGN_ADVICE = (
-    "Export the network again, with opset 13 to 20 and for images of one size, or simplify the file with onnxsim; "
+    f"Export the network again, with opset {OLDEST} to {NEWEST} and for images of one size, or simplify the file with onnxsim; "
     "`onnx.save_model` puts the weights into the file."
 )
-_DOMAINS = {"", "ai.onnx"}
-_RUNTIME = "com.microsoft"
-"""The operators of ONNX Runtime, which our own quantised files have."""
+_DOMAINS = ("", "ai.onnx")
 _SPREADING = {"ConstantOfShape", "Tile", "Range", "Resize", "Upsample", "OneHot", "Loop", "Scan", "If", "NonZero"}
 """Operators with which a small file can ask for a large tensor, and which no export of ours has."""
-_BY_CONSTANT = {"Expand", "Pad"}
-"""Operators of our exports whose second input, a constant, decides how large their output is."""
+_SIDE = 512
+"""Pixels of an image in a file of ours that leaves them open, for the sizes of what it computes."""
+_LONGEST = 1 << 24
+"""Length of an axis."""
 
 
 def read_onnx(path: str | os.PathLike) -> onnx.ModelProto:
@@ -47,37 +48,42 @@ def read_onnx(path: str | os.PathLike) -> onnx.ModelProto:
     path = Path(path)
     with _refusing(path, ADVICE):
         model = _parsed(path)
-        if is_imported(model):
-            _check_foreign(model, _SIDE)
-            return model
-        _check_graph(model, {*_DOMAINS, _RUNTIME}, GRAPH_NODES)
-        _check_operators(model.graph)
-        onnx.checker.check_model(model)
-        _check_results(model)
+        if not is_imported(model):
+            _forbid_spreading(model.graph)
+        _check(model, _SIDE)
     return model
 
 
-def read_foreign_onnx(path: str | os.PathLike, side: int) -> onnx.ModelProto:
-    """The model in an ONNX file from elsewhere, with its weights inside and its functions written out.
+def read_foreign_onnx(path: str | os.PathLike, side: int, output: str | None = None) -> onnx.ModelProto:
+    """What computes one tensor in an ONNX file from elsewhere, with its weights inside and its functions written out.
 
     Any standard operator is allowed, and weights in other files of the same folder. Refused are subgraphs (`If`, `Loop`, `Scan`),
     operators of other domains, weights that are not finite, and tensors whose size does not follow from that of the images or is
-    beyond the limits (`export.onnx_sizes`).
+    beyond the limits (`export.onnx_sizes`). What the output does not need may be anything.
 
     Args:
         path: of the file.
         side: pixels of the images, for inputs that do not say.
+        output: the tensor; by default the file's only output.
+
+    Returns:
+        A model whose only output is that tensor, without a shape.
 
     Raises:
-        ExportError: the file is missing, is not ONNX, is damaged, or has what is refused.
+        ExportError: the file is missing, is not ONNX, is damaged, has what is refused, or has no such output.
     """
     path = Path(path)
     with _refusing(path, FOREIGN_ADVICE):
         model = _parsed(path)
-        _forget_omitted_inputs(model.graph)
         read_weights(model, path, LARGEST - path.stat().st_size)
         model = inlined(model, _check_attributes)
-        _check_foreign(model, side)
+    try:
+        keep_output(model, output)
+    except (ExportError, UnicodeDecodeError) as error:  # a name may be any bytes
+        raise ExportError(f"{path}: {error}") from error
+    with _refusing(path, FOREIGN_ADVICE):
+        _forget_omitted_inputs(model.graph)
+        _check(model, side)
     return model
 
 
@@ -88,9 +94,21 @@ def _forget_omitted_inputs(graph: onnx.GraphProto) -> None:
             del node.input[-1]
 
 
-def _check_foreign(model: onnx.ModelProto, side: int) -> None:
-    _check_graph(model, _DOMAINS, FOREIGN_NODES)
+def _forbid_spreading(graph: onnx.GraphProto) -> None:
+    for node in graph.node:
+        if node.op_type in _SPREADING:
+            raise ExportError(f"it has the operator {node.op_type}, which no export has")
+
+
+def _check(model: onnx.ModelProto, side: int) -> None:
+    """What holds for every file: sound tensors and nodes, and sizes that are known and within limits."""
+    _check_graph(model)
+    shapeless = [value for value in model.graph.output if not value.type.tensor_type.HasField("shape")]
+    for value in shapeless:  # which ONNX's checker refuses and ONNX Runtime takes
+        value.type.tensor_type.shape.SetInParent()
     onnx.checker.check_model(model)
+    for value in shapeless:
+        value.type.tensor_type.ClearField("shape")
     require_known_sizes(model, side)
 
 
@@ -115,17 +133,17 @@ def _parsed(path: Path) -> onnx.ModelProto:
     return model
 
 
-def _check_graph(model: onnx.ModelProto, domains: Set[str], most: int) -> None:
-    """What holds for every file: no functions, no graphs in nodes, tensors that are what they claim to be."""
+def _check_graph(model: onnx.ModelProto) -> None:
+    """No functions, no graphs in nodes, standard operators only, tensors that are what they claim to be."""
     graph = model.graph
-    require_at_most(most, len(graph.node), "nodes", "its graph", ExportError)
+    require_at_most(ONNX_NODES, len(graph.node), "nodes", "its graph", ExportError)
     if model.functions or len(graph.sparse_initializer):
         raise ExportError("it has functions or sparse weights, which no export has")
     for node in graph.node:
-        if node.domain not in domains:
+        if node.domain not in _DOMAINS:
             raise ExportError(
                 f"its node {node.name[:80]!r} is the operator {node.op_type[:80]!r} of {node.domain[:80]!r}; expected operators "
-                f"of {' and '.join(sorted(filter(None, domains)))} only"
+                "of ONNX itself"
             )
         _check_attributes(node)
     for tensor in graph.initializer:
@@ -145,91 +163,6 @@ def _check_attributes(node: onnx.NodeProto) -> None:
             raise ExportError(f"its node {node.name!r} has a sparse tensor, which no export has")
         for tensor in [attribute.t, *attribute.tensors] if attribute.HasField("t") or attribute.tensors else ():
             _check_tensor(tensor, f"a constant of {node.name!r}")
-
-
-def _check_operators(graph: onnx.GraphProto) -> None:
-    """Raises `ExportError` for operators that make much of little, as far as no export of ours has them."""
-    constants = _constants(graph)
-    for node in graph.node:
-        if node.op_type in _SPREADING:
-            raise ExportError(f"it has the operator {node.op_type}, which no export has")
-        if node.op_type in _BY_CONSTANT:
-            _check_lengths(node, constants)
-
-
-_LONGEST = 1 << 24
-"""Length of an axis."""
-_EXPANDED = 1 << 24
-"""Values of a tensor that is made by repeating another one."""
-
-
-_SIDE = 512
-"""Pixels of an image, and everything else that a graph leaves open, for the sizes of what it computes."""
-
-
-def _check_results(model: onnx.ModelProto) -> None:
-    """Raises `ExportError` if an operator makes much of little: by broadcasting, padding, or joining a tensor with itself.
-
-    ONNX Runtime computes what depends on no input as soon as it opens a file.
-    """
-    sketch = _without_values(model)
-    for value in sketch.graph.input:
-        for axis, dim in enumerate(value.type.tensor_type.shape.dim):
-            if not dim.HasField("dim_value"):
-                dim.dim_value = 1 if axis == 0 else _SIDE
-    try:
-        inferred = onnx.shape_inference.infer_shapes(sketch)
-    except onnx.shape_inference.InferenceError as error:
-        raise ExportError(f"the sizes of its tensors cannot be inferred: {error}") from error
-    inputs = [
-        math.prod(d.dim_value for d in value.type.tensor_type.shape.dim)
-        for value in inferred.graph.input[: len(model.graph.input)]
-    ]
-    limit = max(VALUES, OF_INPUT * max(inputs, default=0))
-    for value in (*inferred.graph.value_info, *inferred.graph.output):
-        sizes = [dim.dim_value for dim in value.type.tensor_type.shape.dim if dim.HasField("dim_value")]
-        _check_size(sizes, f"what it computes as {value.name[:80]!r}", limit)
-
-
-def _without_values(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The graph with its large weights as inputs, whose shapes are known: inference copies a model several times."""
-    made = onnx.ModelProto(ir_version=model.ir_version, opset_import=model.opset_import)
-    graph = model.graph
-    made.graph.name = graph.name
-    for field in ("node", "input"):
-        getattr(made.graph, field).extend(getattr(graph, field))
-    for value in graph.output:
-        made.graph.output.add(name=value.name).type.tensor_type.elem_type = value.type.tensor_type.elem_type
-    given = {value.name for value in graph.input}
-    for tensor in graph.initializer:
-        if math.prod(tensor.dims) <= _SMALL:
-            made.graph.initializer.append(tensor)
-        elif tensor.name not in given:
-            made.graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
-    return made
-
-
-_SMALL = 64
-"""Values of a constant that may be a shape."""
-
-
-def _constants(graph: onnx.GraphProto) -> dict[str, onnx.TensorProto]:
-    """Constants by the names under which nodes read them."""
-    found = {tensor.name: tensor for tensor in graph.initializer}
-    for node in graph.node:
-        if node.op_type == "Constant" and node.output and node.attribute and node.attribute[0].HasField("t"):
-            found[node.output[0]] = node.attribute[0].t
-        elif node.op_type == "Identity" and node.output and node.input and node.input[0] in found:
-            found[node.output[0]] = found[node.input[0]]
-    return found
-
-
-def _check_lengths(node: onnx.NodeProto, constants: dict[str, onnx.TensorProto]) -> None:
-    what = f"the second input of {node.op_type} {node.name!r}"
-    for tensor in [constants.get(name) for name in node.input[1:2]]:
-        if tensor is None or tensor.data_type != onnx.TensorProto.INT64:
-            raise ExportError(f"{what} is not a constant of integers, as in every export")
-        _check_size(onnx.numpy_helper.to_array(tensor).reshape(-1).tolist(), what, _EXPANDED)
 
 
 def _check_tensor(tensor: onnx.TensorProto, what: str) -> None:

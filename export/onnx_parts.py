@@ -10,7 +10,7 @@ from onnx.inliner import inline_local_functions
 from export.written_out import WrittenOut
 from zoo.errors import ExportError
 from zoo.inputs import real_path, require_file
-from zoo.limits import FOREIGN_NODES, require_at_most
+from zoo.limits import ONNX_NODES, require_at_most
 
 
 def read_weights(model: onnx.ModelProto, path: Path, largest: int) -> None:
@@ -96,7 +96,7 @@ def inlined(model: onnx.ModelProto, check: Callable[[onnx.NodeProto], None]) -> 
     }
     for node in (node for nodes in functions.values() for node in nodes):
         check(node)
-    WrittenOut(functions, _called, "its functions", FOREIGN_NODES, _kib).require_bounded(model.graph.node)
+    WrittenOut(functions, _called, "its functions", ONNX_NODES, _kib).require_bounded(model.graph.node)
     try:
         made = inline_local_functions(model)
     except RuntimeError as error:

@@ -16,8 +16,8 @@ from onnx.reference import ReferenceEvaluator
 from zoo.errors import ExportError
 from zoo.limits import AXES, REPEATED_BYTES, require_at_most
 
-OLDEST, NEWEST = 9, onnx.defs.onnx_opset_version()
-"""Versions of ONNX's operators."""
+OLDEST, NEWEST = 9, 22
+"""Versions of ONNX's operators that the rewrites know (`export.normal_form.opset`), and that the onnx package has."""
 VALUES, OF_INPUT = 1 << 27, 32
 """Values of any tensor that a graph computes from one image, or as a multiple of the input; our own exports stay below 11."""
 

@@ -26,8 +26,8 @@ GROUND_TRUTH_IDS = 4_000_000
 """Positions in the lists of a ground truth of Revisited Oxford or Paris; Paris has 6,322 images and 70 queries."""
 GRAPH_NODES = 1_000_000
 """Nodes of a graph, with all functions that it calls written out."""
-FOREIGN_NODES = 20_000
-"""Nodes of an ONNX file from elsewhere, which are followed one by one; the largest of timm's networks have 5,000."""
+ONNX_NODES = 20_000
+"""Nodes of an ONNX file, which are followed one by one; the largest of timm's networks have 5,000."""
 CALL_DEPTH = 64
 """Functions that call each other, one inside the other."""
 REPEATED_BYTES = 64 << 20

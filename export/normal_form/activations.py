@@ -6,12 +6,12 @@ from collections.abc import Callable
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from export.normal_form.surgery import append, replace
+from export.normal_form.surgery import append, constant, replace
 
 
 def activations_by_simpler_ones(graph: gs.Graph) -> None:
-    """Replaces HardSigmoid, HardSwish (arXiv 1905.02244), Gelu (1606.08415), Mish (1908.08681), PRelu (1502.01852), and Elu
-    and Selu with other numbers than the usual ones, by their formulas."""
+    """Replaces HardSigmoid, HardSwish (arXiv 1905.02244), Gelu (1606.08415), Mish (1908.08681), PRelu (1502.01852), Celu
+    (1704.07483), ThresholdedRelu (1402.3337), and Elu and Selu with other numbers than the usual ones, by their formulas."""
     for node in [node for node in graph.nodes if node.op in _FORMULAS]:
         if (result := _FORMULAS[node.op](graph, node)) is not None:
             replace(graph, node.outputs[0], result)
@@ -77,6 +77,23 @@ def _elu(graph: gs.Graph, node: gs.Node) -> gs.Variable | None:
     return append(graph, "Add", [append(graph, "Relu", [x], like), scaled], like)
 
 
+def _celu(graph: gs.Graph, node: gs.Node) -> gs.Variable:
+    """max(x, 0) + alpha · Elu(min(x, 0) / alpha)."""
+    like, (x, *_) = node.outputs[0], node.inputs
+    alpha = _number(graph, node, node.attrs.get("alpha", 1.0))
+    below = append(graph, "Min", [x, constant(node, "zero", np.zeros((), np.float32))], like)
+    bent = append(graph, "Elu", [append(graph, "Div", [below, alpha], like)], like)
+    return append(graph, "Add", [append(graph, "Relu", [x], like), append(graph, "Mul", [bent, alpha], like)], like)
+
+
+def _thresholded_relu(graph: gs.Graph, node: gs.Node) -> gs.Variable:
+    """x · max(sign(x - alpha), 0)."""
+    like, (x, *_) = node.outputs[0], node.inputs
+    beyond = append(graph, "Sub", [x, _number(graph, node, node.attrs.get("alpha", 1.0))], like)
+    taken = append(graph, "Relu", [append(graph, "Sign", [beyond], like)], like)
+    return append(graph, "Mul", [x, taken], like)
+
+
 def _selu(graph: gs.Graph, node: gs.Node) -> gs.Variable | None:
     """gamma · (max(x, 0) + alpha · Elu(min(x, 0))) (arXiv 1706.02515), unless the numbers are the usual ones."""
     alpha, gamma = node.attrs.pop("alpha", _SELU[0]), node.attrs.pop("gamma", _SELU[1])
@@ -89,6 +106,7 @@ def _selu(graph: gs.Graph, node: gs.Node) -> gs.Variable | None:
 
 _SELU = (1.67326319217681884765625, 1.05070102214813232421875)
 _FORMULAS: dict[str, Callable[[gs.Graph, gs.Node], gs.Variable | None]] = {
+    "Celu": _celu,
     "Elu": _elu,
     "Gelu": _gelu,
     "HardSigmoid": _hard_sigmoid,
@@ -96,4 +114,5 @@ _FORMULAS: dict[str, Callable[[gs.Graph, gs.Node], gs.Variable | None]] = {
     "Mish": _mish,
     "PRelu": _prelu,
     "Selu": _selu,
+    "ThresholdedRelu": _thresholded_relu,
 }

@@ -14,7 +14,7 @@ from export.onnx_sizes import require_known_sizes
 from zoo.errors import ExportError
 
 _LARGEST_FOLDED = 4
-"""KB. What repeats a constant to more than that stays an operator, because it may be repeated for each image."""
+"""KB. What repeats a constant to more than that stays an operator, so that no tensor of a whole batch is stored."""
 
 
 def simplified_for_any_batch(model: onnx.ModelProto) -> onnx.ModelProto:

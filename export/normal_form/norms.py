@@ -9,7 +9,7 @@ from export.normal_form.surgery import affine, append, producer, replace
 def batch_norm_by_scale(graph: gs.Graph) -> None:
     """Replaces BatchNorm that no convolution took in by a product and a sum per channel.
 
-    So is a pre-activation network's, between a sum and a ReLU, and that of pooled features [N, C] beside no linear layer.
+    There is one between a sum and a ReLU in pre-activation networks, and one of pooled features [N, C] that no linear layer follows.
     """
     for node in [node for node in graph.nodes if node.op == "BatchNormalization"]:
         features, like = node.inputs[0], node.outputs[0]

@@ -7,6 +7,7 @@ import onnx_graphsurgeon as gs
 
 from export.exporters import OPSET
 from export.normal_form.activations import activations_by_simpler_ones
+from export.normal_form.composed import composed_operators
 from export.normal_form.norms import layer_norm_by_means
 from zoo.errors import ExportError
 
@@ -32,6 +33,7 @@ def operators_of_opset_13(graph: gs.Graph) -> None:
                 raise ExportError(f"{node.op} at {node.name!r} has {name}={found!r}, which no rewrite knows")
         if adapt := _ADAPTED.get(node.op):
             adapt(node)
+    composed_operators(graph)
     graph.opset, graph.import_domains = OPSET, None
 
 

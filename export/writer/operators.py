@@ -38,7 +38,7 @@ def attributes(node: onnx.NodeProto) -> dict[str, Any]:
 
 
 def refusal(node: onnx.NodeProto, why: str) -> ExportError:
-    """What to raise for a form of an operator that cannot be written."""
+    """The error to raise for an operator, or a form of it, that cannot be written."""
     return ExportError(f"{node.op_type} at {node.name!r} cannot be written for TensorFlow: {why}")
 
 
@@ -139,7 +139,7 @@ def _pad(graph: Graph, node: onnx.NodeProto, label: str) -> Value:
             tf.raw_ops.MirrorPad(input=value.tensor, paddings=paddings, mode="REFLECT", name=label), value.order
         )
     if mode != b"constant":
-        raise refusal(node, f"its mode is {mode.decode()!r}; only 'constant' and 'reflect' are supported")
+        raise refusal(node, f"its mode is {mode.decode()!r}, which no rewrite replaces")
     filled = (graph.numbers(node, "value", 2) or [0])[0]
     if not filled:
         return Value(tf.raw_ops.Pad(input=value.tensor, paddings=paddings, name=label), value.order)
@@ -243,6 +243,23 @@ def _concat(graph: Graph, node: onnx.NodeProto, label: str) -> Value:
     first = Value(tensors[0], order)
     axis = tf.constant(first.place(attributes(node)["axis"]), name=f"{label}/axis")
     return Value(tf.raw_ops.ConcatV2(values=tensors, axis=axis, name=label), order)
+
+
+def _local_response(graph: Graph, node: onnx.NodeProto, label: str) -> Value:
+    """TensorFlow's sum of squares is over `depth_radius` channels on either side, and its alpha is not divided by their number."""
+    given, features = attributes(node), _maps(graph, node, label)
+    size = given["size"]
+    if size % 2 == 0:
+        raise refusal(node, f"it sums over {size} channels; only odd numbers are supported")
+    normalised = tf.raw_ops.LRN(
+        input=features,
+        depth_radius=size // 2,
+        bias=given.get("bias", 1.0),
+        alpha=given.get("alpha", 1e-4) / size,
+        beta=given.get("beta", 0.75),
+        name=label,
+    )
+    return Value(normalised, MAPS)
 
 
 def _slice(graph: Graph, node: onnx.NodeProto, label: str) -> Value:
@@ -384,6 +401,7 @@ WRITERS: dict[str, Writer] = {
     "Flatten": _flatten,
     "Gather": _gather,
     "Identity": _identity,
+    "LRN": _local_response,
     "LeakyRelu": _unary(tf.raw_ops.LeakyRelu, "features", alpha=0.01),
     "Log": _unary(tf.raw_ops.Log, "x"),
     "MatMul": _matmul,
@@ -404,6 +422,7 @@ WRITERS: dict[str, Writer] = {
     "Resize": _resize,
     "Selu": _unary(tf.raw_ops.Selu, "features"),
     "Sigmoid": _unary(tf.raw_ops.Sigmoid, "x"),
+    "Sign": _unary(tf.raw_ops.Sign, "x"),
     "Slice": _slice,
     "Softmax": _softmax,
     "Softplus": _unary(tf.raw_ops.Softplus, "features"),

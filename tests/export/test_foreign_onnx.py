@@ -10,10 +10,10 @@ import torch
 from onnx import helper, numpy_helper
 
 from export import onnx_runtime
-from export.onnx_file import read_foreign_onnx, read_onnx
-from export.onnx_sizes import require_known_sizes
+from export.onnx_file import FOREIGN_ADVICE, read_foreign_onnx, read_onnx
+from export.onnx_sizes import NEWEST, OLDEST, require_known_sizes
 from tests.reliability.reader import Files, write
-from tests.reliability.readers.foreign_onnx import DATA, NAME, SPECIMENS, edited
+from tests.reliability.readers.foreign_onnx import DATA, NAME, SPECIMENS, append, edited
 from zoo.errors import ExportError
 
 REFUSED = {
@@ -112,10 +112,43 @@ def test_a_condition_is_refused(tmp_path):
         branch = helper.make_graph(
             [helper.make_node("Identity", ["b"], ["y"])], "g", [], [onnx.ValueInfoProto(name="y")]
         )
-        model.graph.node.append(helper.make_node("If", ["b"], ["z"], "squeeze", then_branch=branch, else_branch=branch))
+        append(model, helper.make_node("If", ["b"], ["z"], "squeeze", then_branch=branch, else_branch=branch))
 
     with pytest.raises(ExportError, match="its node 'squeeze' contains a graph; conditions and loops"):
         read_foreign_onnx(folder(edited(add), tmp_path), 64)
+
+
+@pytest.mark.parametrize("kind", ["size_of_pixels", "python", "runtime", "size_from_pixels", "resize"])
+def test_what_the_output_does_not_need_may_be_anything(kind, tmp_path):
+    path = folder(SPECIMENS[kind], tmp_path)
+    model = read_foreign_onnx(path, 64, "descriptors")
+    found = onnx_runtime.run(onnx_runtime.session(model), images(40))
+    np.testing.assert_array_equal(
+        found, onnx_runtime.run(onnx_runtime.session(folder(SPECIMENS["sound"], tmp_path)), images(40))
+    )
+
+
+def test_an_output_of_no_declared_shape_or_type(tmp_path):
+    path = folder(edited(lambda model: model.graph.output[0].ClearField("type")), tmp_path)
+    assert onnx_runtime.run(onnx_runtime.session(read_foreign_onnx(path, 64)), images(40))[0].shape == (2, 2)
+
+
+def test_an_input_that_is_left_out_before_others_keeps_no_node(tmp_path):
+    """An empty name among a node's inputs is not that of an output which another node leaves out."""
+
+    def edit(model: onnx.ModelProto) -> None:
+        dropped = helper.make_node("NonZero", ["a"], [""], "unneeded")
+        model.graph.node.insert(1, dropped)
+
+    names = [node.name for node in read_foreign_onnx(folder(edited(edit), tmp_path), 64).graph.node]
+    assert "unneeded" not in names and "resize" in names
+
+
+def test_the_guide_says_which_opsets_are_read():
+    guide = (Path(__file__).parents[2] / "docs" / "bring-your-own.md").read_text(encoding="utf-8")
+    assert f"- Opset {OLDEST} to {NEWEST};" in guide
+    assert f"opset {OLDEST} to {NEWEST} " in FOREIGN_ADVICE
+    assert onnx.defs.onnx_opset_version() >= NEWEST
 
 
 class Pooled(torch.nn.Module):

@@ -132,6 +132,21 @@ def test_the_fingerprint_is_of_the_weights_and_of_how_images_are_prepared(tmp_pa
     assert again.SerializeToString(deterministic=True) == made[0].SerializeToString(deterministic=True)
 
 
+def test_inputs_of_what_is_left_out_do_not_matter(tmp_path):
+    loss = node("Sub", ["vector", "labels"], ["loss"])
+    labels = ("labels", TensorProto.FLOAT, ("batch", 4))
+    path = written(tmp_path / "given.onnx", [CONV, POOL, FLAT, loss], inputs=(IMAGES, labels), outputs=("loss",))
+    assert inputs_of(from_onnx(path, SPEC, "mine", "vector")) == ["N", 3, 32, 32]
+
+
+def test_the_versions_of_the_project_are_its_own(tmp_path):
+    path = written(tmp_path / "given.onnx", [CONV, POOL, FLAT])
+    model = onnx.load(path)
+    model.producer_name, model.producer_version = "onnx", "0.1"
+    onnx.save(model, path)
+    assert source_of(from_onnx(path, SPEC, "mine"), path, BY_SIZE).versions["onnx"] == onnx.__version__
+
+
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "channels last": (
         {
@@ -168,6 +183,11 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "an output that does not depend on the images": (
         {"nodes": [CONV, node("Exp", ["one"], ["vector"])]}, "does not depend on the input",
+    ),
+    "random numbers": (
+        {"nodes": [CONV, node("RandomNormalLike", ["map"], ["noise"], seed=1.0), node("Mul", ["map", "noise"], ["noisy"]),
+                   node("GlobalAveragePool", ["noisy"], ["vector"])]},
+        r"differs from run to run, by the node 'my RandomNormalLike' \(RandomNormalLike\).*evaluation mode",
     ),
     "too small an image": (
         {"nodes": [CONV, node("Conv", ["map", "v"], ["vector"])], "weights": WEIGHTS | {"v": np.ones((4, 4, 33, 33), np.float32)}},

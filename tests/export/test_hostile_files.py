@@ -67,11 +67,11 @@ WRONG_ONNX = {
     ),
     "spread by a float": (
         model(helper.make_node("Expand", ["a", "s"], ["b"]), s=np.array([np.inf], np.float32)).SerializeToString(),
-        "not a constant of integers",
+        "cannot be inferred",
     ),
     "padded": (
         model(helper.make_node("Pad", ["a", "p"], ["b"]), p=np.array([0, 0, 0, 2**40])).SerializeToString(),
-        "more than",
+        "beyond",
     ),
     "spreading": (model(helper.make_node("ConstantOfShape", ["s"], ["b"])).SerializeToString(), "ConstantOfShape"),
 }

@@ -77,6 +77,12 @@ def edited(edit: Callable[[onnx.ModelProto], object]) -> dict[str, bytes]:
     return _VALID | {NAME: model.SerializeToString(deterministic=True)}
 
 
+def append(model: onnx.ModelProto, *nodes: onnx.NodeProto) -> None:
+    """Nodes of which the last one computes what the network is for: what an output does not need is not read."""
+    model.graph.node.extend(nodes)
+    model.graph.output[0].name = nodes[-1].output[0]
+
+
 def placed(key: str, value: str) -> dict[str, bytes]:
     """With another place of the first weight in its file."""
 
@@ -97,7 +103,7 @@ def spread(operator: str, *inputs: str, **more: Any) -> dict[str, bytes]:
                 values = np.array([kind(part) for part in text.split(",")], kind)
                 values = values[0] if operator == "Range" else values  # which takes numbers and not lists of one
                 model.graph.initializer.append(numpy_helper.from_array(np.asarray(values), text))
-        model.graph.node.append(helper.make_node(operator, inputs, ["big"], "spread", **more))
+        append(model, helper.make_node(operator, inputs, ["big"], "spread", **more))
 
     return edited(edit)
 
@@ -108,15 +114,18 @@ def repeated(operator: str, times: int, **more: Any) -> dict[str, bytes]:
     def edit(model: onnx.ModelProto) -> None:
         for level in range(times):
             inputs = [f"level{level}" if level else "two"] * 2
-            model.graph.node.append(helper.make_node(operator, inputs, [f"level{level + 1}"], **more))
+            append(model, helper.make_node(operator, inputs, [f"level{level + 1}"], **more))
 
     return edited(edit)
 
 
 def _size_from_pixels(model: onnx.ModelProto) -> None:
-    model.graph.node.append(helper.make_node("Cast", ["descriptors"], ["pixels"], to=TensorProto.INT64))
-    model.graph.node.append(helper.make_node("Slice", ["pixels", "axis", "axis"], ["read"]))
-    model.graph.node.append(helper.make_node("Tile", ["four", "read"], ["big"]))
+    append(
+        model,
+        helper.make_node("Cast", ["descriptors"], ["pixels"], to=TensorProto.INT64),
+        helper.make_node("Slice", ["pixels", "axis", "axis"], ["read"]),
+        helper.make_node("Tile", ["four", "read"], ["big"]),
+    )
 
 
 def calling(*calls: str) -> dict[str, bytes]:
