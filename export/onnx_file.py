@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -48,9 +48,7 @@ def read_onnx(path: str | os.PathLike) -> onnx.ModelProto:
     path = Path(path)
     with _refusing(path, ADVICE):
         model = _parsed(path)
-        if not is_imported(model):
-            _forbid_spreading(model.graph)
-        _check(model, _SIDE)
+        _check(model, _SIDE, frozenset() if is_imported(model) else _SPREADING)
     return model
 
 
@@ -83,7 +81,10 @@ def read_foreign_onnx(path: str | os.PathLike, side: int, output: str | None = N
         raise ExportError(f"{path}: {error}") from error
     with _refusing(path, FOREIGN_ADVICE):
         _forget_omitted_inputs(model.graph)
+        declared = model.graph.output[0].type.tensor_type
+        declared.shape.SetInParent()  # ONNX's checker asks for one, and it may be any
         _check(model, side)
+        declared.ClearField("shape")
     return model
 
 
@@ -94,21 +95,10 @@ def _forget_omitted_inputs(graph: onnx.GraphProto) -> None:
             del node.input[-1]
 
 
-def _forbid_spreading(graph: onnx.GraphProto) -> None:
-    for node in graph.node:
-        if node.op_type in _SPREADING:
-            raise ExportError(f"it has the operator {node.op_type}, which no export has")
-
-
-def _check(model: onnx.ModelProto, side: int) -> None:
+def _check(model: onnx.ModelProto, side: int, forbidden: Set[str] = frozenset()) -> None:
     """What holds for every file: sound tensors and nodes, and sizes that are known and within limits."""
-    _check_graph(model)
-    shapeless = [value for value in model.graph.output if not value.type.tensor_type.HasField("shape")]
-    for value in shapeless:  # which ONNX's checker refuses and ONNX Runtime takes
-        value.type.tensor_type.shape.SetInParent()
+    _check_graph(model, forbidden)
     onnx.checker.check_model(model)
-    for value in shapeless:
-        value.type.tensor_type.ClearField("shape")
     require_known_sizes(model, side)
 
 
@@ -133,7 +123,7 @@ def _parsed(path: Path) -> onnx.ModelProto:
     return model
 
 
-def _check_graph(model: onnx.ModelProto) -> None:
+def _check_graph(model: onnx.ModelProto, forbidden: Set[str]) -> None:
     """No functions, no graphs in nodes, standard operators only, tensors that are what they claim to be."""
     graph = model.graph
     require_at_most(ONNX_NODES, len(graph.node), "nodes", "its graph", ExportError)
@@ -145,6 +135,8 @@ def _check_graph(model: onnx.ModelProto) -> None:
                 f"its node {node.name[:80]!r} is the operator {node.op_type[:80]!r} of {node.domain[:80]!r}; expected operators "
                 "of ONNX itself"
             )
+        if node.op_type in forbidden:
+            raise ExportError(f"it has the operator {node.op_type}, which no export has")
         _check_attributes(node)
     for tensor in graph.initializer:
         _check_tensor(tensor, f"the weight {tensor.name!r}")

@@ -66,7 +66,7 @@ def _licence(manifest: Manifest, licence: str) -> str:
     text = "The weights may be used as the licence of their training data allows. The networks and the export are MIT-licensed."
     if names := imported(manifest):
         text += (
-            f"\n\nNot so {', '.join(names)}: somebody else's network, which came as an ONNX file. Its licence and that of its weights "
+            f"\n\nExcept {', '.join(names)}: somebody else's network, which came as an ONNX file. Its licence and that of its weights "
             f"are its authors'; whoever uploaded it stated {licence or 'none'}."
         )
     return text

@@ -246,16 +246,13 @@ def _concat(graph: Graph, node: onnx.NodeProto, label: str) -> Value:
 
 
 def _local_response(graph: Graph, node: onnx.NodeProto, label: str) -> Value:
-    """TensorFlow's sum of squares is over `depth_radius` channels on either side, and its alpha is not divided by their number."""
-    given, features = attributes(node), _maps(graph, node, label)
-    size = given["size"]
-    if size % 2 == 0:
-        raise refusal(node, f"it sums over {size} channels; only odd numbers are supported")
+    """TensorFlow sums over `depth_radius` channels on either side, and does not divide alpha by their number, which is odd."""
+    given = attributes(node)
     normalised = tf.raw_ops.LRN(
-        input=features,
-        depth_radius=size // 2,
+        input=_maps(graph, node, label),
+        depth_radius=given["size"] // 2,
         bias=given.get("bias", 1.0),
-        alpha=given.get("alpha", 1e-4) / size,
+        alpha=given.get("alpha", 1e-4) / given["size"],
         beta=given.get("beta", 0.75),
         name=label,
     )
