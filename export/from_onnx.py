@@ -23,7 +23,7 @@ from export.foreign_graph import only_input, require_descriptor, tidy, use_names
 from export.onnx_file import read_foreign_onnx
 from export.onnx_metadata import IMPORTED, INPUT, OUTPUT, set_origin
 from export.parity.probes import picture
-from zoo.arguments import PREPROCESSING, add_preprocess_options, given_path, ranged
+from zoo.arguments import add_preprocess_options, given_path, ranged, stated_preprocess
 from zoo.checkpoint import check_preprocess
 from zoo.command import log, run
 from zoo.constants import NORM_EPSILON
@@ -193,7 +193,7 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     """Command line."""
     arguments = parse_arguments()
-    preprocess = PreprocessSpec.given(arguments.size, **{key: getattr(arguments, key) for key in PREPROCESSING})
+    preprocess = PreprocessSpec().changed(stated_preprocess(arguments))
     with output_file(arguments.out, [arguments.onnx]):
         model = from_onnx(arguments.onnx, preprocess, arguments.name, arguments.output)
         with new_file(arguments.out) as partial:

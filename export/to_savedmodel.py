@@ -34,7 +34,7 @@ from export.saved_model_file import PB
 from export.steps import run_step, step
 from export.storage import BY_SIZE, CONVERTERS, Storage, add_storage_options
 from export.tensorflows import add_tf_option, full_version
-from zoo.arguments import PREPROCESSING, given_path
+from zoo.arguments import given_path, stated_preprocess
 from zoo.checkpoint import Checkpoint, check_preprocess, kernel_bytes, load_checkpoint, save_checkpoint, weight_bytes
 from zoo.command import log, run
 from zoo.disk import require_room
@@ -125,7 +125,7 @@ def onnx_to_savedmodel(
     with output_folder(out, parts, overwrite=overwrite):
         require_file(file, "an ONNX file", ExportError, "Make one with `torch.onnx.export` or paddle2onnx.")
         check_preprocess(preprocess)
-        usual = PreprocessSpec.given(preprocess.size, channels=preprocess.channels, resize=preprocess.resize)
+        usual = PreprocessSpec(preprocess.size, resize=preprocess.resize).in_order(preprocess.channels)
         whose = " (ImageNet's)" if preprocess == usual else ""
         log(
             f"images: {preprocess.size} px ({preprocess.resize}), {preprocess.channels.upper()}, mean {list(preprocess.mean)} and std "
@@ -283,7 +283,7 @@ def main() -> None:
         "overwrite": arguments.overwrite,
     }
     if arguments.onnx:
-        preprocess = PreprocessSpec.given(arguments.size, **{key: getattr(arguments, key) for key in PREPROCESSING})
+        preprocess = PreprocessSpec().changed(stated_preprocess(arguments))
         rows = onnx_to_savedmodel(
             arguments.onnx, out, preprocess, name=arguments.name, output=arguments.output, **options
         )

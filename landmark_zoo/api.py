@@ -91,7 +91,8 @@ def create_model(
         weights: a checkpoint of this project, or a published file (.pth, .pdparams, .safetensors, .h5, .keras), which is parsed and
             never executed. None: the values that training starts from, which are the same in both frameworks.
         headless: only the backbone; its averaged features, of unit norm, are the descriptor. Published weights need it, unless they are of a
-            library whose head comes with them (docs/import.md).
+            library whose head comes with them (docs/import.md). What no tensor tells is assumed as its library usually has it, and a
+            line says so; `landmark-zoo import` has options that state it, and writes a checkpoint.
 
     Raises:
         SpecError: there is no such variant or framework.
@@ -251,12 +252,12 @@ def export_onnx(
     with extras.explained():
         from export.storage import Storage
         from export.to_savedmodel import onnx_to_savedmodel
-        from zoo.specs import PreprocessSpec
+        from zoo.specs import PreprocessSpec, StatedPreprocess
 
         return onnx_to_savedmodel(
             file,
             out,
-            PreprocessSpec.given(size, mean=mean, std=std, channels=channels, resize=resize),
+            PreprocessSpec().changed(StatedPreprocess(size, channels, mean, std, resize)),
             name=name,
             output=output,
             storage=Storage(half=half, weights=store),

@@ -8,7 +8,7 @@ from typing import Any
 
 from zoo.errors import SpecError
 from zoo.limits import DIGITS
-from zoo.specs import PreprocessSpec
+from zoo.specs import PreprocessSpec, StatedPreprocess
 from zoo.strict import Colour, require
 
 
@@ -42,16 +42,30 @@ PREPROCESSING = ("mean", "std", "channels", "resize")
 """Where the options of `add_preprocess_options` are in the parsed arguments; None if they are not given."""
 
 
-def add_preprocess_options(parser: "argparse.ArgumentParser | argparse._ArgumentGroup") -> None:
-    """Adds --channels, --mean, --std and --resize, for `zoo.specs.PreprocessSpec.given`."""
-    usual = PreprocessSpec()
-    parser.add_argument("--channels", choices=("rgb", "bgr"), help=f"channel order; default: {usual.channels}")
+def add_preprocess_options(
+    parser: "argparse.ArgumentParser | argparse._ArgumentGroup", usual: str | None = None
+) -> None:
+    """Adds --channels, --mean, --std and --resize, for `stated_preprocess`.
+
+    Args:
+        parser: to add them to.
+        usual: whose channels, mean and std are taken if none are given; None: RGB, and ImageNet's.
+    """
+    colours = usual or "ImageNet's"
+    parser.add_argument("--channels", choices=("rgb", "bgr"), help=f"channel order; default: {usual or 'rgb'}")
     for name in ("mean", "std"):
         parser.add_argument(
             f"--{name}",
             type=ranged(Colour),
             nargs=3,
             metavar="X",
-            help="per channel in that order, for pixels from 0 to 1; default: ImageNet's",
+            help=f"per channel in that order, for pixels from 0 to 1; default: {colours}",
         )
-    parser.add_argument("--resize", choices=("antialias", "bilinear"), help=f"filter; default: {usual.resize}")
+    parser.add_argument(
+        "--resize", choices=("antialias", "bilinear"), help=f"filter; default: {PreprocessSpec().resize}"
+    )
+
+
+def stated_preprocess(arguments: argparse.Namespace) -> StatedPreprocess:
+    """What --size and the options of `add_preprocess_options` state."""
+    return StatedPreprocess(arguments.size, **{key: getattr(arguments, key) for key in PREPROCESSING})

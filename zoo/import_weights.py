@@ -5,23 +5,28 @@ Examples:
     python -m zoo.import_weights Res2Net200_vd_26w_4s_pretrained.pdparams --model res2net200_vd --headless --out r.safetensors
     python -m zoo.import_weights CVPR2022_CVNet_R50.pyth --model resnet50 --out cvnet.safetensors
 
-Reads .pth and .safetensors files from torchvision, timm, ResNeSt, Res2Net and IBN-Net, .pdparams files from PaddleClas
-and paddle.vision, .h5, .weights.h5 and .keras files of keras.applications' ResNets, and files written by `torch_models.write_weights`
-and `paddle_models.write_weights`. The backbone may stand under any prefix, such as a trainer's `model.` or `module.backbone.`. Without
---headless, the head of a library of retrieval networks comes with it: cnnimageretrieval-pytorch, deep-image-retrieval, DELG, CVNet,
-pymetric, fast-reid, PaddleClas' RecModel. --model is a variant of the zoo or a published name
-("timm resnest50d", "PaddleClas ResNeSt50"); docs/models.md lists both.
+Reads
+
+- .pth and .safetensors files of torchvision, timm, ResNeSt, Res2Net, IBN-Net and pycls;
+- .pdparams files of PaddleClas and paddle.vision;
+- .h5, .weights.h5 and .keras files of keras.applications' ResNets;
+- files of libraries of retrieval networks: cnnimageretrieval-pytorch, deep-image-retrieval, DELG, CVNet, pymetric, fast-reid and
+  PaddleClas' RecModel. Without --headless, their heads come with them;
+- what `torch_models.write_weights` and `paddle_models.write_weights` write.
+
+The backbone may stand under any prefix, such as a trainer's `model.` or `module.backbone.`. --model is a variant of the zoo or a
+published name ("timm resnest50d", "PaddleClas ResNeSt50"); docs/models.md lists both.
 """
 
 import argparse
 import hashlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
 
-from zoo.arguments import PREPROCESSING, add_preprocess_options, given_path, ranged
+from zoo.arguments import add_preprocess_options, given_path, ranged, stated_preprocess
 from zoo.checkpoint import Checkpoint, check_preprocess, differences, save_checkpoint, shown, unusable, weight_bytes
 from zoo.command import log, run
 from zoo.disk import require_room
@@ -32,11 +37,11 @@ from zoo.lookup import find_spec
 from zoo.published.biases import fold_biases, mean_behind
 from zoo.published.files import as_float32, layout, read_contents
 from zoo.published.heads import NOTHING, Stated, recognised
-from zoo.published.keras_names import KERAS
-from zoo.published.names import Naming, in_trunk, naming, prefixes, publishers
+from zoo.published.libraries import publishers
+from zoo.published.names import Naming, in_trunk, naming, prefixes
 from zoo.published.pickled_values import Opaque
 from zoo.published.state_dicts import same
-from zoo.published.strides import assumed_stride, conflicting_stride
+from zoo.published.strides import assumed_stride, conflicting_stride, with_strides
 from zoo.specs import ModelSpec, PreprocessSpec
 from zoo.strict import Pixels
 from zoo.variants import SPECS, VARIANTS
@@ -71,6 +76,7 @@ def import_weights(
         CheckpointError: the file cannot be read without executing it; its tensors are not exactly the model's; or they have a type
             or a value that no weight has. The message lists the differences and the models that would fit.
     """
+    check_preprocess(spec.preprocess.changed(stated.preprocess))
     contents = read_contents(source, prefix)
     published, framework = contents.tensors, contents.framework
     try:
@@ -95,11 +101,12 @@ def import_weights(
         weights |= tensors
     weights |= known.weights
     if different := differences(expected, weights, names):
-        raise CheckpointError(_misfit(source, spec, different, published, headless))
-    if not _may_be(spec.name, published) and (others := fitting_models(published)):
+        advice = _advice(source, spec, different, published, headless=headless)
+        raise CheckpointError(f"{source} does not contain the tensors of {spec.name}:\n  {shown(different)}\n{advice}")
+    if not published_as(spec.name, found.prefix, published) and (others := fitting_models(published)):
         raise CheckpointError(
             f"{source} has the tensors of {spec.name}, but under the names of another library, whose network with the same "
-            f"tensors computes something else. Pass --model {' or '.join(others)}."
+            f"tensors computes something else. Pass --model {with_strides(others)}."
         )
     if reason := conflicting_stride(contents.strides, found, spec.backbone):
         raise CheckpointError(f"{source}: {reason}.")
@@ -115,10 +122,9 @@ def import_weights(
         )
     _log_left_out(source, found, headless=headless, head=known.has_head)
     provenance = {"framework": framework, "imported_from": source.name, "source_sha256": _sha256(source)}
-    theirs = publishers(published, spec.backbone)
-    if theirs == {KERAS}:
-        provenance["published_by"] = KERAS
-    elif known.library is None and (theirs is None or KERAS in theirs) and (assumed := assumed_stride(spec.name)):
+    if known.library is not None:
+        provenance["published_by"] = known.library.name
+    elif assumed := assumed_stride(spec.name):
         what, otherwise = assumed
         log(f"{source.name}: assumed, as --model {spec.name} has it, that {what} ({otherwise})")
         provenance["assumed"] = what
@@ -188,59 +194,49 @@ def _log_left_out(source: Path, found: Naming, *, headless: bool, head: bool) ->
         log(f"{source.name}: left out, because they are not {whose}: {', '.join(left_out[:5])}{more}")
 
 
-def _misfit(
-    source: Path,
-    spec: ModelSpec,
-    different: list[str],
-    published: Published,
-    headless: bool,
-) -> str:
-    fitting = fitting_models(published)
+def _advice(source: Path, spec: ModelSpec, different: list[str], published: Published, *, headless: bool) -> str:
+    """What to do about a file whose tensors are not the model's."""
     shard = re.search(r"\d{5}-of-(\d{5})", source.name)
-    missing = [line for line in different if line.startswith("- ")]
-    lacks_head = any(not line.startswith("- backbone.") for line in missing)
     if shard and int(shard[1]) > 1:
-        advice = (
+        return (
             f"By its name it is one of {int(shard[1])} files. Where the model is, write one file, "
             "`model.save_pretrained('whole', max_shard_size='100GB')`, and import that."
         )
-    elif spec.name in fitting and not headless and not lacks_head:
-        advice = f"All other tensors of {spec.name} fit. To import only the backbone, pass --headless."
-    elif spec.name in fitting and not headless:
-        advice = "The backbone fits, but the file has no embedding layer of ours: pass --headless to import only the backbone."
-    elif spec.name in fitting:
-        advice = (
+    fitting = fitting_models(published)
+    missing = [line for line in different if line.startswith("- ")]
+    if spec.name in fitting and headless:
+        return (
             "All its tensors are there, but others stand inside the backbone and may take part in it. If they do not, pass "
             "--prefix with what stands before the backbone's names."
         )
-    elif missing and all(re.search(r"\.running_(mean|var) ", line) for line in missing) and len(missing) > 2:
-        advice = (
+    if spec.name in fitting and any(not line.startswith("- backbone.") for line in missing):
+        return "The backbone fits, but the file has no embedding layer of ours: pass --headless to import only the backbone."
+    if spec.name in fitting:
+        return f"All other tensors of {spec.name} fit. To import only the backbone, pass --headless."
+    if len(missing) > 2 and all(re.search(r"\.running_(mean|var) ", line) for line in missing):
+        return (
             "The file has parameters only, without the statistics of BatchNorm, and no network computes without them: save all of "
             "`model.state_dict()`."
         )
-    elif len(missing) == len(parameter_shapes(spec)):
-        advice = (
+    if len(missing) == len(parameter_shapes(spec)):
+        return (
             f"Its names, such as {', '.join(repr(name[:60]) for name in list(published)[:3])}, are of no library that is known here: "
             "rename them as timm does, 'layer1.0.conv1.weight'."
         )
-    elif fitting:
-        advice = f"Its backbone fits --model {' or '.join(fitting)}."
-    elif len(different) <= _NEAR * len(parameter_shapes(spec)):
-        advice = f"All other tensors of {spec.name} fit: the file is of a network that differs in these only."
-    else:
-        advice = (
-            "No variant of the zoo has exactly these tensors. `landmark-zoo models` lists the variants. Export another network to ONNX, "
-            "and convert that file: `python -m export.to_savedmodel --onnx`."
-        )
-    return f"{source} does not contain the tensors of {spec.name}:\n  {shown(different)}\n{advice}"
+    if fitting:
+        return f"Its backbone fits --model {with_strides(fitting)}."
+    if len(different) <= _NEAR * len(parameter_shapes(spec)):
+        return f"All other tensors of {spec.name} fit: the file is of a network that differs in these only."
+    return (
+        "No variant of the zoo has exactly these tensors. `landmark-zoo models` lists the variants. Export another network to ONNX, "
+        "and convert that file: `python -m export.to_savedmodel --onnx`."
+    )
 
 
-def _may_be(name: str, published: Published) -> bool:
-    """Whether a library that uses these tensor names publishes this variant; True if the names do not tell."""
-    if name not in VARIANTS:
-        return True
-    theirs = publishers(published, SPECS[name].backbone)
-    equals = {source.partition(" ")[0] for source in VARIANTS[name].equals}
+def published_as(name: str, prefix: str, names: Iterable[str]) -> bool:
+    """Whether a library that names a backbone like that publishes this variant; True if the names do not tell."""
+    equals = {source.partition(" ")[0] for source in VARIANTS[name].equals} if name in VARIANTS else set()
+    theirs = publishers(prefix, names)
     return theirs is None or not equals or bool(theirs & equals)
 
 
@@ -264,7 +260,7 @@ def fitting_models(published: Published) -> list[str]:
             for theirs, ours in found.canonical.items()
             if ours.startswith("backbone.") and not mean_behind(ours, spec.backbone, expected)
         }
-        if shapes == expected and _may_be(name, published):
+        if shapes == expected and published_as(name, found.prefix, published):
             fitting.append(name)
     return fitting
 
@@ -277,7 +273,7 @@ def _sha256(path: Path) -> str:
 def import_file(
     source: Path, spec: ModelSpec, out: Path, *, headless: bool, prefix: str | None, stated: Stated
 ) -> Checkpoint:
-    """Writes the checkpoint of `import_weights`, and returns it.
+    """Writes the checkpoint of `import_weights`, says what is in it, and returns it.
 
     Raises:
         CheckpointError: see `import_weights`.
@@ -288,6 +284,9 @@ def import_file(
         require_room(out, needed, largest=needed)
         checkpoint = import_weights(source, spec, headless=headless, prefix=prefix, stated=stated)
         save_checkpoint(out, checkpoint)
+    count = sum(value.size for value in checkpoint.weights.values())
+    origin = checkpoint.provenance.get("published_by", checkpoint.provenance["framework"])
+    log(f"{checkpoint.spec.name}: {len(checkpoint.weights)} tensors, {count:,} values, from {origin}")
     return checkpoint
 
 
@@ -303,12 +302,10 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--prefix", help="what stands before the backbone's names in the file; default: it is looked for"
     )
-    preprocessing = parser.add_argument_group(
-        "preprocessing that the weights were trained with, if it is not the library's or ImageNet's usual"
-    )
+    preprocessing = parser.add_argument_group("preprocessing that the weights were trained with")
     size = PreprocessSpec().size
     preprocessing.add_argument("--size", type=ranged(Pixels), default=size, help="side in pixels; default: %(default)s")
-    add_preprocess_options(preprocessing)
+    add_preprocess_options(preprocessing, "the file's or its library's")
     unsaid = parser.add_argument_group("what a file of a library of retrieval networks may leave open")
     unsaid.add_argument(
         "--pool", choices=("gem", "avg", "max"), help="global pooling; default: the file's or the library's"
@@ -317,6 +314,11 @@ def parse_arguments() -> argparse.Namespace:
     unsaid.add_argument(
         "--last-stride", type=int, choices=(1, 2), help="stride of the last layer; default: the library's, or 2"
     )
+    unsaid.add_argument(
+        "--stem-pool",
+        choices=("padded", "ceil"),
+        help="the stem's pooling pads each side, or none and keeps a last window that the edge cuts; default: the library's, or padded",
+    )
     return parser.parse_args()
 
 
@@ -324,13 +326,13 @@ def main() -> None:
     """Command line."""
     arguments = parse_arguments()
     stated = Stated(
-        size=arguments.size,
-        **{key: getattr(arguments, key) for key in PREPROCESSING},
+        preprocess=stated_preprocess(arguments),
         pool=arguments.pool,
         whitening=arguments.whitening,
         last_stride=arguments.last_stride,
+        stem_pool=arguments.stem_pool,
     )
-    checkpoint = import_file(
+    import_file(
         arguments.source,
         find_spec(arguments.model),
         arguments.out,
@@ -338,10 +340,6 @@ def main() -> None:
         prefix=arguments.prefix,
         stated=stated,
     )
-    count = sum(value.size for value in checkpoint.weights.values())
-    name, provenance = checkpoint.spec.name, checkpoint.provenance
-    origin = provenance.get("published_by", provenance["framework"])
-    log(f"{name}: {len(checkpoint.weights)} tensors, {count:,} values, from {origin}")
     print(arguments.out)
 
 

@@ -218,38 +218,31 @@ class PreprocessSpec:
     channels: Literal["rgb", "bgr"] = "rgb"
     resize: Literal["antialias", "bilinear"] = "antialias"
 
-    @classmethod
-    def given(
-        cls,
-        size: int | None = None,
-        *,
-        mean: Sequence[float] | None = None,
-        std: Sequence[float] | None = None,
-        channels: Literal["rgb", "bgr"] | None = None,
-        resize: Literal["antialias", "bilinear"] | None = None,
-    ) -> "PreprocessSpec":
-        """The values that are given, and for None the usual ones: ImageNet's mean and std, in the order of `channels`."""
-        return cls().changed(size, mean=mean, std=std, channels=channels, resize=resize)
-
-    def changed(
-        self,
-        size: int | None = None,
-        *,
-        mean: Sequence[float] | None = None,
-        std: Sequence[float] | None = None,
-        channels: Literal["rgb", "bgr"] | None = None,
-        resize: Literal["antialias", "bilinear"] | None = None,
-    ) -> "PreprocessSpec":
-        """The values that are given, and this one's for None; its mean and std are reordered with the channels."""
-        usual = self.in_order(channels or self.channels)
-        values = {"size": size, "mean": mean and tuple(mean), "std": std and tuple(std), "resize": resize}
-        return replace(usual, **{key: value for key, value in values.items() if value is not None})
+    def changed(self, stated: "StatedPreprocess") -> "PreprocessSpec":
+        """This preprocessing with what is stated; if the channels change, mean and std are reordered with them."""
+        colours = {key: tuple(values) for key in ("mean", "std") if (values := getattr(stated, key)) is not None}
+        others = {key: value for key in ("size", "resize") if (value := getattr(stated, key)) is not None}
+        return replace(self.in_order(stated.channels or self.channels), **colours, **others)
 
     def in_order(self, channels: str) -> "PreprocessSpec":
         """The same preprocessing for another channel order; mean and std are reordered with the channels."""
         if channels == self.channels:
             return self
         return replace(self, channels=channels, mean=self.mean[::-1], std=self.std[::-1])
+
+
+@dataclass(frozen=True)
+class StatedPreprocess:
+    """What a user, a file or a library states of a preprocessing: fields of `PreprocessSpec`; None leaves one as it is.
+
+    Mean and std are in the order of the channels that result.
+    """
+
+    size: int | None = None
+    channels: Literal["rgb", "bgr"] | None = None
+    mean: Sequence[float] | None = None
+    std: Sequence[float] | None = None
+    resize: Literal["antialias", "bilinear"] | None = None
 
 
 @runtime_checkable

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Literal
 
 from landmark_zoo.commands import Colour, Flag, Json, Pixels
-from zoo.command import log
 
 
 def models(pattern: str = "*", /, *, as_json: Json = False) -> None:
@@ -56,6 +55,7 @@ def import_(
     pool: Literal["gem", "avg", "max"] | None = None,
     whitening: str | None = None,
     last_stride: Literal[1, 2] | None = None,
+    stem_pool: Literal["padded", "ceil"] | None = None,
 ) -> None:
     """Convert published weights to a checkpoint that loads in both frameworks. Nothing in the file is executed.
 
@@ -65,20 +65,27 @@ def import_(
         out: the checkpoint to write (.safetensors).
         headless: only the backbone; its averaged features are the descriptor.
         size: side in pixels that images are resized to.
-        channels: the order of the channels that the weights were trained with; default: rgb.
-        mean: of each channel in that order, 0 to 1; default: ImageNet's.
-        std: of each channel in that order, 0 to 1; default: ImageNet's.
+        channels: the order of the channels that the weights were trained with; default: the file's or its library's.
+        mean: of each channel in that order, 0 to 1; default: the file's or its library's.
+        std: of each channel in that order, 0 to 1; default: the file's or its library's.
         resize: the filter; default: antialias.
         prefix: what stands before the backbone's names in the file; default: it is looked for.
         pool: global pooling, if the head has no tensors that tell it.
         whitening: the name of one of the file's whitenings, to apply to the descriptor.
         last_stride: stride of the last layer; default: the library's, or 2.
+        stem_pool: the stem's pooling pads each side, or none; default: the library's, or padded.
     """
     from zoo.import_weights import import_file
     from zoo.lookup import find_spec
     from zoo.published.heads import Stated
+    from zoo.specs import StatedPreprocess
 
-    stated = Stated(size, channels, mean, std, resize, pool, whitening, last_stride)
-    checkpoint = import_file(source, find_spec(model), out, headless=headless, prefix=prefix, stated=stated)
-    log(f"{checkpoint.spec.name}: {len(checkpoint.weights)} tensors from {checkpoint.provenance['framework']}")
+    stated = Stated(
+        preprocess=StatedPreprocess(size=size, channels=channels, mean=mean, std=std, resize=resize),
+        pool=pool,
+        whitening=whitening,
+        last_stride=last_stride,
+        stem_pool=stem_pool,
+    )
+    import_file(source, find_spec(model), out, headless=headless, prefix=prefix, stated=stated)
     print(out)

@@ -17,10 +17,11 @@ from zoo.errors import CheckpointError
 from zoo.import_weights import import_weights
 from zoo.preprocess import normalise
 from zoo.published.heads import Stated
-from zoo.specs import HeadSpec
+from zoo.specs import HeadSpec, StatedPreprocess
 from zoo.weights import initial_weights
 
 SPEC = shrunk("resnet50")
+AS_IT_IS = StatedPreprocess()
 EQUAL = 1e-5
 """Between entries of descriptors of unit norm; cnnimageretrieval-pytorch adds 1e-6 to a norm before it divides."""
 
@@ -33,8 +34,8 @@ def pixels() -> np.ndarray:
     return np.clip(np.stack(pictures), 0, 255).astype(np.float32)
 
 
-def imported(published: Published, folder: Path, **stated: object) -> Checkpoint:
-    return import_weights(save(published, folder), SPEC, stated=Stated(**{**published.stated, **stated}))
+def imported(published: Published, folder: Path, images: StatedPreprocess = AS_IT_IS, **stated: object) -> Checkpoint:
+    return import_weights(save(published, folder), SPEC, stated=Stated(images, **{**published.stated, **stated}))
 
 
 def descriptors(checkpoint: Checkpoint, framework: str) -> np.ndarray:
@@ -148,7 +149,7 @@ def test_an_exponent_per_channel_is_shown(tmp_path):
             "no whitening 'none'; it has 'retrieval-SfM-120k/ss', 'retrieval-SfM-120k/ms'",
         ),
         ("CVNet", {"whitening": "none"}, "no whitening 'none'; it has none"),
-        ("dirtorch", {"mean": (123.0, 116.0, 103.0)}, "divide by 255"),
+        ("dirtorch", {"images": StatedPreprocess(mean=(123.0, 116.0, 103.0))}, "divide by 255"),
     ],
 )
 def test_what_the_user_states_must_be_possible(name, stated, message, tmp_path):
@@ -185,8 +186,8 @@ def test_the_pixels_of_the_file_and_of_the_user(tmp_path):
     published = NETWORKS["fast-reid, reduced"]()
     found = imported(published, tmp_path).spec.preprocess
     np.testing.assert_allclose(found.mean, (120 / 255, 116 / 255, 103 / 255))
-    assert imported(published, tmp_path, mean=(0.1, 0.2, 0.3)).spec.preprocess.mean == (0.1, 0.2, 0.3)
-    flipped = imported(published, tmp_path, channels="bgr").spec.preprocess
+    assert imported(published, tmp_path, StatedPreprocess(mean=(0.1, 0.2, 0.3))).spec.preprocess.mean == (0.1, 0.2, 0.3)
+    flipped = imported(published, tmp_path, StatedPreprocess(channels="bgr")).spec.preprocess
     np.testing.assert_allclose(flipped.mean, (103 / 255, 116 / 255, 120 / 255))
 
 
@@ -223,11 +224,11 @@ def test_settings_are_read_from_files_of_older_pytorch(name, tmp_path):
 def test_what_was_assumed_is_said(tmp_path, capsys):
     imported(NETWORKS["fast-reid, average"](), tmp_path)
     said = capsys.readouterr().err
-    assert "this one was assumed to have stem_pool ceil" in said
+    assert "assumed stem_pool ceil, as in fast-reid's configurations" in said
     assert "avg was assumed" in said
     assert "last_stride" not in said, "it was stated"
     imported(NETWORKS["PaddleClas, VehicleNeck"](), tmp_path)
-    assert "assumed to have last_stride 1" in capsys.readouterr().err
+    assert "assumed last_stride 1, as in PaddleClas's configurations" in capsys.readouterr().err
 
 
 def test_a_dilated_last_layer_is_not_taken_for_a_plain_one(tmp_path):

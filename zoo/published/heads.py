@@ -1,20 +1,20 @@
 """The head of a published retrieval network: its spec, and the tensors that it needs."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
 import numpy as np
 
 from zoo.command import log
 from zoo.errors import CheckpointError
 from zoo.published.files import Contents
-from zoo.published.keras_names import KERAS, keras_preprocess
+from zoo.published.images import described_images, known_images
 from zoo.published.libraries import Library, head_names, library_of
-from zoo.published.names import Naming, plain_name, publishers
+from zoo.published.names import Naming
 from zoo.published.pickled_values import Opaque, plain
 from zoo.published.settings import Settings
-from zoo.specs import HeadSpec, ModelSpec, PreprocessSpec
+from zoo.specs import BackboneSpec, HeadSpec, ModelSpec, StatedPreprocess
 
 _Neck = Literal["linear", "linear_bn", "bn", "none"]
 _NECKS: dict[tuple[bool, bool], _Neck] = {
@@ -32,24 +32,24 @@ class Stated:
     """What the user says of a file; None leaves it to the file, its library or the model's spec.
 
     Attributes:
-        size, channels, mean, std, resize: the preprocessing, as in `PreprocessSpec`.
+        preprocess: how its images are prepared.
         pool: the global pooling, which has no tensors unless its exponent is learned.
         whitening: the name of one of the file's whitenings, which is applied to the descriptor.
         last_stride: stride of the last layer.
+        stem_pool: how the stem's pooling is padded, as in `BackboneSpec`.
     """
 
-    size: int | None = None
-    channels: Literal["rgb", "bgr"] | None = None
-    mean: tuple[float, float, float] | None = None
-    std: tuple[float, float, float] | None = None
-    resize: Literal["antialias", "bilinear"] | None = None
+    preprocess: StatedPreprocess = field(default_factory=StatedPreprocess)
     pool: Literal["gem", "avg", "max"] | None = None
     whitening: str | None = None
     last_stride: Literal[1, 2] | None = None
+    stem_pool: Literal["padded", "ceil"] | None = None
 
-    def preprocess(self, usual: PreprocessSpec) -> PreprocessSpec:
-        """The preprocessing, with the values of `usual` where the user says nothing."""
-        return usual.changed(self.size, mean=self.mean, std=self.std, channels=self.channels, resize=self.resize)
+    @property
+    def backbone(self) -> dict[str, Any]:
+        """What is stated of the backbone: fields of `BackboneSpec`."""
+        fields = {"last_stride": self.last_stride, "stem_pool": self.stem_pool}
+        return {key: value for key, value in fields.items() if value is not None}
 
 
 NOTHING = Stated()
@@ -63,7 +63,7 @@ class Recognised:
         spec: the model, with the head of the file if `library` has one.
         found: the names of its tensors, those of the head included.
         weights: further float32 tensors by canonical name, which were computed.
-        library: whose network it is; None if it has the names of no library of retrieval networks.
+        library: whose network it is; None if its names tell no library.
         has_head: whether the file has a head of that library.
     """
 
@@ -89,7 +89,15 @@ def recognised(contents: Contents, found: Naming, spec: ModelSpec, stated: State
     """
     settings = contents.settings
     library = library_of(found.prefix, contents.tensors, settings.library)
-    spec = _as_library(library, contents, found, spec, settings, stated)
+    if settings.library and (library is None or library.name != settings.library):
+        log(
+            f"its settings are those of {settings.library}, but its names are not, so they were left out: state the preprocessing and "
+            "the pooling"
+        )
+    spec = replace(spec, backbone=backbone_of(library, spec.backbone, stated.backbone))
+    known, whose = known_images(library, settings, contents.tensors, found.prefix, stated.preprocess)
+    spec = replace(spec, preprocess=spec.preprocess.changed(known).changed(stated.preprocess))
+    log(described_images(spec.preprocess, whose, stated.preprocess))
     if headless or library is None or not library.modules:
         if stated.pool or stated.whitening:
             raise CheckpointError(
@@ -204,48 +212,24 @@ def _whitened(head: HeadSpec, settings: Settings, stated: Stated) -> tuple[HeadS
     return head, {f"neck.whitening.linear.{part}": value for part, value in tensors.items()}
 
 
-def _as_library(
-    library: Library | None, contents: Contents, found: Naming, spec: ModelSpec, settings: Settings, stated: Stated
-) -> ModelSpec:
-    """The model with the backbone and the preprocessing of a library, of a file's settings and of the user."""
-    stride = {"last_stride": stated.last_stride} if stated.last_stride else {}
+def backbone_of(library: Library | None, spec: BackboneSpec, stated: Mapping[str, Any]) -> BackboneSpec:
+    """The backbone that a library builds of the variant's tensors, with what the user states of it.
+
+    Raises:
+        CheckpointError: the library builds one that the zoo does not have.
+    """
     if library is None:
-        usual = _usual(contents, spec)
-        return replace(spec, backbone=replace(spec.backbone, **stride), preprocess=stated.preprocess(usual))
-    assumed = {key: value for key, value in library.assumed(spec.backbone).items() if key not in stride}
-    if assumed:
-        words = ", ".join(f"{key} {value}" for key, value in assumed.items())
-        log(f"no tensor tells it: as {library.name}'s backbones usually are, this one was assumed to have {words}")
-    root = found.prefix.removesuffix(library.trunk)
-    buffers = {plain_name(name).removeprefix(root): value for name, value in contents.tensors.items()}
-    usual = spec.preprocess.in_order(library.channels).changed(
-        mean=settings.mean or _unit(buffers.get("pixel_mean")), std=settings.std or _unit(buffers.get("pixel_std"))
-    )
-    backbone = replace(spec.backbone, **assumed, **stride)
+        return replace(spec, **stated)
+    assumed = {key: value for key, value in library.assumed(spec).items() if key not in stated}
+    backbone = replace(spec, **{**assumed, **stated})
     if backbone.last_stride == 1 and backbone.block in library.dilated:
         raise CheckpointError(
             f"{library.name} dilates the convolutions of such a network's last layer if its stride is 1, which the zoo does not have. "
             "If it was trained with LAST_STRIDE 2, pass --last-stride 2"
         )
-    return replace(spec, backbone=backbone, preprocess=stated.preprocess(usual))
-
-
-def _usual(contents: Contents, spec: ModelSpec) -> PreprocessSpec:
-    """The preprocessing of a network that is no retrieval library's: the spec's, or that of `keras.applications`."""
-    if publishers(contents.tensors, spec.backbone) != {KERAS}:
-        return spec.preprocess
-    usual = keras_preprocess(spec.backbone, spec.preprocess)
-    mean, std = (" ".join(f"{value:.5f}" for value in values) for values in (usual.mean, usual.std))
-    log(
-        f"no tensor tells it: as {KERAS} prepares images for this network, --channels {usual.channels} --mean {mean} --std {std} was "
-        "assumed"
-    )
-    return usual
-
-
-def _unit(values: np.ndarray | Opaque | None) -> tuple[float, ...] | None:
-    """A buffer of three numbers as those for pixels from 0 to 1; fast-reid keeps them for pixels from 0 to 255."""
-    if not isinstance(values, np.ndarray) or values.size != 3:
-        return None
-    numbers = [float(value) for value in values.reshape(-1)]
-    return tuple(number / (255 if max(numbers) > 1 else 1) for number in numbers)
+    if assumed:
+        words = " and ".join(f"{key} {value}" for key, value in assumed.items())
+        options = " and ".join(f"--{key.replace('_', '-')}" for key in assumed)
+        state = "states another" if len(assumed) == 1 else "state others"
+        log(f"assumed {words}, as in {library.name}'s configurations; the file does not say ({options} {state})")
+    return backbone

@@ -1,18 +1,14 @@
-"""`keras.applications`' ResNets: the canonical names of their layers, and what its files do not say.
+"""`keras.applications`' ResNets: the canonical names of their layers.
 
 `conv3_block2_1_conv` is layer2.1.conv1.
 """
 
 import re
-from dataclasses import replace
 
-from zoo.specs import BackboneSpec, PreprocessSpec
+from zoo.specs import BackboneSpec
 
 KERAS = "keras.applications"
 """The library, as `Variant.equals` spells it."""
-_CAFFE_MEAN = (103.939 / 255, 116.779 / 255, 123.68 / 255)
-"""Of blue, green and red; pixels from 0 to 255 are divided by nothing."""
-
 FIRST_LAYER = r"conv2_block1_1_conv\."
 """Beginning of a name of the first layer, as a regular expression."""
 
@@ -36,10 +32,3 @@ def keras_module(module: str, spec: BackboneSpec) -> str | None:
     if number != "0":
         return f"{block}.{part}{int(number) + (preactivation and part == 'bn')}"
     return f"{block}.downsample" if preactivation else f"{block}.downsample.{int(part == 'bn')}"
-
-
-def keras_preprocess(spec: BackboneSpec, own: PreprocessSpec) -> PreprocessSpec:
-    """The preprocessing of `keras.applications`: v1's is Caffe's, v2's scales pixels to -1 … 1. Size and filter are `own`'s."""
-    if spec.block == "preactivation":
-        return replace(own, channels="rgb", mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
-    return replace(own, channels="bgr", mean=_CAFFE_MEAN, std=(1 / 255, 1 / 255, 1 / 255))

@@ -137,26 +137,6 @@ def prefixes(names: Iterable[str]) -> list[str]:
     return [prefix for prefix, _ in found.most_common(PREFIXES)] or [""]
 
 
-def publishers(names: Iterable[str], spec: BackboneSpec) -> set[str] | None:
-    """The libraries that use these tensor names, as `Variant.equals` spells them; None if the names are canonical.
-
-    Names matter because networks with the same tensors may differ in what they compute: PaddleClas' average poolings do
-    not count padding.
-    """
-    plainly = [plain_name(name) for name in names]
-    known = prefixes(plainly)
-    for prefix in known:
-        modules = {name.removeprefix(prefix).rpartition(".")[0] for name in plainly if name.startswith(prefix)}
-        if any(grammar(module, spec) for module in modules for grammar in _PADDLECLAS):
-            return {"PaddleClas"}
-        if any(keras_names.keras_module(module, spec) for module in modules):
-            return {keras_names.KERAS}
-    if known == [_OWN]:
-        return None
-    # Caffe's, MXNet's and Keras' networks have been converted to these names.
-    return {"timm", "torchvision", "paddle.vision", "ResNeSt", "IBN-Net", keras_names.KERAS}
-
-
 def _under(prefix: str, names: dict[str, str], spec: BackboneSpec) -> Naming:
     """The naming with this prefix."""
     canonical: dict[str, str] = {}

@@ -12,11 +12,16 @@ from zoo.published.libraries import CIRTORCH, DIRTORCH
 from zoo.published.pickled_values import Opaque, plain
 
 _POOLS: dict[str, Literal["gem", "avg", "max"]] = {
-    **{"gem": "gem", "gemmp": "gem", "mac": "max", "spoc": "avg"},
-    **{"max": "max", "avg": "avg"},
+    "gem": "gem",
+    "gemmp": "gem",
+    "mac": "max",
+    "max": "max",
+    "spoc": "avg",
+    "avg": "avg",
 }
+"""By the names of both libraries; `gemmp` has an exponent per channel, which the shape of its tensor tells."""
 _POWER = 0.25
-"""deep-image-retrieval divides a PCA's components by this power of their variance."""
+"""deep-image-retrieval divides a PCA's components by this power of their variance: `--whitenp 0.25` in its README."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +41,7 @@ class Settings:
         pool: the global pooling.
         l2_before_neck: whether the pooled features are scaled to unit norm.
         linear: whether the network uses its linear layer.
-        mean, std: per channel, for pixels from 0 to 1.
+        colours: `mean` and `std` as the file has them; `three_numbers` reads one.
         whitenings: by name; each is computed when it is called.
         unknown: settings under which the network computes something that the zoo does not have.
     """
@@ -45,18 +50,13 @@ class Settings:
     pool: Literal["gem", "avg", "max"] | None = None
     l2_before_neck: bool | None = None
     linear: bool = True
-    mean: tuple[float, float, float] | None = None
-    std: tuple[float, float, float] | None = None
+    colours: Mapping[str, Any] = field(default_factory=dict)
     whitenings: Mapping[str, Callable[[], Whitening]] = field(default_factory=dict)
     unknown: Sequence[str] = ()
 
 
 def settings_of(value: Any) -> Settings:
-    """The settings in what was read from a file.
-
-    Raises:
-        CheckpointError: a setting has a value that it cannot have.
-    """
+    """The settings in what was read from a file."""
     if not isinstance(value, dict):
         return Settings()
     if isinstance(meta := value.get("meta"), dict) and "architecture" in meta and "pooling" in meta:
@@ -76,16 +76,13 @@ def _cirtorch(meta: dict) -> Settings:
         for scales, pair in _entries(own)
         if isinstance(pair, dict) and isinstance(pair.get("P"), np.ndarray) and isinstance(pair.get("m"), np.ndarray)
     }
-    mean, std = (_colours(meta.get(key), key) for key in ("mean", "std"))
-    return Settings(CIRTORCH, pool, l2_before_neck=True, mean=mean, std=std, whitenings=whitenings, unknown=unknown)
+    return Settings(CIRTORCH, pool, l2_before_neck=True, colours=_colours(meta), whitenings=whitenings, unknown=unknown)
 
 
 def _dirtorch(value: dict, options: dict) -> Settings:
     """The settings of deep-image-retrieval: the arguments of `ResNet_RMAC`, `preprocess` and `pca`."""
     pool, unknown = _pool(options.get("pooling", "gem"))
     unknown += ["center_bias"] if _is_set(options.get("center_bias")) else []
-    pixels = dict(_entries(value.get("preprocess")))
-    mean, std = (_colours(pixels.get(key), key) for key in ("mean", "std"))
     whitenings = {
         name: functools.partial(_pca, pca.items)
         for name, pca in _entries(value.get("pca"))
@@ -96,8 +93,7 @@ def _dirtorch(value: dict, options: dict) -> Settings:
         pool,
         l2_before_neck=_is_set(options.get("norm_features")),
         linear=not _is_set(options.get("without_fc")),
-        mean=mean,
-        std=std,
+        colours=_colours(dict(_entries(value.get("preprocess")))),
         whitenings=whitenings,
         unknown=unknown,
     )
@@ -118,15 +114,24 @@ def _entries(value: Any) -> list[tuple[str, Any]]:
     return [(key, item) for key, item in value.items() if isinstance(key, str)] if isinstance(value, dict) else []
 
 
-def _colours(found: Any, key: str) -> tuple[float, float, float] | None:
-    """Three numbers, or None."""
-    if found is None:
-        return None
+def _colours(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Mean and deviation, if they are set."""
+    return {key: found for key in ("mean", "std") if (found := settings.get(key)) is not None}
+
+
+def three_numbers(found: Any, key: str) -> tuple[float, float, float]:
+    """One of `Settings.colours`: per channel, for pixels from 0 to 1.
+
+    Raises:
+        CheckpointError: it is something else.
+    """
     numbers = isinstance(found, list | tuple) and all(
         isinstance(item, float | int) and abs(item) < 256 for item in found
     )
     if not numbers or len(found) != 3:
-        raise CheckpointError(f"its settings have a {key} that is not three numbers below 256")
+        raise CheckpointError(
+            f"its settings have a {key} that is not three numbers below 256; pass --{key} with three numbers from 0 to 1"
+        )
     first, second, third = map(float, found)
     return first, second, third
 

@@ -1,7 +1,7 @@
 """Where a network has its strides, which no tensor tells: what a file's configuration states, and what an import assumes."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -67,3 +67,11 @@ def assumed_stride(name: str) -> tuple[str, str] | None:
         f"the stride of a block is in its {mine} ResNets",
         f"no tensor tells; if it is in the {theirs}, pass --model {other}",
     )
+
+
+def with_strides(names: Sequence[str]) -> str:
+    """Variants to choose from, for a message: with the place of their blocks' strides if that tells two of them apart."""
+    first = {name: VARIANTS[name].backbone.stride_in_first for name in names}
+    if len(set(first.values())) < 2:
+        return " or ".join(names)
+    return " or ".join(f"{name} (stride in the {'first 1×1' if first[name] else '3×3'})" for name in names)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from tests.reliability import pickles
 from tests.reliability.reader import Reader
 from zoo.published.files import read_contents
+from zoo.published.settings import three_numbers
 
 _PCA = "sklearn.decomposition._pca.PCA"
 
@@ -108,8 +109,8 @@ def _changes(keys: tuple[str, ...]) -> st.SearchStrategy[dict[str, bytes]]:
 def _read(path: Path) -> None:
     settings = read_contents(path).settings
     assert settings.pool in (None, "gem", "avg", "max")
-    for colours in (settings.mean, settings.std):
-        assert colours is None or len(colours) == 3
+    for key, found in settings.colours.items():
+        assert len(three_numbers(found, key)) == 3
     for whitening in settings.whitenings.values():
         made = whitening()
         assert made.weight.dtype == made.bias.dtype == np.float32
