@@ -159,7 +159,7 @@ class _Sizes:
     def _inferred(self, node: onnx.NodeProto, types: Mapping, known: Mapping) -> Mapping[str, onnx.TypeProto]:
         """Types of a node's outputs, inferred in a graph of its own: some operators are only known by what they consist of."""
         if node.op_type == "GroupNormalization":  # ONNX infers nothing for it
-            return dict.fromkeys(node.output, types[node.input[0]])
+            return {node.output[0]: types[node.input[0]]}
         inputs = [onnx.ValueInfoProto(name=name, type=kind) for name, kind in types.items()]
         outputs = [onnx.ValueInfoProto(name=name) for name in node.output if name]
         graph = onnx.helper.make_graph([node], "node", inputs, outputs, list(known.values()))

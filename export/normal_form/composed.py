@@ -1,6 +1,7 @@
 """Operators on several tensors, or that move pixels, written with operators that TensorFlow 2.2 has."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import onnx_graphsurgeon as gs
@@ -33,7 +34,7 @@ def _mean(graph: gs.Graph, node: gs.Node) -> gs.Variable:
 def _depth_to_space(graph: gs.Graph, node: gs.Node) -> gs.Variable:
     """Channels are [side, side, C] in the mode DCR, which is ONNX's default, and [C, side, side] in CRD, PyTorch's PixelShuffle."""
     _, channels, height, width = node.inputs[0].shape
-    side = node.attrs["blocksize"]
+    side = _side(node)
     kept = channels // side**2
     if node.attrs.get("mode", "DCR") == "DCR":
         parts, order = [side, side, kept], [0, 3, 4, 1, 5, 2]
@@ -44,11 +45,16 @@ def _depth_to_space(graph: gs.Graph, node: gs.Node) -> gs.Variable:
 
 def _space_to_depth(graph: gs.Graph, node: gs.Node) -> gs.Variable:
     _, channels, height, width = node.inputs[0].shape
-    side = node.attrs["blocksize"]
+    side = _side(node)
     rows, columns = height // side, width // side
     return _moved(
         graph, node, [channels, rows, side, columns, side], [0, 3, 5, 1, 2, 4], [channels * side**2, rows, columns]
     )
+
+
+def _side(node: gs.Node) -> Any:
+    """Pixels of a block's side."""
+    return node.attrs["blocksize"]
 
 
 def _moved(graph: gs.Graph, node: gs.Node, parts: list[int], order: list[int], shape: list[int]) -> gs.Variable:

@@ -9,7 +9,7 @@ import onnx.parser
 SIZE = 9
 OPSET = 17
 
-CASES: dict[str, tuple[str, dict[str, Any]] | tuple[str, dict[str, Any], int]] = {
+CASES: dict[str, tuple[Any, ...]] = {
     # name: (nodes from x [N, 3, 9, 9] to y, constants; a tuple is the shape of random weights; an opset other than 17)
     "depthwise": ("y = Conv<group=3, pads=[1,1,1,1]>(x, w)", {"w": (3, 1, 3, 3)}),
     "depthwise of stride 2": (

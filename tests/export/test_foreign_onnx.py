@@ -57,7 +57,7 @@ def images(side: int, batch: int = 2) -> np.ndarray:
 
 
 def test_every_specimen_is_tried():
-    assert {*REFUSED, "sound", "sound_functions"} == {*SPECIMENS}
+    assert {*REFUSED} == {name for name in SPECIMENS if not name.startswith("sound")}
 
 
 @pytest.mark.parametrize("kind", REFUSED)

@@ -174,6 +174,9 @@ SPECIMENS: dict[str, Files] = {
     "functions_doubling": calling("swish", *(f"f{number}" for number in range(30))),
     "function_missing": calling("swish", "f9"),
     "sound_functions": calling("swish", "f0"),
+    "sound_with_what_no_output_needs": edited(
+        lambda model: model.graph.node.append(helper.make_node("NonZero", ["c"], ["unneeded"]))
+    ),
     "old": edited(lambda model: setattr(model.opset_import[0], "version", 7)),
     "no_opset": edited(lambda model: model.opset_import.pop(0)),
 }
