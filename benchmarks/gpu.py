@@ -68,7 +68,7 @@ def measure(row: Row, seconds: float) -> dict[str, Any]:
     spec = recipe.spec(row.model)
     execution = Execution("cuda:0", row.precision, row.channels_last, row.compile)
     weights = initial_weights(spec, (), 0)
-    shape = (row.classes, spec.head.embedding_size)
+    shape = (row.classes, spec.embedding_size)
     weights[f"{LOSS_PREFIX}weight"] = np.random.default_rng(0).standard_normal(shape, np.float32) / shape[1] ** 0.5
     trainer = Trainer(spec, row.classes, recipe, weights, execution)
     schedule, batches = Schedule(recipe, 1_000_000), _batches(row)

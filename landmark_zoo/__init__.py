@@ -4,7 +4,7 @@ Example:
     >>> import landmark_zoo as lz
     >>> lz.list_models("resnest*269*")
     ['resnest269', 'resnest269_paddleclas']
-    >>> lz.get_spec("resnest50").head.embedding_size
+    >>> lz.get_spec("resnest50").embedding_size
     512
 
 Importing this package imports no framework. A function imports what it needs when it is called, and raises

@@ -6,12 +6,11 @@ import numpy as np
 import paddle
 from paddle import Tensor, nn
 
-from paddle_models.layers import Neck, global_pool, unit_norm
+from paddle_models.layers import UnitNorm, global_pool, neck
 from paddle_models.preactivation import PreactivationBottleneck
 from paddle_models.res2net import Res2NetBottleneck
 from paddle_models.resnest import SplitAttentionBottleneck
 from paddle_models.resnet import LAYERS, BasicBlock, Bottleneck, ResNet
-from zoo.constants import NORM_EPSILON
 from zoo.specs import ModelSpec
 
 BLOCKS = {
@@ -27,7 +26,7 @@ class Embedder(nn.Layer):
     """A whole network of the zoo.
 
     Input: float [N, 3, H, W], normalised (`zoo.preprocess`), H and W of at least 32. Output: descriptors float [N, D],
-    D = `spec.head.embedding_size`, of unit norm unless `spec.head.l2` is off.
+    D = `spec.embedding_size`, of unit norm unless `spec.head.l2` is off.
     """
 
     def __init__(self, spec: ModelSpec) -> None:
@@ -35,13 +34,11 @@ class Embedder(nn.Layer):
         head = spec.head
         self.backbone = ResNet(spec.backbone, BLOCKS[spec.backbone.block])
         self.pool = global_pool(head)
-        self.neck = nn.Identity() if head.neck == "none" else Neck(spec.features, head)
-        self.l2 = head.l2
-        self.epsilon = NORM_EPSILON
+        self.neck = neck(spec.features, head)
+        self.l2 = UnitNorm() if head.l2 else nn.Identity()
 
     def forward(self, images: Tensor) -> Tensor:
-        embedding = self.neck(self.pool(self.backbone(images)))
-        return unit_norm(embedding, self.epsilon) if self.l2 else embedding
+        return self.l2(self.neck(self.pool(self.backbone(images))))
 
     def features(self, images: Tensor, layers: Sequence[str] = LAYERS) -> dict[str, Tensor]:
         """The backbone's feature maps by layer, as timm's `features_only` returns them (`ResNet.features`).

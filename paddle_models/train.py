@@ -67,7 +67,7 @@ class Trainer:
             )
         self.spec, self.recipe, self.execution, self.group = spec, recipe, execution, group
         paddle.device.set_device(execution.device.replace("cuda", "gpu"))
-        size, loss = spec.head.embedding_size, spec.loss
+        size, loss = spec.embedding_size, spec.loss
         self.model = Embedder(spec)
         self.margin = build_margin(loss, classes, size, recipe.scale, group)
         _copy(self._weights(), weights)

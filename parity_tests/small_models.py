@@ -57,7 +57,7 @@ OPTIONS: dict[str, ModelSpec] = {
     "average_and_gem_pool": _with_head(pool="avg_gem", neck="linear_bn", neck_bias=True),
     "l2_first": _with_head(l2_before_neck=True, neck_bias=True),
     "l2_then_batch_norm": _with_head(pool="max", neck="bn", l2_before_neck=True, embedding_size=32),
-    "whitened": _with_head(neck="linear_bn", neck_bias=True, whitened_from=48),
+    "whitened": _with_head(neck="linear_bn", neck_bias=True, embedding_size=48, whitening_size=64),
     "fixed_gem_no_neck": _with_head(gem_p_learned=False, neck="none", embedding_size=32),
     "neck_bn_bgr": shrunk("resnet18", HeadSpec(neck="linear_bn", embedding_size=64), _OTHER_PIXELS),
     "bilinear_not_normalised": shrunk(

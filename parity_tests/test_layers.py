@@ -134,23 +134,32 @@ def test_stem_pools(side, size):
         np.testing.assert_array_equal(side.run(side.layers.stem_pool(padding), x), expected)
 
 
-@pytest.mark.parametrize("whitened_from", [0, 5])
-@pytest.mark.parametrize("l2_first", [False, True])
-@pytest.mark.parametrize("bias", [False, True])
-@pytest.mark.parametrize("neck", ["linear", "linear_bn", "bn_linear", "bn"])
-def test_neck(side, neck, bias, l2_first, whitened_from):
-    if neck == "bn":
-        bias, whitened_from = False, 0
-    head = HeadSpec(neck=neck, neck_bias=bias, embedding_size=4, l2_before_neck=l2_first, whitened_from=whitened_from)
-    layer = side.layers.Neck(6, head)
+_NECKS = [
+    {"neck": "none"},
+    {"neck": "bn"},
+    {"neck": "bn", "l2_before_neck": True},
+    *(
+        {"neck": neck, "neck_bias": bias, "l2_before_neck": l2_first, "whitening_size": whitening_size}
+        for neck in ("linear", "linear_bn", "bn_linear")
+        for bias in (False, True)
+        for l2_first in (False, True)
+        for whitening_size in (None, 5)
+    ),
+]
+
+
+@pytest.mark.parametrize("options", _NECKS, ids=lambda options: "-".join(map(str, options.values())))
+def test_neck(side, options):
+    head = HeadSpec(embedding_size=4, **options)
+    layer = side.layers.neck(6, head)
     weights = _weights(side, layer, seed=4)
     x = np.random.default_rng(5).normal(size=(3, 6))
-    expected = oracle.unit_norm(x) if l2_first else x
-    expected = oracle.batch_norm(expected, weights, "bn") if neck in ("bn", "bn_linear") else expected
-    if neck != "bn":
-        expected = expected @ weights["linear.weight"].T + (weights["linear.bias"] if bias else 0)
-    expected = oracle.batch_norm(expected, weights, "bn") if neck == "linear_bn" else expected
-    if whitened_from:
+    expected = oracle.unit_norm(x) if head.l2_before_neck else x
+    expected = oracle.batch_norm(expected, weights, "bn") if head.neck in ("bn", "bn_linear") else expected
+    if "linear" in head.neck:
+        expected = expected @ weights["linear.weight"].T + (weights["linear.bias"] if head.neck_bias else 0)
+    expected = oracle.batch_norm(expected, weights, "bn") if head.neck == "linear_bn" else expected
+    if head.whitening_size:
         expected = oracle.unit_norm(expected) @ weights["whitening.linear.weight"].T + weights["whitening.linear.bias"]
     np.testing.assert_allclose(side.run(side.load(layer, weights), x), expected, rtol=0, atol=FLOAT64)
 

@@ -1,5 +1,7 @@
 """Layers that PyTorch does not provide: split attention, squeeze-and-excitation, IBN-a, the poolings and the neck."""
 
+from collections import OrderedDict
+
 import torch
 from torch import Tensor, nn
 
@@ -150,42 +152,34 @@ def global_pool(head: HeadSpec) -> nn.Module:
     return pools[head.pool] if len(pools) == 1 else ConcatenatedPool(pools)
 
 
-class Neck(nn.Module):
-    """Turns pooled features [N, features] into the embedding [N, embedding_size]."""
+def neck(features: int, head: HeadSpec) -> nn.Sequential:
+    """The layers between pooled features [N, features] and the descriptor before its scaling to unit norm [N, D].
 
-    def __init__(self, features: int, head: HeadSpec) -> None:
+    They are called l2, linear, bn and whitening, as far as the head has them; without a neck there are none.
+    """
+    layers, size = OrderedDict[str, nn.Module](), features
+    if head.l2_before_neck:
+        layers["l2"] = UnitNorm()
+    for name in head.neck_layers:
+        if name == "bn":
+            layers[name] = nn.BatchNorm1d(size)
+        else:
+            layers[name] = nn.Linear(size, head.embedding_size, bias=head.neck_bias)
+            size = head.embedding_size
+    if head.whitening_size:
+        layers["whitening"] = nn.Sequential(OrderedDict(l2=UnitNorm(), linear=nn.Linear(size, head.whitening_size)))
+    return nn.Sequential(layers)
+
+
+class UnitNorm(nn.Module):
+    """Scales vectors float [N, D] to unit norm; a row of zeros stays zero."""
+
+    def __init__(self) -> None:
         super().__init__()
-        self.l2_first, self.bn_first, self.epsilon = head.l2_before_neck, head.neck == "bn_linear", NORM_EPSILON
-        self.bn = nn.BatchNorm1d(features) if head.neck in ("bn", "bn_linear") else None
-        self.linear = None
-        if head.has_linear:
-            self.linear = nn.Linear(features, head.neck_size, bias=head.neck_bias)
-        if head.neck == "linear_bn":
-            self.bn = nn.BatchNorm1d(head.neck_size)
-        self.whitening = Whitening(head.neck_size, head.embedding_size) if head.whitened_from else None
-
-    def forward(self, features: Tensor) -> Tensor:
-        if self.l2_first:
-            features = unit_norm(features, self.epsilon)
-        if self.bn is not None and (self.bn_first or self.linear is None):
-            features = self.bn(features)
-        if self.linear is not None:
-            features = self.linear(features)
-            if self.bn is not None and not self.bn_first:
-                features = self.bn(features)
-        return features if self.whitening is None else self.whitening(features)
-
-
-class Whitening(nn.Module):
-    """A linear layer with a bias, applied to vectors [N, inputs] of unit norm: PCA whitening is one. Output: [N, outputs]."""
-
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__()
-        self.linear = nn.Linear(inputs, outputs)
         self.epsilon = NORM_EPSILON
 
     def forward(self, vectors: Tensor) -> Tensor:
-        return self.linear(unit_norm(vectors, self.epsilon))
+        return unit_norm(vectors, self.epsilon)
 
 
 def unit_norm(vectors: Tensor, epsilon: float) -> Tensor:

@@ -65,7 +65,7 @@ class Trainer:
     ) -> None:
         self.spec, self.recipe, self.execution, self.group = spec, recipe, execution, group
         self.device = torch.device(execution.device)
-        size, loss = spec.head.embedding_size, spec.loss
+        size, loss = spec.embedding_size, spec.loss
         self.model = Embedder(spec)
         self.margin = build_margin(loss, classes, size, recipe.scale, group)
         load_weights(nn.ModuleDict({"model": self.model, "arc_margin": self.margin}), _nested(weights))

@@ -26,7 +26,7 @@ def state_dict(checkpoint: Checkpoint, *, backbone: bool = False) -> dict[str, T
     spec = checkpoint.spec
     model = Embedder(spec)
     if checkpoint.classes:
-        model.arc_margin = build_margin(spec.loss, checkpoint.classes, spec.head.embedding_size, scale=1.0)
+        model.arc_margin = build_margin(spec.loss, checkpoint.classes, spec.embedding_size, scale=1.0)
     load_weights(model, checkpoint.weights)
     return (model.backbone if backbone else model).state_dict()
 
@@ -39,4 +39,4 @@ def write(checkpoint: Checkpoint, backbone: bool, path: Path) -> None:
 
 
 if __name__ == "__main__":
-    run(lambda: main("torch", ".pth", "timm's and torchvision's", write))
+    run(lambda: main("torch", ".pth", ("timm", "torchvision", "ResNeSt", "IBN-Net"), write))

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from zoo.errors import CheckpointError, DataError, SpecError
-from zoo.specs import BackboneSpec, HeadSpec, ModelSpec, PreprocessSpec
+from zoo.specs import ModelSpec, PreprocessSpec, told_apart
 from zoo.strict import read_fields
 from zoo.tensors import read_tensors, write_tensors
 from zoo.text import parse_json
@@ -22,11 +22,6 @@ from zoo.weights import Shape, parameter_shapes
 FORMAT = "landmark-zoo-checkpoint-1"
 _LARGEST = 1e12
 """Of any weight. Real ones are below 1e6; a network with larger ones overflows."""
-_ADDED = {
-    "backbone": (BackboneSpec, ("stem_pool", "last_stride", "stride_in_first", "stride_at_end", "convolution_bias")),
-    "head": (HeadSpec, ("l2_before_neck", "whitened_from")),
-}
-"""Fields that specs did not always have. At their default they are not hashed, so that older checkpoints keep their fingerprint."""
 _EXPONENTS = (0.01, 100.0)
 """Of GeM. Trained ones are between 1 and 20; beyond these, the powers of usual features overflow."""
 
@@ -219,19 +214,8 @@ def shown(found: list[str], most: int = 5) -> str:
 
 def fingerprint(checkpoint: Checkpoint) -> str:
     """sha256 of the spec and all weights; equal for equal models, regardless of file layout and provenance."""
-    digest = hashlib.sha256(json.dumps(_hashed(checkpoint.spec), sort_keys=True).encode())
+    digest = hashlib.sha256(json.dumps(told_apart(checkpoint.spec), sort_keys=True).encode())
     for name in sorted(checkpoint.weights):
         digest.update(name.encode())
         digest.update(np.ascontiguousarray(checkpoint.weights[name]).tobytes())
     return digest.hexdigest()
-
-
-def _hashed(spec: ModelSpec) -> dict:
-    """The spec's values that tell models apart."""
-    values = dataclasses.asdict(spec)
-    for part, (kind, added) in _ADDED.items():
-        usual = {field.name: field.default for field in dataclasses.fields(kind)}
-        for name in added:
-            if values[part][name] == usual[name]:
-                del values[part][name]
-    return values

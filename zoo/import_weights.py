@@ -23,6 +23,7 @@ import hashlib
 import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 
@@ -37,12 +38,12 @@ from zoo.lookup import find_spec
 from zoo.published.biases import fold_biases, mean_behind
 from zoo.published.files import as_float32, layout, read_contents
 from zoo.published.heads import NOTHING, Stated, recognised
-from zoo.published.libraries import publishers
+from zoo.published.libraries import OWN, publishers
 from zoo.published.names import Naming, in_trunk, naming, prefixes
 from zoo.published.pickled_values import Opaque
 from zoo.published.state_dicts import same
 from zoo.published.strides import assumed_stride, conflicting_stride, with_strides
-from zoo.specs import ModelSpec, PreprocessSpec
+from zoo.specs import ModelSpec, Pool, PreprocessSpec
 from zoo.strict import Pixels
 from zoo.variants import SPECS, VARIANTS
 from zoo.weights import LOSS_PREFIX, parameter_shapes
@@ -80,12 +81,11 @@ def import_weights(
     contents = read_contents(source, prefix)
     published, framework = contents.tensors, contents.framework
     try:
-        looked_for = spec.headless() if headless else spec
-        found = naming(published, spec.backbone, parameter_shapes(looked_for), prefix, _same_in(published))
+        found = naming(published, spec.backbone, parameter_shapes(spec.headless()), prefix, _same_in(published))
         known = recognised(contents, found, spec, stated, headless=headless)
         spec, found = known.spec, known.found
         check_preprocess(spec.preprocess)
-        classes = 0 if headless or known.has_head else _classes(published, found, spec)
+        classes = _classes(published, found, spec)
         expected = parameter_shapes(spec, classes)
         weights, names = _canonical(published, found, framework, expected)
         folded = fold_biases(weights, names, spec.backbone, expected, framework)
@@ -93,7 +93,6 @@ def import_weights(
         raise CheckpointError(f"{source}: {error}.") from error
     tensors = {name: value for name in found.others if isinstance(value := published[name], np.ndarray)}
     if headless or known.has_head:
-        weights = {name: value for name, value in weights.items() if known.has_head or name.startswith("backbone.")}
         # A convolution inside the backbone takes part in it; one that the user left out by naming the prefix does not.
         inside = in_trunk(found, tensors) if prefix is None else []
         weights |= {name: tensors[name] for name in inside if name.endswith(".weight") and tensors[name].ndim > 2}
@@ -120,9 +119,9 @@ def import_weights(
         log(
             f"{source.name}: the biases of {folded} convolutions were moved into the means of the BatchNorms that follow"
         )
-    _log_left_out(source, found, headless=headless, head=known.has_head)
+    _log_left_out(source, found, head=known.has_head)
     provenance = {"framework": framework, "imported_from": source.name, "source_sha256": _sha256(source)}
-    if known.library is not None:
+    if known.library is not None and known.library.name != OWN:
         provenance["published_by"] = known.library.name
     elif assumed := assumed_stride(spec.name):
         what, otherwise = assumed
@@ -184,11 +183,10 @@ def _same_in(published: Published) -> Callable[[str, str], bool]:
     return lambda first, second: same(published[first], published[second])
 
 
-def _log_left_out(source: Path, found: Naming, *, headless: bool, head: bool) -> None:
+def _log_left_out(source: Path, found: Naming, *, head: bool) -> None:
     if found.prefix:
         log(f"{source.name}: the backbone stands under {found.prefix!r}")
-    heads = [name for name, ours in found.canonical.items() if headless and not ours.startswith("backbone.")]
-    if left_out := [*found.others, *heads]:
+    if left_out := found.others:
         more = f" and {len(left_out) - 5} more" if len(left_out) > 5 else ""
         whose = "the backbone's or the head's" if head else "the backbone's"
         log(f"{source.name}: left out, because they are not {whose}: {', '.join(left_out[:5])}{more}")
@@ -307,8 +305,12 @@ def parse_arguments() -> argparse.Namespace:
     preprocessing.add_argument("--size", type=ranged(Pixels), default=size, help="side in pixels; default: %(default)s")
     add_preprocess_options(preprocessing, "the file's or its library's")
     unsaid = parser.add_argument_group("what a file of a library of retrieval networks may leave open")
+    unsaid.add_argument("--pool", choices=get_args(Pool), help="global pooling; default: the file's or the library's")
     unsaid.add_argument(
-        "--pool", choices=("gem", "avg", "max"), help="global pooling; default: the file's or the library's"
+        "--l2-before-neck",
+        action="store_const",
+        const=True,
+        help="the pooled features are scaled to unit norm; default: the file's or the library's",
     )
     unsaid.add_argument("--whitening", metavar="NAME", help="one of the file's whitenings, to apply; default: none")
     unsaid.add_argument(
@@ -328,6 +330,7 @@ def main() -> None:
     stated = Stated(
         preprocess=stated_preprocess(arguments),
         pool=arguments.pool,
+        l2_before_neck=arguments.l2_before_neck,
         whitening=arguments.whitening,
         last_stride=arguments.last_stride,
         stem_pool=arguments.stem_pool,

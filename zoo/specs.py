@@ -11,15 +11,35 @@ torchvision, "-B"), pre-activation (arXiv 1603.05027), the "-C" stem and the "-D
 
 import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from zoo.errors import SpecError
-from zoo.strict import Count, CountOrNone, Pixels, Positive, read_fields
+from zoo.strict import Count, Pixels, Positive, read_fields
 
+ADDED: Mapping[str, bool] = MappingProxyType({"added": True})
+"""Metadata of the fields that specs did not have in the first version of the checkpoint format.
+
+At its default, such a field is no part of a fingerprint, so that older checkpoints keep theirs. The default must be what models computed
+before the field was added.
+"""
+Pool = Literal["gem", "avg", "max", "avg_max", "avg_gem", "max_gem"]
+Neck = Literal["linear", "linear_bn", "bn_linear", "bn", "none"]
 _PLAIN = ("preactivation", "split_attention", "res2net")
 """Blocks without squeeze-and-excitation and IBN-a."""
+
+
+def told_apart(value: Any) -> Any:
+    """What tells models apart, for JSON: a spec's fields but for the added ones that are at their default, specs inside it included."""
+    if not dataclasses.is_dataclass(value):
+        return value
+    return {
+        own.name: told_apart(found)
+        for own in dataclasses.fields(value)
+        if (found := getattr(value, own.name)) != own.default or not own.metadata.get("added")
+    }
 
 
 @dataclass(frozen=True)
@@ -71,11 +91,11 @@ class BackboneSpec:
     stem_width: Count = 32
     stem_channels: Count = 64
     shortcut: Literal["conv", "avg_conv"] = "conv"
-    stem_pool: Literal["padded", "zeros", "ceil"] = "padded"
-    last_stride: Literal[1, 2] = 2
-    stride_in_first: bool = False
-    stride_at_end: bool = False
-    convolution_bias: bool = False
+    stem_pool: Literal["padded", "zeros", "ceil"] = field(default="padded", metadata=ADDED)
+    last_stride: Literal[1, 2] = field(default=2, metadata=ADDED)
+    stride_in_first: bool = field(default=False, metadata=ADDED)
+    stride_at_end: bool = field(default=False, metadata=ADDED)
+    convolution_bias: bool = field(default=False, metadata=ADDED)
     first_shortcut: bool = False
     cardinality: Count = 1
     base_width: Count = 64
@@ -145,21 +165,21 @@ class HeadSpec:
         neck: `linear`, `linear_bn` (a linear layer, then BatchNorm), `bn_linear` (BatchNorm, then a linear layer), `bn`
             (BatchNorm alone, the "BNNeck", arXiv 1903.07071, §3.5) or `none` (the pooled features are the embedding).
         neck_bias: whether the neck's linear layer has a bias.
-        embedding_size: length of the embedding; without a linear layer it must be the length of the pooled features.
-        whitened_from: length of the neck's output if it is scaled to unit norm and then whitened, by a linear layer with a bias,
-            into the embedding (the PCA of AP-GeM, arXiv 1906.07589); 0 without whitening.
+        embedding_size: length of the neck's output; without a linear layer it must be the length of the pooled features.
+        whitening_size: length of the descriptor if the neck's output is scaled to unit norm and then whitened, by a linear layer
+            with a bias (the PCA of AP-GeM, arXiv 1906.07589); None without whitening.
         l2: whether the descriptor is scaled to unit Euclidean norm.
     """
 
-    pool: Literal["gem", "avg", "max", "avg_max", "avg_gem", "max_gem"] = "gem"
+    pool: Pool = "gem"
     gem_p: Positive = 3.0
     gem_p_learned: bool = True
-    neck: Literal["linear", "linear_bn", "bn_linear", "bn", "none"] = "linear"
+    neck: Neck = "linear"
     neck_bias: bool = False
     embedding_size: Count = 512
     l2: bool = True
-    l2_before_neck: bool = False
-    whitened_from: CountOrNone = 0
+    l2_before_neck: bool = field(default=False, metadata=ADDED)
+    whitening_size: Count | None = field(default=None, metadata=ADDED)
 
     @property
     def pools(self) -> tuple[str, ...]:
@@ -167,14 +187,9 @@ class HeadSpec:
         return tuple(self.pool.split("_"))
 
     @property
-    def has_linear(self) -> bool:
-        """Whether the neck has a linear layer."""
-        return "linear" in self.neck
-
-    @property
-    def neck_size(self) -> int:
-        """Length of the neck's output."""
-        return self.whitened_from or self.embedding_size
+    def neck_layers(self) -> tuple[str, ...]:
+        """The neck's layers, `linear` and `bn`, in the order in which they are applied."""
+        return () if self.neck == "none" else tuple(self.neck.split("_"))
 
 
 @dataclass(frozen=True)
@@ -287,17 +302,18 @@ class ModelSpec:
     @property
     def embedding_size(self) -> int:
         """Length of the descriptor."""
-        return self.head.embedding_size
+        return self.head.whitening_size or self.head.embedding_size
 
     def __post_init__(self) -> None:
         backbone, head = self.backbone, self.head
-        if not head.has_linear and head.embedding_size != self.features:
+        linear = "linear" in head.neck_layers
+        if not linear and head.embedding_size != self.features:
             raise SpecError(
                 f"{self.name}: without a linear layer in the neck the embedding is the pooled features, {self.features} long; "
                 f"found embedding_size {head.embedding_size}. Set it to {self.features} or choose a neck."
             )
-        if not head.has_linear and (head.neck_bias or head.whitened_from):
-            raise SpecError(f"{self.name}: neck_bias and whitened_from belong to a neck with a linear layer")
+        if not linear and (head.neck_bias or head.whitening_size):
+            raise SpecError(f"{self.name}: neck_bias and whitening_size belong to a neck with a linear layer")
         if head.neck == "none" and head.l2_before_neck:
             raise SpecError(f"{self.name}: l2_before_neck needs a neck")
         if backbone.block != "split_attention" and backbone.radix != 1:

@@ -19,8 +19,6 @@ from zoo.errors import SpecError
 
 Count = Annotated[int, Meta(ge=1, le=65536)]
 """A number of channels, blocks, images per batch, epochs …"""
-CountOrNone = Annotated[int, Meta(ge=0, le=65536)]
-"""The same; 0 for none."""
 NonNegativeInt = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 Seed = Annotated[int, Meta(ge=0, le=2**62)]
 """Members of an ensemble have consecutive seeds, so that the largest must not be the largest int64."""

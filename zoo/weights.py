@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from zoo.constants import first_adaptive_scale
-from zoo.specs import BackboneSpec, ModelSpec
+from zoo.specs import BackboneSpec, HeadSpec, ModelSpec
 
 Shape = tuple[int, ...]
 LOSS_PREFIX = "arc_margin."
@@ -27,23 +27,28 @@ def parameter_shapes(spec: ModelSpec, classes: int = 0) -> dict[str, Shape]:
     """
     shapes = {f"backbone.{name}": shape for name, shape in _backbone(spec.backbone)}
     head = spec.head
-    if "gem" in head.pools and head.gem_p_learned:
-        shapes["pool.p" if head.pool == "gem" else "pool.gem.p"] = (1,)
-    if head.neck in ("bn", "bn_linear"):
-        shapes |= _batch_norm("neck.bn", spec.features)
-    if head.has_linear:
-        shapes["neck.linear.weight"] = (head.neck_size, spec.features)
-        if head.neck_bias:
-            shapes["neck.linear.bias"] = (head.neck_size,)
-    if head.neck == "linear_bn":
-        shapes |= _batch_norm("neck.bn", head.neck_size)
-    if head.whitened_from:
-        shapes["neck.whitening.linear.weight"] = (head.embedding_size, head.neck_size)
-        shapes["neck.whitening.linear.bias"] = (head.embedding_size,)
+    if exponent := exponent_name(head):
+        shapes[exponent] = (1,)
+    size = spec.features
+    for layer in head.neck_layers:
+        if layer == "bn":
+            shapes |= _batch_norm("neck.bn", size)
+        else:
+            shapes |= _linear("neck.linear", head.embedding_size, size, bias=head.neck_bias)
+            size = head.embedding_size
+    if head.whitening_size:
+        shapes |= _linear("neck.whitening.linear", head.whitening_size, size, bias=True)
     if classes:
-        shapes[f"{LOSS_PREFIX}weight"] = (classes * spec.loss.sub_centers, head.embedding_size)
+        shapes[f"{LOSS_PREFIX}weight"] = (classes * spec.loss.sub_centers, spec.embedding_size)
         shapes |= {f"{LOSS_PREFIX}{name}": shape for name, shape in loss_state(spec.loss.kind, classes).items()}
     return shapes
+
+
+def exponent_name(head: HeadSpec) -> str | None:
+    """The canonical name of GeM's exponent; None if the head has none that is trained."""
+    if "gem" not in head.pools or not head.gem_p_learned:
+        return None
+    return "pool.p" if head.pool == "gem" else "pool.gem.p"
 
 
 def loss_state(kind: str, classes: int) -> dict[str, Shape]:
@@ -54,6 +59,10 @@ def loss_state(kind: str, classes: int) -> dict[str, Shape]:
 
 def _batch_norm(name: str, channels: int) -> dict[str, Shape]:
     return {f"{name}.{part}": (channels,) for part in ("weight", "bias", "running_mean", "running_var")}
+
+
+def _linear(name: str, outputs: int, inputs: int, *, bias: bool) -> dict[str, Shape]:
+    return {f"{name}.weight": (outputs, inputs)} | ({f"{name}.bias": (outputs,)} if bias else {})
 
 
 def _conv_bn(
@@ -199,7 +208,7 @@ def initial_weights(spec: ModelSpec, class_counts: Sequence[int], seed: int) -> 
         elif len(shape) == 4:
             value = random.normal(0, np.sqrt(2 / (shape[0] * shape[2] * shape[3])), shape)
         elif len(shape) == 2:
-            value = random.normal(0, 1 / np.sqrt(spec.head.embedding_size), shape)
+            value = random.normal(0, 1 / np.sqrt(spec.embedding_size), shape)
         else:
             value = np.full(shape, float(name.endswith((".weight", ".running_var"))))
         values[name] = value.astype(np.float32)

@@ -52,7 +52,8 @@ def import_(
     std: Colour | None = None,
     resize: Literal["antialias", "bilinear"] | None = None,
     prefix: str | None = None,
-    pool: Literal["gem", "avg", "max"] | None = None,
+    pool: Literal["gem", "avg", "max", "avg_max", "avg_gem", "max_gem"] | None = None,
+    l2_before_neck: Flag = False,
     whitening: str | None = None,
     last_stride: Literal[1, 2] | None = None,
     stem_pool: Literal["padded", "ceil"] | None = None,
@@ -71,6 +72,7 @@ def import_(
         resize: the filter; default: antialias.
         prefix: what stands before the backbone's names in the file; default: it is looked for.
         pool: global pooling, if the head has no tensors that tell it.
+        l2_before_neck: the pooled features are scaled to unit norm, if nothing in the file tells it.
         whitening: the name of one of the file's whitenings, to apply to the descriptor.
         last_stride: stride of the last layer; default: the library's, or 2.
         stem_pool: the stem's pooling pads each side, or none; default: the library's, or padded.
@@ -83,6 +85,7 @@ def import_(
     stated = Stated(
         preprocess=StatedPreprocess(size=size, channels=channels, mean=mean, std=std, resize=resize),
         pool=pool,
+        l2_before_neck=l2_before_neck or None,
         whitening=whitening,
         last_stride=last_stride,
         stem_pool=stem_pool,

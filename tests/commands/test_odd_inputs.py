@@ -114,6 +114,6 @@ def run_command(module, command: str) -> None:
     elif command.endswith("_models.embed"):
         module.checkpoint_command("torch", module.Describer)
     elif command.endswith(".write_weights"):
-        module.main("torch", ".pth", "", module.write)
+        module.main("torch", ".pth", (), module.write)
     else:
         module.main()

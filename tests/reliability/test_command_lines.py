@@ -70,7 +70,7 @@ def parser_of(module: str, monkeypatch: pytest.MonkeyPatch) -> argparse.Argument
         elif module.endswith("_models.embed"):
             loaded.checkpoint_command(module.partition("_")[0], None)
         elif module.endswith(".write_weights"):
-            loaded.main(module.partition("_")[0], ".pth", "", None)
+            loaded.main(module.partition("_")[0], ".pth", (), None)
         else:
             loaded.main()
     monkeypatch.undo()

@@ -11,6 +11,7 @@ import pytest
 
 from zoo.checkpoint import FORMAT, Checkpoint, fingerprint, load_checkpoint, save_checkpoint
 from zoo.errors import CheckpointError, OutputError
+from zoo.specs import told_apart
 from zoo.variants import get_spec
 from zoo.weights import initial_weights
 
@@ -46,15 +47,41 @@ def test_round_trip(path, checkpoint):
     assert fingerprint(read) == fingerprint(checkpoint)
 
 
+_FIRST = {
+    "backbone": "depths block planes stem stem_width stem_channels shortcut first_shortcut cardinality base_width radix reduction "
+    "attention_bias avd_first scale hierarchy_from_first pool_counts_padding squeeze_excitation ibn_a",
+    "head": "pool gem_p gem_p_learned neck neck_bias embedding_size l2",
+    "preprocess": "size mean std channels resize",
+    "loss": "kind sub_centers",
+}
+"""The fields of specs when the format was new. This list does not change: fields that come later have the metadata `zoo.specs.ADDED`."""
+
+
 def test_a_fingerprint_stays_when_specs_gain_fields():
-    """This one was computed before heads had `l2_before_neck` and backbones `last_stride`."""
-    spec = get_spec("resnet10_narrow")
-    plain = Checkpoint(spec, initial_weights(spec, (), 0), 0, {})
-    assert fingerprint(plain) == "4bf6a13e2a771b4004a8054ac256ef988d6e5b7e2e75ed6c2244a7519bc5f13c"
-    for head in (replace(spec.head, l2_before_neck=True), replace(spec.head, embedding_size=8, whitened_from=512)):
-        assert fingerprint(replace(plain, spec=replace(spec, head=head))) != fingerprint(plain)
-    dilated = replace(spec, backbone=replace(spec.backbone, last_stride=1))
-    assert fingerprint(replace(plain, spec=dilated)) != fingerprint(plain)
+    """The sum was computed when the format was new."""
+    alone = Checkpoint(SPEC, initial_weights(SPEC, (), 0), 0, {})
+    assert fingerprint(alone) == "4bf6a13e2a771b4004a8054ac256ef988d6e5b7e2e75ed6c2244a7519bc5f13c"
+    always = {part: set(fields) for part, fields in told_apart(SPEC).items() if part != "name"}
+    assert always == {part: set(fields.split()) for part, fields in _FIRST.items()}, (
+        "mark new fields as zoo.specs.ADDED"
+    )
+
+
+@pytest.mark.parametrize(
+    ("part", "changes"),
+    [
+        ("head", {"l2_before_neck": True}),
+        ("head", {"whitening_size": 8}),
+        ("backbone", {"last_stride": 1}),
+        ("backbone", {"stem_pool": "ceil"}),
+        ("backbone", {"radix": 2, "block": "split_attention"}),
+        ("preprocess", {"channels": "bgr"}),
+    ],
+)
+def test_every_option_changes_a_fingerprint(part, changes):
+    plain = Checkpoint(SPEC, {}, 0, {})
+    changed = replace(SPEC, **{part: replace(getattr(SPEC, part), **changes)})
+    assert fingerprint(replace(plain, spec=changed)) != fingerprint(plain)
 
 
 def test_fingerprint_sees_one_bit(checkpoint):

@@ -3,6 +3,7 @@
 import argparse
 import io
 import pickle
+import re
 import struct
 import subprocess
 import sys
@@ -19,16 +20,19 @@ from safetensors.torch import save_file
 import paddle_models.write_weights
 import torch_models.checkpoint
 import torch_models.write_weights
+import zoo.import_weights
+import zoo.write_weights
 from parity_tests.libraries import published
 from parity_tests.random_weights import random_checkpoint
 from parity_tests.small_models import FAMILIES, SMALL_SPECS, small
-from zoo.checkpoint import Checkpoint, load_checkpoint
+from zoo.checkpoint import Checkpoint, fingerprint, load_checkpoint, save_checkpoint
 from zoo.errors import CheckpointError
 from zoo.import_weights import fitting_models, import_weights
 from zoo.published import files, torch_files
 from zoo.published.files import read_published
 from zoo.published.pickled_values import Opaque
 from zoo.published.pickles import read_pickle
+from zoo.specs import HeadSpec
 from zoo.variants import get_spec
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -57,6 +61,35 @@ def test_what_both_frameworks_write_is_read_back(tmp_path, name, file):
     assert all(np.array_equal(again.weights[key], value) for key, value in checkpoint.weights.items())
     assert again.provenance["framework"] == ("paddle" if file.endswith("pdparams") else "torch")
     assert again.provenance["imported_from"] == file
+
+
+HEADS = {
+    "linear": {},
+    "bias, BatchNorm, whitening": {"neck": "linear_bn", "neck_bias": True, "embedding_size": 48, "whitening_size": 20},
+    "BatchNorm first": {"neck": "bn_linear", "neck_bias": True, "embedding_size": 48},
+    "BatchNorm": {"neck": "bn", "embedding_size": 256},
+    "GeM alone": {"neck": "none", "embedding_size": 256},
+    "two poolings": {"pool": "avg_gem", "neck": "linear_bn", "embedding_size": 32},
+    "average": {"pool": "avg", "l2_before_neck": True, "embedding_size": 32},
+}
+
+
+@pytest.mark.parametrize("file", ["a.pth", "a.pdparams"])
+@pytest.mark.parametrize("head", HEADS)
+def test_a_head_of_ours_comes_back_whole(tmp_path, head, file, monkeypatch, capsys):
+    """As a user imports it, who names the variant and states what `write_weights` said of the rest."""
+    spec = replace(get_spec("resnet10_narrow"), head=HeadSpec(**HEADS[head]))
+    checkpoint = random_checkpoint(spec, seed=3)
+    save_checkpoint(tmp_path / "c.safetensors", checkpoint)
+    monkeypatch.chdir(tmp_path)
+    framework = "paddle" if file.endswith("pdparams") else "torch"
+    monkeypatch.setattr(sys, "argv", ["write_weights", "--ckpt", "c.safetensors", "--out", file])
+    write_of = paddle_models.write_weights.write if framework == "paddle" else torch_models.write_weights.write
+    zoo.write_weights.main(framework, Path(file).suffix, ("timm",), write_of)
+    [options] = re.findall(r"`zoo\.import_weights` needs (.*)", capsys.readouterr().err)
+    monkeypatch.setattr(sys, "argv", ["import_weights", file, "--out", "back.safetensors", *options.split()])
+    zoo.import_weights.main()
+    assert fingerprint(load_checkpoint("back.safetensors")) == fingerprint(checkpoint)
 
 
 @pytest.mark.parametrize("file", ["backbone.pth", "backbone.pdparams"])

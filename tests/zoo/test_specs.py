@@ -80,7 +80,7 @@ def test_an_imported_spec_is_read_strictly(changed, message):
     [
         ({"neck": "bn"}, "2048 long"),
         ({"neck": "bn", "embedding_size": 2048, "neck_bias": True}, "belong to a neck with a linear layer"),
-        ({"neck": "none", "embedding_size": 2048, "whitened_from": 9}, "belong to a neck with a linear layer"),
+        ({"neck": "none", "embedding_size": 2048, "whitening_size": 9}, "belong to a neck with a linear layer"),
         ({"neck": "none", "embedding_size": 2048, "l2_before_neck": True}, "l2_before_neck needs a neck"),
     ],
 )

@@ -387,20 +387,23 @@ def test_an_expanded_view_is_refused_with_the_way_out(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("change", "advice"),
+    ("change", "head"),
     [
-        (
-            {"neck.linear.weight": np.ones((7, 256), np.float32)},
-            "All other tensors .* fit. To import only the backbone",
-        ),
-        ({"neck.linear.weight": None}, "the file has no embedding layer of ours: pass --headless"),
+        ({"neck.linear.weight": np.ones((7, 256), np.float32)}, {"embedding_size": 7}),
+        ({"neck.linear.weight": None}, {"neck": "none", "embedding_size": 256}),
+        ({"pool.p": None}, "nothing in it says how it pools"),
+        ({"neck.whitening.linear.weight": np.ones((7, 9), np.float32)}, r"expected .7, 512., found .7, 9."),
+        ({"neck.mlp.weight": np.ones((7, 9), np.float32)}, r"but for neck\.mlp\.weight, which the zoo does not have"),
     ],
 )
-def test_a_head_that_does_not_fit(tmp_path, change, advice):
+def test_the_head_is_what_the_file_has(tmp_path, change, head):
     spec = get_spec("resnet10_narrow")
     values = initial_weights(spec, (), 0) | change
     torch.save({n: torch.from_numpy(v) for n, v in values.items() if v is not None}, tmp_path / "a.pth")
-    with pytest.raises(CheckpointError, match=advice):
+    if isinstance(head, dict):
+        assert import_weights(tmp_path / "a.pth", spec).spec.head == dataclasses.replace(spec.head, **head)
+        return
+    with pytest.raises(CheckpointError, match=head):
         import_weights(tmp_path / "a.pth", spec)
 
 
@@ -409,8 +412,11 @@ def test_what_a_state_dict_forgets_is_said(tmp_path, capsys, monkeypatch):
     save_checkpoint(tmp_path / "c.safetensors", Checkpoint(spec, initial_weights(spec, (), 0), 0, {}))
     words = ["write", "--ckpt", tmp_path / "c.safetensors", "--out", tmp_path / "c.pth"]
     monkeypatch.setattr("sys.argv", list(map(str, words)))
-    zoo.write_weights.main("torch", ".pth", "timm's", torch_models.write_weights.write)
-    assert "`zoo.import_weights` needs --size 80 --channels rgb --mean 0.485 0.456 0.406" in capsys.readouterr().err
+    zoo.write_weights.main("torch", ".pth", ("timm",), torch_models.write_weights.write)
+    assert (
+        "`zoo.import_weights` needs --model resnet10_narrow --size 80 --channels rgb --mean 0.485 0.456 0.406"
+        in capsys.readouterr().err
+    )
 
 
 @pytest.mark.parametrize(

@@ -10,21 +10,23 @@ from zoo.command import log
 from zoo.errors import CheckpointError
 from zoo.published.files import Contents
 from zoo.published.images import described_images, known_images
-from zoo.published.libraries import Library, head_names, library_of
+from zoo.published.libraries import OWN, Library, head_names, library_of
 from zoo.published.names import Naming
+from zoo.published.own_head import own_head
 from zoo.published.pickled_values import Opaque, plain
 from zoo.published.settings import Settings
-from zoo.specs import BackboneSpec, HeadSpec, ModelSpec, StatedPreprocess
+from zoo.specs import BackboneSpec, HeadSpec, ModelSpec, Neck, Pool, StatedPreprocess
+from zoo.weights import LOSS_PREFIX
 
-_Neck = Literal["linear", "linear_bn", "bn", "none"]
-_NECKS: dict[tuple[bool, bool], _Neck] = {
+_NECKS: dict[tuple[bool, bool], Neck] = {
     (True, True): "linear_bn",
     (True, False): "linear",
     (False, True): "bn",
     (False, False): "none",
 }
 """{(whether a file has a linear layer, whether it has BatchNorm): the neck}; in every library the linear layer is first."""
-_LAYERS = {"linear": "a linear layer", "linear_bn": "a linear layer and BatchNorm", "bn": "BatchNorm"}
+_LAYERS = {"linear": "a linear layer", "bn": "BatchNorm"}
+_POOLINGS = {"gem": "GeM", "avg": "average", "max": "maximum"}
 
 
 @dataclass(frozen=True)
@@ -34,13 +36,15 @@ class Stated:
     Attributes:
         preprocess: how its images are prepared.
         pool: the global pooling, which has no tensors unless its exponent is learned.
+        l2_before_neck: whether the pooled features are scaled to unit norm.
         whitening: the name of one of the file's whitenings, which is applied to the descriptor.
         last_stride: stride of the last layer.
         stem_pool: how the stem's pooling is padded, as in `BackboneSpec`.
     """
 
     preprocess: StatedPreprocess = field(default_factory=StatedPreprocess)
-    pool: Literal["gem", "avg", "max"] | None = None
+    pool: Pool | None = None
+    l2_before_neck: bool | None = None
     whitening: str | None = None
     last_stride: Literal[1, 2] | None = None
     stem_pool: Literal["padded", "ceil"] | None = None
@@ -99,9 +103,9 @@ def recognised(contents: Contents, found: Naming, spec: ModelSpec, stated: State
     spec = replace(spec, preprocess=spec.preprocess.changed(known).changed(stated.preprocess))
     log(described_images(spec.preprocess, whose, stated.preprocess))
     if headless or library is None or not library.modules:
-        if stated.pool or stated.whitening:
+        if stated.pool or stated.whitening or stated.l2_before_neck:
             raise CheckpointError(
-                "--pool and --whitening are for the head of a library of retrieval networks, and none is imported"
+                "--pool, --l2-before-neck and --whitening are for the head of a library of retrieval networks, and none is imported"
             )
         return Recognised(spec.headless() if headless else spec, found, {}, library, has_head=False)
     names = head_names(library, found.prefix, found.others)
@@ -127,12 +131,12 @@ def recognised(contents: Contents, found: Naming, spec: ModelSpec, stated: State
 
 def described(head: HeadSpec) -> str:
     """A head in words."""
-    pool = "GeM" if head.pool == "gem" else {"avg": "average", "max": "maximum"}[head.pool]
-    steps = [f"{pool} pooling"]
+    steps = [f"{' and '.join(_POOLINGS[pool] for pool in head.pools)} pooling"]
     steps += ["scaling to unit norm"] if head.l2_before_neck else []
     if head.neck != "none":
-        steps.append(f"{_LAYERS[head.neck]}{' with a bias' if head.neck_bias else ''} to {head.neck_size}")
-    steps += [f"whitening to {head.embedding_size}"] if head.whitened_from else []
+        layers = " and ".join(_LAYERS[layer] for layer in head.neck_layers)
+        steps.append(f"{layers}{' with a bias' if head.neck_bias else ''} to {head.embedding_size}")
+    steps += [f"whitening to {head.whitening_size}"] if head.whitening_size else []
     return ", ".join(steps)
 
 
@@ -146,12 +150,17 @@ def _head(
 ) -> tuple[HeadSpec, dict[str, np.ndarray]]:
     """The head's spec, and the tensors of its whitening."""
     theirs = {ours: name for name, ours in canonical.items()}
+    if library.name == OWN:
+        sizes = {ours: _outputs(contents, name) for ours, name in theirs.items() if not ours.startswith(LOSS_PREFIX)}
+        own = own_head(sizes, spec.backbone.features, spec.head, stated.pool, stated.l2_before_neck)
+        return _whitened(own, settings, stated)
     pool = _pool("pool.p" in theirs, library, settings, stated)
     size = spec.backbone.features
     if "neck.linear.weight" in theirs:
         size = _outputs(contents, theirs["neck.linear.weight"])
     neck = _NECKS["neck.linear.weight" in theirs, "neck.bn.weight" in theirs]
-    l2_first = library.l2_before_neck if settings.l2_before_neck is None else settings.l2_before_neck
+    said = (stated.l2_before_neck, settings.l2_before_neck, library.l2_before_neck)
+    l2_first = next(said for said in said if said is not None)
     head = HeadSpec(
         pool=pool,
         gem_p_learned="pool.p" in theirs,
@@ -164,14 +173,14 @@ def _head(
 
 
 def _outputs(contents: Contents, name: str) -> int:
-    """Outputs of a linear layer or a 1×1 convolution."""
+    """Outputs of a linear layer or a 1×1 convolution; the length of a vector."""
     value = contents.tensors[name]
-    if isinstance(value, Opaque) or value.ndim not in (2, 4):
-        raise CheckpointError(f"{name} is no matrix, as the weight of a linear layer is")
+    if isinstance(value, Opaque) or value.ndim not in (1, 2, 4):
+        raise CheckpointError(f"{name} is no vector and no matrix, as the tensors of a head are")
     return value.shape[1 if contents.framework == "paddle" and value.ndim == 2 else 0]
 
 
-def _pool(exponent: bool, library: Library, settings: Settings, stated: Stated) -> Literal["gem", "avg", "max"]:
+def _pool(exponent: bool, library: Library, settings: Settings, stated: Stated) -> Pool:
     """The pooling. `exponent`: whether the file has one of GeM."""
     if exponent:
         if stated.pool not in (None, "gem"):
@@ -208,8 +217,9 @@ def _whitened(head: HeadSpec, settings: Settings, stated: Stated) -> tuple[HeadS
         head = replace(head, neck="linear", neck_bias=True, embedding_size=outputs, l2_before_neck=True)
         return head, {"neck.linear.weight": whitening.weight, "neck.linear.bias": whitening.bias}
     tensors = {"weight": whitening.weight, "bias": whitening.bias}
-    head = replace(head, whitened_from=head.embedding_size, embedding_size=outputs)
-    return head, {f"neck.whitening.linear.{part}": value for part, value in tensors.items()}
+    return replace(head, whitening_size=outputs), {
+        f"neck.whitening.linear.{part}": value for part, value in tensors.items()
+    }
 
 
 def backbone_of(library: Library | None, spec: BackboneSpec, stated: Mapping[str, Any]) -> BackboneSpec:

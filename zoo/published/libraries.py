@@ -85,6 +85,8 @@ class HeadNames:
 
 CIRTORCH = "cnnimageretrieval-pytorch"
 DIRTORCH = "deep-image-retrieval"
+OWN = "landmark-zoo"
+"""What `write_weights` writes: canonical names."""
 
 
 def _fast_reid(sign: str, modules: Mapping[str, str], *, padded: bool = False) -> Library:
@@ -164,6 +166,17 @@ LIBRARIES = (
     _rec_model({"neck.conv": "neck.linear"}, {"last_stride": 1}),
     _rec_model({"neck.fc": "neck.linear"}),
     _rec_model({"neck.feat_bn": "neck.bn"}),
+    Library(
+        OWN,
+        trunk="backbone.",
+        signs=frozenset({"pool.p", "pool.gem.p", "neck.linear.weight", "neck.bn.weight", "arc_margin.weight"}),
+        images=StatedPreprocess(),
+        modules={
+            module: module
+            for module in ("pool", "pool.gem", "neck.linear", "neck.bn", "neck.whitening.linear", "arc_margin")
+        },
+        head=r"(pool|neck)\.",
+    ),
     # What follows has no head that makes descriptors.
     Library("pycls", trunk="", signs=frozenset({"s1.b1.f.a.weight"}), images=_BGR),
     Library("timm", trunk="", signs=frozenset({"stages.0.blocks.0.norm1.weight"}), images=_HALVES, own_backbone=True),

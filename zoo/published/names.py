@@ -21,8 +21,6 @@ from zoo.limits import PREFIXES
 from zoo.published import keras_names
 from zoo.specs import BackboneSpec
 
-_HEADS = {"pool", "pool.gem", "neck.linear", "neck.bn", "neck.whitening.linear", "arc_margin"}
-"""Canonical modules beside `backbone.`."""
 _OWN = "backbone."
 _WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
 """Parts of names that PyTorch's parallel, compiled and checkpointed modules add, anywhere in a name."""
@@ -47,7 +45,7 @@ class Naming:
 
     Attributes:
         prefix: what stands before the backbone's names.
-        canonical: {the file's name: canonical name} of the backbone, and of our own head if the file has one.
+        canonical: {the file's name: canonical name} of the backbone.
         others: names of the file that belong to something else: classifiers, heads, losses, statistics of the input.
     """
 
@@ -141,7 +139,6 @@ def _under(prefix: str, names: dict[str, str], spec: BackboneSpec) -> Naming:
     """The naming with this prefix."""
     canonical: dict[str, str] = {}
     others: list[str] = []
-    outside = prefix.removesuffix(_OWN) if prefix.endswith(_OWN) else None
     for name, unwrapped in names.items():
         module, _, last = unwrapped.rpartition(".")
         if last == "num_batches_tracked":
@@ -154,11 +151,6 @@ def _under(prefix: str, names: dict[str, str], spec: BackboneSpec) -> Naming:
                 continue
         elif unwrapped.rpartition(PATH)[0] != prefix.rpartition(PATH)[0]:
             continue  # of another state dict
-        elif outside is not None and unwrapped.startswith(outside):
-            rest = module.removeprefix(outside)
-            if rest in _HEADS:
-                canonical[name] = f"{rest}.{last}"
-                continue
         others.append(name)
     return Naming(prefix, canonical, others)
 
