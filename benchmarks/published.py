@@ -3,7 +3,7 @@
 Example:
     python -m benchmarks.published
 
-The files have the names, layouts and settings of each library, and random weights (`parity_tests/published_networks.py`): nothing is
+The files have the names, layouts and settings of each library, and random weights (`parity_tests/published`): nothing is
 downloaded. Each goes through `zoo.import_weights` into PyTorch and Paddle, and through ONNX and a SavedModel into TensorFlow 2.2.
 Writes benchmarks/results/published.json.
 """
@@ -25,7 +25,8 @@ from export.exporters import export_onnx
 from export.normal_form.rewrites import normal_form
 from export.parity.everywhere import read_calls, write_calls
 from export.parity.probes import pixel_batches
-from parity_tests.published_networks import NETWORKS, Published, save
+from parity_tests.published.files import PublishedNetwork, save
+from parity_tests.published.networks import NETWORKS
 from parity_tests.small_models import shrunk
 from zoo.checkpoint import Checkpoint
 from zoo.command import run
@@ -36,22 +37,21 @@ from zoo.published.heads import Stated
 from zoo.signature import batch_input
 from zoo.tolerances import compare
 
-MODEL = "resnet50"
-"""The variant whose small version the made files are of."""
-
 
 def measure(names: list[str], folder: Path) -> list[dict]:
     """A row per network: its library, its head, and the largest differences from the library's descriptors."""
-    spec = shrunk(MODEL)
-    pixels = pixel_batches(spec.preprocess.size)
     networks = {name: NETWORKS[name]() for name in names}
+    usual = shrunk("resnet50").preprocess
+    pixels = pixel_batches(usual.size)
     places = {name: folder / str(number) for number, name in enumerate(names)}
     made: dict[str, Checkpoint] = {}
     for name, published in networks.items():
         places[name].mkdir()
-        made[name] = import_weights(save(published, places[name]), spec, stated=Stated(**published.stated))
+        made[name] = import_weights(
+            save(published, places[name]), shrunk(published.variant), stated=Stated(**published.stated)
+        )
         onnx.save(normal_form(export_onnx(made[name], FRAMEWORKS[0])), places[name] / "normal_form.onnx")
-    served = _in_tf22(list(places.values()), batch_input(spec.preprocess.size, spec.preprocess.resize), pixels)
+    served = _in_tf22(list(places.values()), batch_input(usual.size, usual.resize), pixels)
     rows = []
     for name, published in networks.items():
         expected = _theirs(published, pixels)
@@ -61,7 +61,7 @@ def measure(names: list[str], folder: Path) -> list[dict]:
     return rows
 
 
-def _theirs(published: Published, pixels: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def _theirs(published: PublishedNetwork, pixels: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     with torch.no_grad():
         return {key: published.descriptors(batch).numpy() for key, batch in pixels.items()}
 
@@ -101,14 +101,19 @@ def table(rows: list[dict]) -> str:
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--networks", nargs="+", default=list(NETWORKS), choices=tuple(NETWORKS))
-    parser.add_argument("--out", type=Path, help="default: benchmarks/results/published.json")
+    parser.add_argument(
+        "--networks",
+        nargs="+",
+        choices=tuple(NETWORKS),
+        help="only these: the table is printed, and written to --out alone",
+    )
+    parser.add_argument("--out", type=Path, help="default: benchmarks/results/published.json, if all are measured")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        rows = measure(arguments.networks, Path(folder))
-    out = write_results("published", rows, arguments.out)
+        rows = measure(arguments.networks or list(NETWORKS), Path(folder))
     print(table(rows))
-    print(out)
+    if arguments.out or not arguments.networks:
+        print(write_results("published", rows, arguments.out))
 
 
 if __name__ == "__main__":

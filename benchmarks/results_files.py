@@ -64,7 +64,7 @@ CODE: dict[str, tuple[str, ...]] = {
     "published": (
         *EXPORTED,
         *("zoo/import_weights.py", "zoo/published/[!_]*.py"),
-        *("parity_tests/published_networks.py", "benchmarks/published.py"),
+        *("parity_tests/published/[!_]*.py", "benchmarks/published.py"),
     ),
     "tensorflows": (
         *(f"export/checker/{name}.py" for name in ("*_rules", "*_types", "flat_graph", "nodes", "made_of_constants")),
