@@ -420,6 +420,35 @@ def test_what_a_state_dict_forgets_is_said(tmp_path, capsys, monkeypatch):
 
 
 @pytest.mark.parametrize(
+    ("model", "changes", "said"),
+    [
+        (
+            "resnet18",
+            {},
+            ["compute the same: timm resnet18, torchvision resnet18", "--model resnet18 --headless --size"],
+        ),
+        ("resnet18", {"last_stride": 1}, ["no network of timm", "--headless --last-stride 1 --size"]),
+        ("resnet18", {"stem_pool": "ceil"}, ["no network of timm", "--headless --stem-pool ceil --size"]),
+        (
+            "resnet26",
+            {"stride_in_first": True},
+            ["no network of timm", "no option states stride_in_first True: import"],
+        ),
+    ],
+)
+def test_who_can_load_a_backbone_is_said(tmp_path, capsys, monkeypatch, model, changes, said):
+    """A library's network with the same tensors may compute something else."""
+    spec = get_spec(model).headless()
+    spec = dataclasses.replace(spec, backbone=dataclasses.replace(spec.backbone, **changes))
+    save_checkpoint(tmp_path / "c.safetensors", Checkpoint(spec, initial_weights(spec, (), 0), 0, {}))
+    words = ["write", "--ckpt", tmp_path / "c.safetensors", "--backbone", "--out", tmp_path / "c.pth"]
+    monkeypatch.setattr("sys.argv", list(map(str, words)))
+    zoo.write_weights.main("torch", ".pth", ("timm", "torchvision"), torch_models.write_weights.write)
+    found = capsys.readouterr().err
+    assert all(line in found for line in said), found
+
+
+@pytest.mark.parametrize(
     ("mean", "std", "advice"),
     [
         ((123.675, 116.28, 103.53), (0.229, 0.224, 0.225), r"divide by 255, --mean 0\.485 0\.456 0\.406\."),

@@ -8,7 +8,8 @@ import pytest
 import torch
 from safetensors.numpy import save_file
 
-from parity_tests.published_networks import NETWORKS, Published, save
+from parity_tests.published.files import PublishedNetwork, save
+from parity_tests.published.networks import NETWORKS
 from parity_tests.small_models import shrunk
 from zoo.checkpoint import Checkpoint
 from zoo.errors import CheckpointError
@@ -21,17 +22,17 @@ from zoo.weights import initial_weights
 SPEC = shrunk("resnet50")
 
 
-def imported(published: Published, folder: Path, *, headless: bool = False, **stated: object) -> Checkpoint:
+def imported(published: PublishedNetwork, folder: Path, *, headless: bool = False, **stated: object) -> Checkpoint:
     path, said = save(published, folder), {**published.stated, **stated}
     return import_weights(path, SPEC, headless=headless, stated=Stated(**said))
 
 
-def changed(published: Published, key: str, **values: object) -> Published:
+def changed(published: PublishedNetwork, key: str, **values: object) -> PublishedNetwork:
     """The file with other entries in one of its mappings."""
     return dataclasses.replace(published, value=published.value | {key: published.value[key] | values})
 
 
-def without(published: Published, *beginnings: str) -> Published:
+def without(published: PublishedNetwork, *beginnings: str) -> PublishedNetwork:
     """fast-reid's file without the tensors whose names begin like that."""
     kept = {name: value for name, value in published.value["model"].items() if not name.startswith(beginnings)}
     return dataclasses.replace(published, value={"model": kept})
