@@ -90,7 +90,7 @@ def check(
 
     Args:
         saved_model: a folder, or a zip with saved_model.pb at its root.
-        tensorflow: the version that should run it; "2.4" means the newest 2.4 with a registry.
+        tensorflow: the version that should run it; "2.4" means the newest 2.4 that has a registry.
         contest: also check the contest's signature; findings in other signatures are then only warnings.
         side: height and width in pixels of the images for which shapes and arithmetic are computed.
         onednn: for a processor on which TensorFlow enables oneDNN (from 2.9 on); what only oneDNN runs is then a warning.

@@ -20,7 +20,7 @@ from onnx import TensorProto, helper, numpy_helper
 from export import onnx_runtime
 from export.exporters import OPSET
 from export.foreign_graph import only_input, require_descriptor, tidy, use_names
-from export.onnx_file import read_foreign_onnx
+from export.onnx_file import foreign_files, read_foreign_onnx
 from export.onnx_metadata import IMPORTED, INPUT, OUTPUT, set_origin
 from export.parity.probes import picture
 from zoo.arguments import add_preprocess_options, given_path, ranged, stated_preprocess
@@ -194,7 +194,7 @@ def main() -> None:
     """Command line."""
     arguments = parse_arguments()
     preprocess = PreprocessSpec().changed(stated_preprocess(arguments))
-    with output_file(arguments.out, [arguments.onnx]):
+    with output_file(arguments.out, foreign_files(arguments.onnx)):
         model = from_onnx(arguments.onnx, preprocess, arguments.name, arguments.output)
         with new_file(arguments.out) as partial:
             onnx.save(model, partial)

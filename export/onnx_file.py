@@ -12,7 +12,7 @@ from google.protobuf.message import DecodeError
 
 from export.foreign_graph import keep_output
 from export.onnx_metadata import is_imported
-from export.onnx_parts import inlined, read_weights
+from export.onnx_parts import inlined, read_weights, weight_files
 from export.onnx_sizes import NEWEST, OLDEST, require_known_sizes
 from zoo.errors import ExportError
 from zoo.inputs import require_file
@@ -86,6 +86,17 @@ def read_foreign_onnx(path: str | os.PathLike, side: int, output: str | None = N
         _check(model, side)
         declared.ClearField("shape")
     return model
+
+
+def foreign_files(path: str | os.PathLike) -> list[Path]:
+    """An ONNX file from elsewhere, and the files beside it that have its weights.
+
+    Raises:
+        ExportError: the file is missing or is not ONNX, or one beside it is missing or not there.
+    """
+    path = Path(path)
+    with _refusing(path, FOREIGN_ADVICE):
+        return [path, *weight_files(_parsed(path), path).values()]
 
 
 def _forget_omitted_inputs(graph: onnx.GraphProto) -> None:

@@ -24,16 +24,11 @@ def read_weights(model: onnx.ModelProto, path: Path, largest: int) -> None:
     Raises:
         ExportError: another file lies elsewhere, is missing, or does not hold what the model says.
     """
-    files: dict[str, Path] = {}
+    files = weight_files(model, path)
     read: dict[str, int] = {}
-    for tensor in model.graph.initializer:
-        if tensor.data_location != onnx.TensorProto.EXTERNAL and not tensor.external_data:
-            continue
-        what = f"the weight {tensor.name[:80]!r}"
-        place = {entry.key: entry.value for entry in tensor.external_data}
+    for tensor in _kept_outside(model):
+        what, place = f"the weight {tensor.name[:80]!r}", _place(tensor)
         name = place.get("location", "")
-        if name not in files:
-            files[name] = _beside(path, name, what)
         size = _bytes(tensor, what)
         offset = _number(place.get("offset", "0"), what)
         if _number(place.get("length", str(size)), what) != size:
@@ -49,6 +44,28 @@ def read_weights(model: onnx.ModelProto, path: Path, largest: int) -> None:
         tensor.ClearField("external_data")
         tensor.data_location = onnx.TensorProto.DEFAULT
         tensor.raw_data = content
+
+
+def weight_files(model: onnx.ModelProto, path: Path) -> dict[str, Path]:
+    """{name that a model gives it: file} of each file beside the model's that has some of its weights.
+
+    Raises:
+        ExportError: a file lies elsewhere or is missing.
+    """
+    whose = {_place(tensor).get("location", ""): tensor.name for tensor in _kept_outside(model)}
+    return {name: _beside(path, name, f"the weight {tensor[:80]!r}") for name, tensor in whose.items()}
+
+
+def _kept_outside(model: onnx.ModelProto) -> list[onnx.TensorProto]:
+    return [
+        tensor
+        for tensor in model.graph.initializer
+        if tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.external_data
+    ]
+
+
+def _place(tensor: onnx.TensorProto) -> dict[str, str]:
+    return {entry.key: entry.value for entry in tensor.external_data}
 
 
 def _beside(path: Path, name: str, what: str) -> Path:

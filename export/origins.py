@@ -29,7 +29,7 @@ class Origin(Protocol):
 
     @property
     def exported_from(self) -> str:
-        """The framework whose exporter is used, or `export.exporters.IMPORTED`."""
+        """The framework whose exporter is used, or `export.onnx_metadata.IMPORTED`."""
         ...
 
     @property

@@ -4,7 +4,6 @@ import argparse
 import os
 
 from zoo.environments import find_python
-from zoo.errors import ExportError
 
 TENSORFLOW = "2.2.0"
 """The version that the contest's scorer runs."""
@@ -28,22 +27,8 @@ _FIRST_WITH_ONEDNN = (2, 9)
 """From this version on oneDNN is enabled by default, on processors with instructions for neural networks."""
 
 
-def full_version(version: str) -> str:
-    """A version with its last number: "2.4" means the newest 2.4 of `WHEELS`.
-
-    Raises:
-        ExportError: it is incomplete, and none of them.
-    """
-    fits = [known for known in WHEELS if known.startswith(f"{version}.")]
-    if fits or version.count(".") >= 2:
-        return fits[-1] if fits else version
-    raise ExportError(
-        f"TensorFlow {version}: expected a version such as 2.13 or 2.13.0; known are {', '.join(WHEELS)}."
-    )
-
-
 def add_tf_option(parser: argparse.ArgumentParser) -> None:
-    """Adds --tf, whose value `full_version` completes."""
+    """Adds --tf, whose value `export.checker.registry.full_version` completes."""
     parser.add_argument(
         "--tf", default=TENSORFLOW, metavar="VERSION", help="which TensorFlow, such as 2.13; default: %(default)s"
     )
@@ -66,7 +51,7 @@ def has_onednn(version: str) -> bool:
     return tuple(int(part) for part in version.split(".")[:2]) >= _FIRST_WITH_ONEDNN
 
 
-def variables(*, onednn: bool) -> dict[str, str]:
+def environment_variables(*, onednn: bool) -> dict[str, str]:
     """Environment variables for a TensorFlow that is the same on every machine: no GPUs, and oneDNN or not.
 
     oneDNN runs forms of operators that TensorFlow's own kernels refuse.

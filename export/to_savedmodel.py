@@ -23,9 +23,11 @@ if not __package__:  # run as a file: the packages lie in the repository's root,
 import onnx
 
 from export import parity, tf22
+from export.checker.registry import full_version
 from export.exporters import trained_in
 from export.network_options import add_network_options, require_fitting
 from export.normal_form.half import rounded_to_half
+from export.onnx_file import foreign_files
 from export.onnx_metadata import IMPORTED
 from export.origins import OfCheckpoint, OfOnnxFile, Origin
 from export.parity import probes
@@ -33,14 +35,12 @@ from export.parity.everywhere import Arrays, Found, run_current, run_onnx, run_t
 from export.saved_model_file import PB
 from export.steps import run_step, step
 from export.storage import BY_SIZE, CONVERTERS, Storage, add_storage_options
-from export.tensorflows import add_tf_option, full_version
+from export.tensorflows import add_tf_option
 from zoo.arguments import given_path, stated_preprocess
 from zoo.checkpoint import Checkpoint, check_preprocess, kernel_bytes, load_checkpoint, save_checkpoint, weight_bytes
 from zoo.command import log, run
 from zoo.disk import require_room
-from zoo.errors import ExportError
 from zoo.files import new_folder, output_folder, work_folder, write_json
-from zoo.inputs import require_file
 from zoo.manifest import Check, require_manifest, write_manifest
 from zoo.processes import one_process
 from zoo.signature import batch_input
@@ -121,9 +121,8 @@ def onnx_to_savedmodel(
         SpecError, OutputError, ParityError: see there.
     """
     file, out, tensorflow = Path(file).absolute(), Path(out).absolute(), full_version(tensorflow)
-    parts = [file, *filter(Path.is_file, [file.with_name(f"{file.name}.data")])]  # where PyTorch keeps large weights
+    parts = foreign_files(file)
     with output_folder(out, parts, overwrite=overwrite):
-        require_file(file, "an ONNX file", ExportError, "Make one with `torch.onnx.export` or paddle2onnx.")
         check_preprocess(preprocess)
         usual = PreprocessSpec(preprocess.size, resize=preprocess.resize).in_order(preprocess.channels)
         whose = " (ImageNet's)" if preprocess == usual else ""

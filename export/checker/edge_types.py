@@ -20,7 +20,7 @@ def check_types(graph: SavedGraph, registry: Registry) -> list[Finding]:
     found = []
     for function, nodes in bodies(graph).items():
         arguments = graph.functions[function].signature.input_arg if function else []
-        written = {arg.name: type_name(arg.type) for arg in arguments}
+        written = {arg.name: kind for arg in arguments for kind in _fixed(arg) or ()}
         for node in nodes:
             written |= _written(node, graph, registry, in_function=bool(function))
         for node in nodes:
@@ -31,8 +31,8 @@ def check_types(graph: SavedGraph, registry: Registry) -> list[Finding]:
             for name, kind in zip(names, expected, strict=True):
                 if written.get(name, kind) != kind:
                     problem = (
-                        f"expects {kind} and reads {written[name]} from {name!r}, which has no other type in TensorFlow "
-                        f"{registry.tensorflow}"
+                        f"expects {kind} and reads {written[name]} from {name!r}, the only type that it has in "
+                        f"TensorFlow {registry.tensorflow}"
                     )
                     remedy = "Use the layer's default type, and cast the result"
                     found.append(Finding(problem, remedy, node.name, node.op, function))
@@ -42,7 +42,7 @@ def check_types(graph: SavedGraph, registry: Registry) -> list[Finding]:
 def _written(node: Any, graph: SavedGraph, registry: Registry, *, in_function: bool) -> dict[str, str]:
     """{name by which other nodes read it: type} of a node's outputs, as far as they are known."""
     if node.op in graph.functions:
-        outputs = [(arg.name, [type_name(arg.type)]) for arg in graph.functions[node.op].signature.output_arg]
+        outputs = [(arg.name, _fixed(arg)) for arg in graph.functions[node.op].signature.output_arg]
     elif node.op in registry.ops:
         outputs = [(arg[0], _types(node, arg, registry)) for arg in registry.ops[node.op]["out"]]
     else:
@@ -59,11 +59,17 @@ def _written(node: Any, graph: SavedGraph, registry: Registry, *, in_function: b
 
 def _expected(node: Any, graph: SavedGraph, registry: Registry) -> _Types:
     if node.op in graph.functions:
-        return [type_name(arg.type) for arg in graph.functions[node.op].signature.input_arg]
-    if node.op not in registry.ops:
+        kinds = [_fixed(arg) for arg in graph.functions[node.op].signature.input_arg]
+    elif node.op in registry.ops:
+        kinds = [_types(node, arg, registry) for arg in registry.ops[node.op]["in"]]
+    else:
         return None
-    kinds = [_types(node, arg, registry) for arg in registry.ops[node.op]["in"]]
     return None if None in kinds else [kind for some in kinds for kind in some or ()]
+
+
+def _fixed(arg: Any) -> _Types:
+    """The type of a function's argument or result, unless an attribute of its calls decides it."""
+    return [type_name(arg.type)] if arg.type else None
 
 
 def _types(node: Any, arg: list[str], registry: Registry) -> _Types:

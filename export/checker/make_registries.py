@@ -15,7 +15,7 @@ import tempfile
 from pathlib import Path
 
 from export.checker.registry import PATH, store_registries
-from export.tensorflows import WHEELS, has_onednn, python_for, requirements, variables
+from export.tensorflows import WHEELS, environment_variables, has_onednn, python_for, requirements
 from zoo.arguments import given_path
 from zoo.command import log, run
 from zoo.environments import make_environment
@@ -30,16 +30,17 @@ def read(python: str | Path) -> dict:
     Raises:
         MissingToolError: it has no TensorFlow that can be read; the message quotes its stderr.
     """
-    plain, fast = (_read(python, onednn=onednn) for onednn in (False, True))
+    plain = _read(python, onednn=False)
     if not has_onednn(plain["tensorflow"]):
         return plain | {"only_with_onednn": []}
+    fast = _read(python, onednn=True)
     return fast | {"only_with_onednn": sorted({*plain["refused"]} - {*fast["refused"]})}
 
 
 def _read(python: str | Path, *, onednn: bool) -> dict:
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder, "registry.json")
-        command, environment = [python, "-I", WORKER, out], variables(onednn=onednn)
+        command, environment = [python, "-I", WORKER, out], environment_variables(onednn=onednn)
         done = subprocess.run(command, capture_output=True, encoding="utf-8", check=False, env=environment)
         if done.returncode:
             raise MissingToolError(

@@ -12,6 +12,7 @@ Exit status: 0 all verdicts agree, 1 some do not.
 
 import argparse
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Iterable, Sequence
@@ -20,8 +21,9 @@ from pathlib import Path
 
 from export import tf22
 from export.check import check
+from export.checker.registry import full_version
 from export.saved_model_file import PB
-from export.tensorflows import full_version, has_onednn, python_for, variables
+from export.tensorflows import environment_variables, has_onednn
 from export.tf22 import environment
 from zoo.arguments import given_path
 from zoo.command import log, run
@@ -34,6 +36,8 @@ CORPUS = "tests.export.corpus"
 _ROOT = Path(__file__).resolve().parents[2]
 _RAN = "ran"
 _ENDED = "the process ended"
+SECONDS = 300
+"""How long a SavedModel may take to be loaded and run."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,21 @@ class Disagreement:
     model: str
     checker: str
     tensorflow: str
+
+
+@dataclass(frozen=True)
+class Verdicts:
+    """What a TensorFlow makes of SavedModels.
+
+    Attributes:
+        tensorflow: its version, as it says itself.
+        python: the version of its Python, such as "3.8".
+        said: {folder: "ran", or TensorFlow's error}.
+    """
+
+    tensorflow: str
+    python: str
+    said: dict[Path, str]
 
 
 @dataclass(frozen=True)
@@ -106,47 +125,63 @@ def prove(version: str, python: Path, models: Sequence[Model], work: Path) -> li
         python: the python that has it.
         models: what to try.
         work: a folder for temporary files.
+
+    Raises:
+        ExportError: a SavedModel cannot be found, or there is no registry of the version.
+        MissingToolError: the python has no TensorFlow that runs, or another version of it.
     """
     return [_prove(version, python, models, work, onednn=onednn) for onednn in (False, True)[: 1 + has_onednn(version)]]
 
 
 def _prove(version: str, python: Path, models: Sequence[Model], work: Path, *, onednn: bool) -> Proof:
-    found = {
-        contest: real_verdicts([m.folder for m in models if m.contest == contest], python, contest, work, onednn=onednn)
-        for contest in (True, False)
-    }
-    disagreements, ran = [], 0
+    real: dict[Path, str] = {}
+    for contest in (True, False):
+        if folders := [model.folder for model in models if model.contest == contest]:
+            verdicts = real_verdicts(folders, python, contest, work, onednn=onednn)
+            real |= verdicts.said
+    if verdicts.tensorflow != version:
+        raise MissingToolError(f"{python}: expected TensorFlow {version}, found {verdicts.tensorflow}")
+    disagreements = []
     for model in models:
-        real = found[model.contest][model.folder]
-        ran += real == _RAN
         try:
             report = check(model.folder, version, contest=model.contest, onednn=onednn)
             reasons = [str(finding) for finding in report.findings if finding.rejects]
-        except ExportError as error:
+        except ExportError as error:  # a file that cannot be read; `prove_all` knows that the version has a registry
             reasons = [str(error)]
-        if (real == _RAN) == bool(reasons):
-            disagreements.append(Disagreement(model.folder.name, "; ".join(reasons)[:300] or "accepted", real[:300]))
-    return Proof(version, python_for(version), onednn, len(models), ran, disagreements)
+        said = real[model.folder]
+        if (said == _RAN) == bool(reasons):
+            disagreements.append(Disagreement(model.folder.name, "; ".join(reasons)[:300] or "accepted", said[:300]))
+    ran = sum(said == _RAN for said in real.values())
+    return Proof(version, verdicts.python, onednn, len(models), ran, disagreements)
 
 
 def real_verdicts(
-    folders: Iterable[Path], python: Path | str, contest: bool, work: Path, *, onednn: bool
-) -> dict[Path, str]:
-    """{folder: "ran", or TensorFlow's error}. A SavedModel that ends the process affects only its own verdict."""
-    folders, out, found = list(folders), work / "verdicts.txt", {}
+    folders: Sequence[Path], python: Path | str, contest: bool, work: Path, *, onednn: bool, seconds: int = SECONDS
+) -> Verdicts:
+    """Loads and runs SavedModels. One that ends the process, or takes longer than `seconds`, affects only its own verdict.
+
+    Raises:
+        MissingToolError: the python has no TensorFlow that runs.
+    """
+    out, found, versions = work / "verdicts.txt", {}, ["", ""]
     while waiting := [folder for folder in folders if folder not in found]:
         out.unlink(missing_ok=True)
-        command = [python, "-I", WORKER, out, "contest" if contest else "any", *waiting]
+        command = [python, "-I", WORKER, out, "contest" if contest else "any", str(seconds), *waiting]
+        variables = environment_variables(onednn=onednn)
         done = subprocess.run(
-            command, capture_output=True, encoding="utf-8", errors="replace", check=False, env=variables(onednn=onednn)
+            command, capture_output=True, encoding="utf-8", errors="replace", check=False, env=variables
         )
+        how = f"took longer than {seconds} s" if done.returncode == -signal.SIGALRM else ending(done.returncode)
         lines = out.read_text(encoding="utf-8").splitlines() if out.exists() else []
-        if not lines and "loaded" not in done.stdout:
-            raise MissingToolError(f"{python}: expected a TensorFlow that runs, found: {done.stderr[-1000:].strip()}")
+        loaded = [line.split()[1:] for line in done.stdout.splitlines() if line.startswith("loaded ")]
+        if not loaded:
+            said = done.stderr[-1000:].strip() or how
+            raise MissingToolError(f"{python}: expected a TensorFlow that runs, found: {said}")
+        versions = loaded[0]
         found |= dict(zip(waiting, lines, strict=False))
         if len(lines) < len(waiting):
-            found[waiting[len(lines)]] = f"{_ENDED} ({ending(done.returncode)})"
-    return found
+            found[waiting[len(lines)]] = f"{_ENDED} ({how})"
+    return Verdicts(*versions, found)
 
 
 def table(proofs: Iterable[Proof]) -> str:

@@ -51,24 +51,32 @@ class Registry:
     kernels: dict[str, list[dict[str, list[str]]]]
 
 
+def full_version(version: str) -> str:
+    """A version with its last number: "2.4" means the newest 2.4 that has a registry.
+
+    Raises:
+        ExportError: none of them has a registry.
+    """
+    fits = [known for known in versions() if version in (known, known.rpartition(".")[0])]
+    if fits:
+        return fits[-1]
+    raise ExportError(
+        f"TensorFlow {version}: expected a version such as 2.13, or one of those with a registry, which are {', '.join(versions())}. "
+        f"`python -m export.checker.make_registries --versions VERSION` adds one that pip can install."
+    )
+
+
 def load_registry(version: str, *, onednn: bool = True) -> Registry:
-    """The registry of a version; "2.4" means the newest 2.4 available.
+    """The registry of a version.
 
     Args:
-        version: such as "2.4" or "2.4.0".
+        version: as `full_version` takes it.
         onednn: for a processor on which TensorFlow enables oneDNN, if it is a version that does so by default.
 
     Raises:
         ExportError: there is no registry of the version.
     """
-    stored = _stored()
-    fits = [known for known in stored["versions"] if known == version or known.startswith(f"{version}.")]
-    if not fits:
-        raise ExportError(
-            f"TensorFlow {version}: no registry of it in {PATH.name}, which has {', '.join(versions())}. "
-            f"`python -m export.checker.make_registries --versions {version}` adds a version that pip can install."
-        )
-    registry = Registry(**_unpooled(stored, max(fits, key=_order)))
+    registry = Registry(**_unpooled(_stored(), full_version(version)))
     if onednn:
         return registry
     return replace(registry, refused=registry.refused + registry.only_with_onednn, only_with_onednn=[])

@@ -1,13 +1,15 @@
 """Loads and runs SavedModels in the TensorFlow of the Python that runs it; Python 3.8 syntax.
 
-    python export/checker/verdict_worker.py OUT.txt contest|any FOLDER...
+    python export/checker/verdict_worker.py OUT.txt contest|any SECONDS FOLDER...
 
-Prints "loaded" when TensorFlow is. Writes one line per model immediately, so that a model that ends the process does not lose
-earlier lines: "ran", or TensorFlow's error. "contest" calls the contest's signature as its scorer does and also checks its outputs;
-"any" calls every signature by name with values of matching shapes.
+Prints "loaded", TensorFlow's version and Python's when TensorFlow is. Writes one line per model immediately, so that a model that ends
+the process does not lose earlier lines: "ran", or TensorFlow's error. "contest" calls the contest's signature as its scorer does and
+also checks its outputs; "any" calls every signature by name with values of matching shapes, and with an encoded image for each string.
+SIGALRM ends the process if a model has not run within SECONDS.
 """
 
 import os
+import signal
 import sys
 
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
@@ -45,19 +47,26 @@ def contest(loaded):
 
 def any_signature(loaded):
     for function in loaded.signatures.values():
-        values = {}
-        for name, tensor in _inputs(function):
-            shape = [size or (1 if not axis else SIDE) for axis, size in enumerate(tensor.shape.as_list())]
-            values[name] = tf.cast(np.random.RandomState(0).uniform(size=shape), tensor.dtype)
-        if not all(np.isfinite(value.numpy()).all() for value in function(**values).values()):
+        values = {name: _value(tensor) for name, tensor in _inputs(function)}
+        found = function(**values).values()
+        if not all(value.dtype == tf.string or np.isfinite(value.numpy()).all() for value in found):
             return "not finite"
     return "ran"
 
 
+def _value(tensor):
+    """Something that a signature's input takes."""
+    shape = [size or (1 if not axis else SIDE) for axis, size in enumerate(tensor.shape.as_list())]
+    if tensor.dtype == tf.string:
+        return tf.fill(shape, tf.io.encode_jpeg(tf.zeros([SIDE, SIDE, 3], tf.uint8)))
+    return tf.cast(np.random.RandomState(0).uniform(size=shape), tensor.dtype)
+
+
 def main():
-    out, way, *folders = sys.argv[1:]
-    print("loaded", flush=True)
+    out, way, seconds, *folders = sys.argv[1:]
+    print("loaded", tf.__version__, "{}.{}".format(*sys.version_info), flush=True)
     for folder in folders:
+        signal.alarm(int(seconds))  # by default it ends even a process whose TensorFlow never returns to Python
         try:
             said = {"contest": contest, "any": any_signature}[way](tf.saved_model.load(folder))
         except Exception as error:  # TensorFlow raises many kinds of exception

@@ -173,7 +173,10 @@ def _run_worker(arguments: list, what: str, python: Path | None, refusal: type[E
             env=os.environ | {PARENT: str(os.getpid())},
         )
     except OSError as error:
-        raise MissingToolError(f"{command[0]} cannot be run: {error.strerror}. Run `make tf22`.") from error
+        raise MissingToolError(
+            f"{command[0]} cannot be run: {error.strerror}. Make its environment again: `{environment.command_for()}`, or "
+            f"`{environment.command_for('VERSION')}` if it is another TensorFlow's."
+        ) from error
     with worker, ended_with(worker):
         for line in worker.stderr or ():
             if not _CHATTER.match(line):

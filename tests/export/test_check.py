@@ -13,7 +13,9 @@ import pytest
 
 from export import check
 from export.checker import make_registries, prove, registry
+from export.checker.edge_types import check_types
 from export.checker.finding import Finding
+from export.saved_model_file import SavedGraph
 from tests.export.corpus import NOBUCO, run_script, write_converted, write_in_another
 from zoo.errors import ExportError
 
@@ -122,7 +124,7 @@ def verdicts(
 ) -> dict:
     """{name: verdict of a real TensorFlow}."""
     found = prove.real_verdicts(folders, python, contest, work, onednn=onednn)
-    return {folder.name: said for folder, said in found.items()}
+    return {folder.name: said for folder, said in found.said.items()}
 
 
 @pytest.fixture(scope="module")
@@ -216,6 +218,26 @@ def test_a_result_of_another_type_is_found_where_unknown_attributes_are_dropped(
         report = check.check(models / name, "2.8")
         assert "expects DT_INT64 and reads DT_INT32 from 'TopKV2" in reasons(report)
         assert "no attribute" not in reasons(report)
+
+
+@pytest.mark.parametrize(("kind", "problems"), [("DT_FLOAT", 0), ("DT_INT32", 1), ("DT_INVALID", 0)])
+def test_a_function_may_leave_its_types_to_its_calls(kind, problems):
+    """Then the argument and the result name an attribute, and have no type of their own."""
+    from tensorflow.core.framework import types_pb2
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    meta_graph = saved_model_pb2.SavedModel().meta_graphs.add()
+    signature = meta_graph.graph_def.library.function.add().signature
+    signature.name = "f"
+    signature.input_arg.add(name="x", type=types_pb2.DataType.Value(kind))
+    signature.output_arg.add(name="y", type=types_pb2.DataType.Value(kind))
+    nodes = [("x", "Placeholder", []), ("called", "f", ["x"]), ("read", "Relu", ["called"])]
+    for name, op, inputs in nodes:
+        meta_graph.graph_def.node.add(name=name, op=op, input=inputs)
+    for node in meta_graph.graph_def.node[::2]:
+        node.attr["dtype" if node.op == "Placeholder" else "T"].type = types_pb2.DT_FLOAT
+    found = check_types(SavedGraph(Path(), meta_graph, 0), registry.load_registry("2.2"))
+    assert [finding.node for finding in found] == ["called", "read"][: 2 * problems]
 
 
 @pytest.mark.parametrize("name", REJECTED)

@@ -10,11 +10,13 @@ import torch
 from onnx import helper, numpy_helper
 
 from export import onnx_runtime
-from export.onnx_file import FOREIGN_ADVICE, read_foreign_onnx, read_onnx
+from export.onnx_file import FOREIGN_ADVICE, foreign_files, read_foreign_onnx, read_onnx
 from export.onnx_sizes import NEWEST, OLDEST, require_known_sizes
+from export.to_savedmodel import onnx_to_savedmodel
 from tests.reliability.reader import Files, write
 from tests.reliability.readers.foreign_onnx import DATA, NAME, SPECIMENS, append, edited
-from zoo.errors import ExportError
+from zoo.errors import ExportError, OutputError
+from zoo.specs import PreprocessSpec
 
 REFUSED = {
     "no_such_file": rf"{DATA} does not exist.*Put it beside {NAME}",
@@ -76,6 +78,23 @@ def test_what_is_read_is_whole_and_computes_the_same(tmp_path):
     (tmp_path / "a" / DATA).unlink()
     for before, after in zip(expected, onnx_runtime.run(onnx_runtime.session(model), images(40)), strict=True):
         np.testing.assert_array_equal(before, after)
+
+
+def test_the_files_of_a_network_are_those_that_it_names(tmp_path):
+    """The export may replace none of them, whatever their names are."""
+
+    def rename(model: onnx.ModelProto) -> None:
+        for entry in (entry for tensor in model.graph.initializer for entry in tensor.external_data):
+            entry.value = "other.bin" if entry.key == "location" else entry.value
+
+    files = edited(rename)
+    path = folder({NAME: files[NAME], "other.bin": files[DATA], DATA: b"of another network"}, tmp_path)
+    assert foreign_files(path) == [path, tmp_path / "other.bin"]
+    with pytest.raises(OutputError, match=r"other\.bin"):
+        onnx_to_savedmodel(path, tmp_path / "other.bin", PreprocessSpec(64), overwrite=True)
+    (tmp_path / "other.bin").unlink()
+    with pytest.raises(ExportError, match=r"other\.bin does not exist"):
+        onnx_to_savedmodel(path, tmp_path / "out", PreprocessSpec(64))
 
 
 def test_our_own_door_stays_narrow(tmp_path):

@@ -1,6 +1,7 @@
 """The comparison of the checker with real TensorFlows, with scripts in the place of TensorFlows; and with one if it is there."""
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -14,9 +15,9 @@ from export.tf22 import environment
 from zoo.errors import ExportError, MissingToolError
 
 
-def python(path: Path, script: str) -> Path:
-    """A Python whose worker is a shell script; $3 is the file of verdicts, and $4 the way to call."""
-    path.write_text(f"#!/bin/sh\necho loaded\nout=$3; shift 4\n{script}\n", encoding="utf-8")
+def python(path: Path, script: str, version: str = "2.4.0") -> Path:
+    """A Python 3.8 whose worker is a shell script; $3 is the file of verdicts, $4 the way to call, and $5 the limit in seconds."""
+    path.write_text(f"#!/bin/sh\necho loaded {version} 3.8\nout=$3; shift 5\n{script}\n", encoding="utf-8")
     path.chmod(0o755)
     return path
 
@@ -45,8 +46,30 @@ def test_a_model_that_ends_the_process_is_one_verdict(models, tmp_path):
         tmp_path / "python", 'for m in "$@"; do case $m in *bad) kill -9 $$;; *) echo ran >> "$out";; esac; done'
     )
     found = prove.real_verdicts([m.folder for m in models], ends, True, tmp_path, onednn=False)
-    good, bad, last = found.values()
+    good, bad, last = found.said.values()
     assert (good, last) == ("ran", "ran") and bad.startswith("the process ended (SIGKILL")
+    assert (found.tensorflow, found.python) == ("2.4.0", "3.8")
+
+
+FAKE = """
+import runpy, sys, time, unittest.mock
+tensorflow = sys.modules["tensorflow"] = unittest.mock.MagicMock(__version__="2.4.0")
+tensorflow.saved_model.load.side_effect = lambda folder: time.sleep(60)
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def test_a_model_that_does_not_end_is_ended(models, tmp_path):
+    """The worker itself, with a TensorFlow that never finishes loading."""
+    (tmp_path / "fake.py").write_text(FAKE, encoding="utf-8")
+    fake = tmp_path / "python"
+    fake.write_text(
+        f'#!/bin/sh\nshift 2\nexec {sys.executable} - {prove.WORKER} "$@" < {tmp_path}/fake.py\n', encoding="utf-8"
+    )
+    fake.chmod(0o755)
+    found = prove.real_verdicts([models[0].folder], fake, True, tmp_path, onednn=False, seconds=2)
+    assert list(found.said.values()) == ["the process ended (took longer than 2 s)"]
 
 
 def test_a_tensorflow_that_does_not_start_is_no_verdict(models, tmp_path):
@@ -55,6 +78,18 @@ def test_a_tensorflow_that_does_not_start_is_no_verdict(models, tmp_path):
     broken.chmod(0o755)
     with pytest.raises(MissingToolError, match="expected a TensorFlow that runs, found: no module named tensorflow"):
         prove.real_verdicts([m.folder for m in models], broken, True, tmp_path, onednn=False)
+
+
+def test_another_tensorflow_than_expected_is_no_proof(models, tmp_path):
+    other = python(tmp_path / "python", 'for m in "$@"; do echo ran >> "$out"; done', version="2.19.1")
+    with pytest.raises(MissingToolError, match=r"expected TensorFlow 2\.4\.0, found 2\.19\.1"):
+        prove.prove("2.4.0", other, models, tmp_path)
+
+
+def test_an_unknown_version_is_told_before_anything_is_installed(models, tmp_path, monkeypatch):
+    monkeypatch.setattr(prove.environment, "make", lambda version: pytest.fail("it was installed"))
+    with pytest.raises(ExportError, match=r"TensorFlow 2\.99\.0: expected a version such as 2\.13"):
+        prove.prove_all(["2.99.0"], tmp_path / "models")
 
 
 def test_every_disagreement_is_told(models, verdicts, tmp_path):
@@ -75,7 +110,7 @@ def test_every_disagreement_is_told(models, verdicts, tmp_path):
 
 
 def test_a_warning_is_no_rejection(models, verdicts, tmp_path):
-    runs = python(tmp_path / "python", 'for m in "$@"; do echo ran >> "$out"; done')
+    runs = python(tmp_path / "python", 'for m in "$@"; do echo ran >> "$out"; done', version="2.13.0")
     verdicts["good"] = [Finding("may be meant", "See", rejects=False)]
     plain, fast = prove.prove("2.13.0", runs, models, tmp_path)
     assert not plain.disagreements and not fast.disagreements
@@ -86,7 +121,7 @@ def test_onednn_is_chosen_for_the_process(models, verdicts, tmp_path):
     asked = python(tmp_path / "python", 'for m in "$@"; do echo "$TF_ENABLE_ONEDNN_OPTS" >> "$out"; done')
     for onednn in (False, True):
         found = prove.real_verdicts([m.folder for m in models], asked, True, tmp_path, onednn=onednn)
-        assert set(found.values()) == {str(int(onednn))}
+        assert set(found.said.values()) == {str(int(onednn))}
 
 
 def test_a_folder_without_models_is_an_error(tmp_path):
@@ -116,3 +151,23 @@ def test_a_real_one_agrees(tiny_saved_models, tmp_path):
     models = [prove.Model(tiny_saved_models / "good", contest=True)]
     for proof in prove.prove(version, environment.environment_python(environment.folder_of(version)), models, tmp_path):
         assert (proof.ran, proof.disagreements) == (1, [])
+
+
+TAKES_STRINGS = """
+import sys
+import tensorflow as tf
+class Served(tf.Module):
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "encoded")])
+    def serve(self, encoded):
+        images = tf.map_fn(tf.io.decode_jpeg, encoded, fn_output_signature=tf.TensorSpec([None, None, 3], tf.uint8))
+        return {"means": tf.reduce_mean(tf.cast(images, tf.float32), [1, 2]), "same": encoded}
+served = Served()
+tf.saved_model.save(served, sys.argv[1], {"serving_default": served.serve})
+"""
+
+
+def test_strings_are_given_encoded_images(tmp_path):
+    """In this Python's TensorFlow; one of the results is a string as well."""
+    subprocess.run([sys.executable, "-c", TAKES_STRINGS, tmp_path / "strings"], check=True, capture_output=True)
+    found = prove.real_verdicts([tmp_path / "strings"], sys.executable, False, tmp_path, onednn=False)
+    assert list(found.said.values()) == ["ran"]

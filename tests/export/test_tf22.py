@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from export import tensorflows, tf22
-from export.tensorflows import full_version
+from export.checker.registry import full_version, versions
+from export.tensorflows import WHEELS
 from export.tf22 import environment as tf22_environment
 from export.tf22 import runner
 from zoo.errors import ExportError, MissingToolError
@@ -178,7 +179,12 @@ def test_the_tensorflow_of_this_python_needs_no_environment(monkeypatch):
 
 
 def test_a_version_is_completed():
-    assert (full_version("2.2"), full_version("2.19"), full_version("2.13.1")) == ("2.2.0", "2.19.1", "2.13.1")
-    for wrong in ("2.1x", "3.0", ""):
+    assert (full_version("2.2"), full_version("2.1"), full_version("2.19")) == ("2.2.0", "2.1.0", "2.19.1")
+    assert [full_version(version) for version in versions()] == versions()
+    for wrong in ("2", "2.", "2.1x", "2.13.1", "2.99.0", "a.b.c", "3.0", ""):
         with pytest.raises(ExportError, match="expected a version such as 2.13"):
             full_version(wrong)
+
+
+def test_each_registry_is_of_a_version_whose_pythons_are_known():
+    assert list(WHEELS) == versions()

@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from export import onnx_runtime
 from export.from_onnx import from_onnx
-from export.onnx_file import read_foreign_onnx
+from export.onnx_file import foreign_files, read_foreign_onnx
 from tests.reliability.mutations import damaged
 from tests.reliability.protobufs import changed
 from tests.reliability.reader import Files, Reader
@@ -211,6 +211,7 @@ def _damaged(draw: st.DrawFn) -> Files:
 
 
 def _read(folder: Path) -> None:
+    foreign_files(folder / NAME)
     model = read_foreign_onnx(folder / NAME, SIDE)
     # As the export does next: constants are computed, and one image goes through.
     with contextlib.suppress(ExportError):
