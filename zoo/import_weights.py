@@ -42,7 +42,7 @@ from zoo.published.libraries import OWN, publishers
 from zoo.published.names import Naming, in_trunk, naming, prefixes
 from zoo.published.pickled_values import Opaque
 from zoo.published.state_dicts import same
-from zoo.published.strides import assumed_stride, conflicting_stride, with_strides
+from zoo.published.strides import conflicting_stride, say_stride, with_strides
 from zoo.specs import ModelSpec, Pool, PreprocessSpec
 from zoo.strict import Pixels
 from zoo.variants import SPECS, VARIANTS
@@ -123,10 +123,8 @@ def import_weights(
     provenance = {"framework": framework, "imported_from": source.name, "source_sha256": _sha256(source)}
     if known.library is not None and known.library.name != OWN:
         provenance["published_by"] = known.library.name
-    elif assumed := assumed_stride(spec.name):
-        what, otherwise = assumed
-        log(f"{source.name}: assumed, as --model {spec.name} has it, that {what} ({otherwise})")
-        provenance["assumed"] = what
+    elif assumed := say_stride(source.name, spec, weights):
+        provenance["assumed"] = assumed
     return Checkpoint(spec, {name: weights[name] for name in expected}, classes, provenance)
 
 

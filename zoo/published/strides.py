@@ -1,12 +1,16 @@
-"""Where a network has its strides, which no tensor tells: what a file's configuration states, and what an import assumes."""
+"""Where a network has its strides: what a file's configuration states of them, and what an import assumes."""
 
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
+from zoo.command import log
 from zoo.published.names import Naming
-from zoo.specs import BackboneSpec
+from zoo.published.stride_evidence import Place, stride_place
+from zoo.specs import BackboneSpec, ModelSpec
 from zoo.variants import VARIANTS
 
 
@@ -42,31 +46,54 @@ def conflicting_stride(stated: Mapping[str, Any], found: Naming, spec: BackboneS
     return None
 
 
-def assumed_stride(name: str) -> tuple[str, str] | None:
-    """What choosing a variant of bottlenecks assumes of its strides, if another variant has the same tensors.
+_PLACES: dict[Place, str] = {
+    "first 1×1": "first 1×1 convolution, as in Caffe's and Detectron's ResNets",
+    "3×3": "3×3 convolution, as in torchvision's and timm's ResNets",
+}
+
+
+def say_stride(file: str, spec: ModelSpec, weights: Mapping[str, np.ndarray]) -> str | None:
+    """Logs what choosing a variant assumes of the strides, if another variant has the same tensors, and what the statistics say.
 
     The original ResNet has the stride in the first 1×1 convolution of a block (He et al., "Deep residual learning for image
     recognition", 2015), torchvision's in the 3×3.
 
+    Args:
+        file: its name.
+        spec: the model that the user chose.
+        weights: its tensors by canonical name.
+
     Returns:
-        What is assumed, and what to do if it is wrong; None if the tensors are of this variant only.
+        The same for the checkpoint's provenance; None if the tensors are of this variant only.
     """
+    if (other := stride_twin(spec.name)) is None:
+        return None
+    mine, theirs = ("first 1×1", "3×3") if spec.backbone.stride_in_first else ("3×3", "first 1×1")
+    assumed = f"the stride of a block is in its {_PLACES[mine]}"
+    shown = stride_place(weights, spec.backbone)
+    if shown is None:
+        otherwise = f"no tensor tells; if it is in the {_PLACES[theirs]}, pass --model {other}"
+    elif shown == mine:
+        otherwise = "the means of BatchNorm agree"
+    else:
+        otherwise = f"the means of BatchNorm show it in the {shown}"
+    log(f"{file}: assumed, as --model {spec.name} has it, that {assumed} ({otherwise})")
+    if shown == theirs:
+        # Only a stride in the 3×3 leaves no other explanation.
+        unless = ", unless it was trained with maps of odd sizes, as images of 200 × 200 pixels have them" * (
+            shown != "3×3"
+        )
+        log(f"{file}: warning: this is not the network that BatchNorm's means come from; pass --model {other}{unless}")
+    return f"{assumed}; {otherwise}"
+
+
+def stride_twin(name: str) -> str | None:
+    """The variant with the same tensors whose bottlenecks have their stride in the other place; None if there is none."""
     if name not in VARIANTS:
         return None
     backbone = VARIANTS[name].backbone
     twin = replace(backbone, stride_in_first=not backbone.stride_in_first)
-    other = next((other for other, row in VARIANTS.items() if row.backbone == twin), None)
-    if other is None:
-        return None
-    first, second = (
-        "first 1×1 convolution, as in Caffe's and Detectron's",
-        "3×3 convolution, as in torchvision's and timm's",
-    )
-    mine, theirs = (first, second) if backbone.stride_in_first else (second, first)
-    return (
-        f"the stride of a block is in its {mine} ResNets",
-        f"no tensor tells; if it is in the {theirs}, pass --model {other}",
-    )
+    return next((other for other, row in VARIANTS.items() if row.backbone == twin), None)
 
 
 def with_strides(names: Sequence[str]) -> str:
