@@ -121,38 +121,40 @@ def prove(version: str, python: Path, models: Sequence[Model], work: Path) -> li
     """Tries models in one TensorFlow: without oneDNN, and with it if the version enables it by default.
 
     Args:
-        version: of TensorFlow, such as "2.13.0".
+        version: of TensorFlow, as `full_version` takes it.
         python: the python that has it.
-        models: what to try.
+        models: what to try; at least one.
         work: a folder for temporary files.
 
     Raises:
-        ExportError: a SavedModel cannot be found, or there is no registry of the version.
+        ExportError: there is no registry of the version.
         MissingToolError: the python has no TensorFlow that runs, or another version of it.
     """
+    version = full_version(version)
     return [_prove(version, python, models, work, onednn=onednn) for onednn in (False, True)[: 1 + has_onednn(version)]]
 
 
 def _prove(version: str, python: Path, models: Sequence[Model], work: Path, *, onednn: bool) -> Proof:
-    real: dict[Path, str] = {}
-    for contest in (True, False):
-        if folders := [model.folder for model in models if model.contest == contest]:
-            verdicts = real_verdicts(folders, python, contest, work, onednn=onednn)
-            real |= verdicts.said
-    if verdicts.tensorflow != version:
-        raise MissingToolError(f"{python}: expected TensorFlow {version}, found {verdicts.tensorflow}")
+    found = [
+        real_verdicts(folders, python, contest, work, onednn=onednn)
+        for contest in (True, False)
+        if (folders := [model.folder for model in models if model.contest == contest])
+    ]
+    if other := next((verdicts.tensorflow for verdicts in found if verdicts.tensorflow != version), None):
+        raise MissingToolError(f"{python}: expected TensorFlow {version}, found {other}")
+    real = {folder: said for verdicts in found for folder, said in verdicts.said.items()}
     disagreements = []
     for model in models:
         try:
             report = check(model.folder, version, contest=model.contest, onednn=onednn)
             reasons = [str(finding) for finding in report.findings if finding.rejects]
-        except ExportError as error:  # a file that cannot be read; `prove_all` knows that the version has a registry
+        except ExportError as error:  # a SavedModel that cannot be read: `prove` knows the version
             reasons = [str(error)]
         said = real[model.folder]
         if (said == _RAN) == bool(reasons):
             disagreements.append(Disagreement(model.folder.name, "; ".join(reasons)[:300] or "accepted", said[:300]))
     ran = sum(said == _RAN for said in real.values())
-    return Proof(version, verdicts.python, onednn, len(models), ran, disagreements)
+    return Proof(version, found[0].python, onednn, len(models), ran, disagreements)
 
 
 def real_verdicts(
@@ -163,7 +165,7 @@ def real_verdicts(
     Raises:
         MissingToolError: the python has no TensorFlow that runs.
     """
-    out, found, versions = work / "verdicts.txt", {}, ["", ""]
+    out, found, tensorflow, its_python = work / "verdicts.txt", {}, "", ""
     while waiting := [folder for folder in folders if folder not in found]:
         out.unlink(missing_ok=True)
         command = [python, "-I", WORKER, out, "contest" if contest else "any", str(seconds), *waiting]
@@ -173,15 +175,15 @@ def real_verdicts(
         )
         how = f"took longer than {seconds} s" if done.returncode == -signal.SIGALRM else ending(done.returncode)
         lines = out.read_text(encoding="utf-8").splitlines() if out.exists() else []
-        loaded = [line.split()[1:] for line in done.stdout.splitlines() if line.startswith("loaded ")]
-        if not loaded:
+        loaded = next((line for line in done.stdout.splitlines() if line.startswith("loaded ")), None)
+        if loaded is None:
             said = done.stderr[-1000:].strip() or how
             raise MissingToolError(f"{python}: expected a TensorFlow that runs, found: {said}")
-        versions = loaded[0]
+        _, tensorflow, its_python = loaded.split()
         found |= dict(zip(waiting, lines, strict=False))
         if len(lines) < len(waiting):
             found[waiting[len(lines)]] = f"{_ENDED} ({how})"
-    return Verdicts(*versions, found)
+    return Verdicts(tensorflow, its_python, found)
 
 
 def table(proofs: Iterable[Proof]) -> str:
