@@ -36,7 +36,7 @@ from zoo.files import output_file
 from zoo.limits import FITTED
 from zoo.lookup import find_spec
 from zoo.published.biases import fold_biases, mean_behind
-from zoo.published.files import as_float32, layout, read_contents
+from zoo.published.files import Contents, as_float32, layout, read_contents
 from zoo.published.heads import NOTHING, Stated, recognised
 from zoo.published.libraries import OWN, publishers
 from zoo.published.names import Naming, in_trunk, naming, prefixes
@@ -91,30 +91,12 @@ def import_weights(
         folded = fold_biases(weights, names, spec.backbone, expected, framework)
     except CheckpointError as error:
         raise CheckpointError(f"{source}: {error}.") from error
-    tensors = {name: value for name in found.others if isinstance(value := published[name], np.ndarray)}
-    if headless or known.has_head:
-        # A convolution inside the backbone takes part in it; one that the user left out by naming the prefix does not.
-        inside = in_trunk(found, tensors) if prefix is None else []
-        weights |= {name: tensors[name] for name in inside if name.endswith(".weight") and tensors[name].ndim > 2}
-    else:
-        weights |= tensors
-    weights |= known.weights
+    weights |= {**known.weights, **_unexplained(published, found, left_out=headless or known.has_head, prefix=prefix)}
     if different := differences(expected, weights, names):
         advice = _advice(source, spec, different, published, headless=headless)
         raise CheckpointError(f"{source} does not contain the tensors of {spec.name}:\n  {shown(different)}\n{advice}")
-    if not published_as(spec.name, found.prefix, published) and (others := fitting_models(published)):
-        raise CheckpointError(
-            f"{source} has the tensors of {spec.name}, but under the names of another library, whose network with the same "
-            f"tensors computes something else. Pass --model {with_strides(others)}."
-        )
-    if reason := conflicting_stride(contents.strides, found, spec.backbone):
-        raise CheckpointError(f"{source}: {reason}.")
-    for name, value in weights.items():
-        if reason := unusable(name, value) or _unfinished(value):
-            raise CheckpointError(
-                f"{source}: {names.get(name, name)} {reason}, so the network would compute nothing of use. The file was saved like "
-                "that: take an earlier checkpoint of that training, or download it again."
-            )
+    _require_same_network(source, contents, found, spec)
+    _require_usable(source, weights, names)
     if folded:
         log(
             f"{source.name}: the biases of {folded} convolutions were moved into the means of the BatchNorms that follow"
@@ -126,6 +108,40 @@ def import_weights(
     elif assumed := say_stride(source.name, spec, weights):
         provenance["assumed"] = assumed
     return Checkpoint(spec, {name: weights[name] for name in expected}, classes, provenance)
+
+
+def _unexplained(published: Published, found: Naming, *, left_out: bool, prefix: str | None) -> dict[str, np.ndarray]:
+    """Tensors beside those that were recognised which may take part in what is imported, so that the file does not fit.
+
+    If other tensors are left out, these are convolutions inside the backbone, unless the user left them out by naming the prefix.
+    """
+    tensors = {name: value for name in found.others if isinstance(value := published[name], np.ndarray)}
+    if not left_out:
+        return tensors
+    inside = in_trunk(found, tensors) if prefix is None else []
+    return {name: tensors[name] for name in inside if name.endswith(".weight") and tensors[name].ndim > 2}
+
+
+def _require_same_network(source: Path, contents: Contents, found: Naming, spec: ModelSpec) -> None:
+    """Raises `CheckpointError` if names or strides tell that a network with the same tensors computes something else."""
+    published = contents.tensors
+    if not published_as(spec.name, found.prefix, published) and (others := fitting_models(published)):
+        raise CheckpointError(
+            f"{source} has the tensors of {spec.name}, but under the names of another library, whose network with the same "
+            f"tensors computes something else. Pass --model {with_strides(others)}."
+        )
+    if reason := conflicting_stride(contents.strides, found, spec.backbone):
+        raise CheckpointError(f"{source}: {reason}.")
+
+
+def _require_usable(source: Path, weights: Mapping[str, np.ndarray], names: Mapping[str, str]) -> None:
+    """Raises `CheckpointError` if a tensor has values that no training leaves."""
+    for name, value in weights.items():
+        if reason := unusable(name, value) or _unfinished(value):
+            raise CheckpointError(
+                f"{source}: {names.get(name, name)} {reason}, so the network would compute nothing of use. The file was saved like "
+                "that: take an earlier checkpoint of that training, or download it again."
+            )
 
 
 def _unfinished(value: np.ndarray) -> str | None:

@@ -121,7 +121,10 @@ def test_settings_whose_library_does_not_fit_the_names_are_said(tmp_path, capsys
     elsewhere = dataclasses.replace(published, value=published.value | {"state_dict": tensors}, stated={})
     preprocess = imported(elsewhere, tmp_path, headless=True).spec.preprocess
     assert preprocess.mean == (0.485, 0.456, 0.406)
-    assert "settings are those of cnnimageretrieval-pytorch, but its names are not" in capsys.readouterr().err
+    assert (
+        "settings are those of cnnimageretrieval-pytorch, but its names are not, so the settings were left"
+        in capsys.readouterr().err
+    )
 
 
 def test_the_library_is_recorded(tmp_path):
@@ -140,3 +143,11 @@ def test_variants_with_the_same_tensors_are_told_apart():
     found = with_strides(["resnet50", "resnet50_v1"])
     assert found == "resnet50 (stride in the 3×3) or resnet50_v1 (stride in the first 1×1)"
     assert with_strides(["resnet50", "resnet101"]) == "resnet50 or resnet101"
+
+
+def test_settings_of_another_library_tell_nothing_of_the_head(tmp_path):
+    """A file of CVNet's whose settings are cirtorch's: neither their pooling, which the zoo does not have, nor their mean counts."""
+    meta = NETWORKS["cirtorch"]().value["meta"] | {"pooling": "rmac", "mean": [0.1, 0.1, 0.1]}
+    published = NETWORKS["CVNet"]()
+    spec = imported(dataclasses.replace(published, value=published.value | {"meta": meta}), tmp_path).spec
+    assert (spec.head.pool, spec.preprocess.mean) == ("gem", (0.406, 0.456, 0.485))

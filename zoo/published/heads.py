@@ -91,13 +91,8 @@ def recognised(contents: Contents, found: Naming, spec: ModelSpec, stated: State
     Raises:
         CheckpointError: the head has layers that the zoo does not have; or what the user stated is not in the file.
     """
-    settings = contents.settings
-    library = library_of(found.prefix, contents.tensors, settings.library)
-    if settings.library and (library is None or library.name != settings.library):
-        log(
-            f"its settings are those of {settings.library}, but its names are not, so they were left out: state the preprocessing and "
-            "the pooling"
-        )
+    library = library_of(found.prefix, contents.tensors, contents.settings.library)
+    settings = _settings_for(library, contents.settings)
     spec = replace(spec, backbone=backbone_of(library, spec.backbone, stated.backbone))
     known, whose = known_images(library, settings, contents.tensors, found.prefix, stated.preprocess)
     spec = replace(spec, preprocess=spec.preprocess.changed(known).changed(stated.preprocess))
@@ -127,6 +122,14 @@ def recognised(contents: Contents, found: Naming, spec: ModelSpec, stated: State
         library,
         True,
     )
+
+
+def _settings_for(library: Library | None, settings: Settings) -> Settings:
+    """The settings, if they are those of the library whose names the file has."""
+    if settings.library is None or (library is not None and library.name == settings.library):
+        return settings
+    log(f"its settings are those of {settings.library}, but its names are not, so the settings were left out")
+    return Settings()
 
 
 def described(head: HeadSpec) -> str:

@@ -20,7 +20,7 @@ def known_images(
 
     Args:
         library: whose network it is.
-        settings: what the file says of its network.
+        settings: what the file says of its network, in the terms of that library.
         tensors: all of the file's.
         prefix: what stands before the backbone's names.
         stated: what the user says, in place of which nothing of the file is read.
@@ -31,10 +31,9 @@ def known_images(
     if library is None or library.images == StatedPreprocess():
         return StatedPreprocess(), "the model's usual ones"
     colours = pixels_of_buffers(library, tensors, prefix.removesuffix(library.trunk))
-    if settings.library == library.name:
-        colours |= {
-            key: three_numbers(found, key) for key, found in settings.colours.items() if getattr(stated, key) is None
-        }
+    colours |= {
+        key: three_numbers(found, key) for key, found in settings.colours.items() if getattr(stated, key) is None
+    }
     usual = library.images
     known = StatedPreprocess(
         channels=usual.channels, mean=colours.get("mean", usual.mean), std=colours.get("std", usual.std)
