@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import paddle
@@ -155,8 +156,10 @@ class _KerasOnTorch(nn.Module):
 
     def __init__(self, name: str) -> None:
         super().__init__()
-        os.environ["KERAS_BACKEND"] = "torch"
-        make = getattr(importlib.import_module("keras").applications, name)
+        # Keras chooses its backend while it is imported.
+        with mock.patch.dict(os.environ, KERAS_BACKEND="torch"):
+            applications = importlib.import_module("keras").applications
+        make = getattr(applications, name)
         self.network = make(weights=None, include_top=False, pooling="avg", input_shape=(None, None, 3))
         self.folds = "V2" not in name
 

@@ -89,22 +89,26 @@ class ResNet(nn.Module):
 
     def __init__(self, spec: BackboneSpec, block: type[nn.Module]) -> None:
         super().__init__()
-        preactivation = spec.block == "preactivation"
         self.conv1 = _stem(spec)
-        self.bn1 = nn.Identity() if preactivation else nn.BatchNorm2d(spec.stem_channels)
-        self.act1 = nn.Identity() if preactivation else nn.ReLU()
+        self.bn1, self.act1 = _activation(spec.stem_channels, not spec.preactivated)
         self.maxpool = stem_pool(spec.stem_pool)
         channels, layers = spec.stem_channels, []
         for layer, planes in enumerate(spec.planes, start=1):
             layers.append(_layer(spec, block, layer, channels, planes))
             channels = planes * spec.expansion
         self.layer1, self.layer2, self.layer3, self.layer4 = layers
-        self.bn_last = nn.BatchNorm2d(channels) if preactivation else nn.Identity()
-        self.act_last = nn.ReLU() if preactivation else nn.Identity()
+        self.bn_last, self.act_last = _activation(channels, spec.preactivated)
 
     def forward(self, images: Tensor) -> Tensor:
-        features = self.maxpool(self.act1(self.bn1(self.conv1(images))))
-        return self.act_last(self.bn_last(self.layer4(self.layer3(self.layer2(self.layer1(features))))))
+        return self.last(self.layer4(self.layer3(self.layer2(self.layer1(self.first(images))))))
+
+    def first(self, images: Tensor) -> Tensor:
+        """The stem: images float [N, 3, H, W] to layer1's input float [N, C, H / 4, W / 4]."""
+        return self.maxpool(self.act1(self.bn1(self.conv1(images))))
+
+    def last(self, features: Tensor) -> Tensor:
+        """The last feature map, from layer4's output: BatchNorm and ReLU in a pre-activation network, or the same."""
+        return self.act_last(self.bn_last(features))
 
     def features(self, images: Tensor, layers: Sequence[str] = LAYERS) -> dict[str, Tensor]:
         """The outputs of the named layers; layers after the last of them are not computed.
@@ -125,16 +129,19 @@ class ResNet(nn.Module):
         if unknown := sorted(set(layers) - set(LAYERS)):
             raise SpecError(f"unknown layer {unknown[0]!r}; expected some of {', '.join(LAYERS)}")
         maps: dict[str, Tensor] = {}
-        features = self.maxpool(self.act1(self.bn1(self.conv1(images))))
+        features = self.first(images)
         for name in LAYERS:
             if len(maps) == len(set(layers)):
                 break
             features = getattr(self, name)(features)
-            if name == "layer4":
-                features = self.act_last(self.bn_last(features))
             if name in layers:
-                maps[name] = features
+                maps[name] = self.last(features) if name == LAYERS[-1] else features
         return maps
+
+
+def _activation(channels: int, here: bool) -> tuple[nn.Module, nn.Module]:
+    """BatchNorm and ReLU if the network has them here, else identities."""
+    return (nn.BatchNorm2d(channels), nn.ReLU()) if here else (nn.Identity(), nn.Identity())
 
 
 def squeeze_excitation(spec: BackboneSpec, planes: int) -> nn.Module:
@@ -172,7 +179,7 @@ def _layer(spec: BackboneSpec, block: type[nn.Module], layer: int, inputs: int, 
 def _downsample(spec: BackboneSpec, layer: int, inputs: int, outputs: int, stride: int) -> nn.Module | None:
     if not spec.needs_shortcut(layer, inputs, outputs):
         return None
-    if spec.block == "preactivation":
+    if spec.preactivated:
         return convolution(inputs, outputs, 1, stride, bias=spec.convolution_bias)
     if spec.shortcut == "conv":
         return nn.Sequential(convolution(inputs, outputs, 1, stride), nn.BatchNorm2d(outputs))

@@ -27,8 +27,8 @@ before the field was added.
 """
 Pool = Literal["gem", "avg", "max", "avg_max", "avg_gem", "max_gem"]
 Neck = Literal["linear", "linear_bn", "bn_linear", "bn", "none"]
-_PLAIN = ("preactivation", "split_attention", "res2net")
-"""Blocks without squeeze-and-excitation and IBN-a."""
+_WITHOUT_EXTRAS = ("preactivation", "split_attention", "res2net")
+"""Blocks that have neither squeeze-and-excitation nor IBN-a."""
 
 
 def told_apart(value: Any) -> Any:
@@ -113,6 +113,11 @@ class BackboneSpec:
     def expansion(self) -> int:
         """Output channels of a block divided by its planes."""
         return 1 if self.block == "basic" else 4
+
+    @property
+    def preactivated(self) -> bool:
+        """Whether BatchNorm and ReLU precede the convolutions: the stem has none then, and they follow the last layer."""
+        return self.block == "preactivation"
 
     @property
     def features(self) -> int:
@@ -326,13 +331,13 @@ class ModelSpec:
             raise SpecError(f"{self.name}: a basic block has cardinality 1 and base width 64")
         if backbone.stride_in_first and backbone.block != "bottleneck":
             raise SpecError(f"{self.name}: stride_in_first needs block 'bottleneck', found {backbone.block!r}")
-        if backbone.block != "preactivation" and (backbone.stride_at_end or backbone.convolution_bias):
+        if not backbone.preactivated and (backbone.stride_at_end or backbone.convolution_bias):
             raise SpecError(
                 f"{self.name}: stride_at_end and convolution_bias need block 'preactivation', found {backbone.block!r}"
             )
-        if backbone.block == "preactivation" and (backbone.stem, backbone.shortcut) != ("conv7x7", "conv"):
+        if backbone.preactivated and (backbone.stem, backbone.shortcut) != ("conv7x7", "conv"):
             raise SpecError(f"{self.name}: block 'preactivation' needs stem 'conv7x7' and shortcut 'conv'")
-        if backbone.block in _PLAIN and (backbone.squeeze_excitation or backbone.ibn_a):
+        if backbone.block in _WITHOUT_EXTRAS and (backbone.squeeze_excitation or backbone.ibn_a):
             raise SpecError(f"{self.name}: squeeze-and-excitation and IBN-a belong to basic blocks and bottlenecks")
         if self.preprocess.size < 32:
             raise SpecError(f"{self.name}: size {self.preprocess.size} is below 32, the backbone's stride")

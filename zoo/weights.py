@@ -84,7 +84,7 @@ def _biased(name: str, out: int, inputs: int) -> Iterator[tuple[str, Shape]]:
 
 def _backbone(spec: BackboneSpec) -> Iterator[tuple[str, Shape]]:
     channels, (first, second) = spec.stem_channels, spec.stem_widths
-    if spec.block == "preactivation":
+    if spec.preactivated:
         yield from _maybe_biased(spec, "conv1", channels, 3, 7)
     elif spec.stem == "conv7x7":
         yield from _conv_bn("conv1", "bn1", channels, 3, 7)
@@ -102,12 +102,12 @@ def _backbone(spec: BackboneSpec) -> Iterator[tuple[str, Shape]]:
             if index == 0 and spec.needs_shortcut(layer, channels, out):
                 yield from _shortcut(spec, f"{name}.downsample", out, channels)
             channels = out
-    if spec.block == "preactivation":
+    if spec.preactivated:
         yield from _batch_norm("bn_last", channels).items()
 
 
 def _shortcut(spec: BackboneSpec, name: str, out: int, inputs: int) -> Iterator[tuple[str, Shape]]:
-    if spec.block == "preactivation":
+    if spec.preactivated:
         yield from _maybe_biased(spec, name, out, inputs, 1)
         return
     first = 1 if spec.shortcut == "avg_conv" else 0
@@ -135,7 +135,7 @@ def _block(spec: BackboneSpec, name: str, layer: int, inputs: int, planes: int) 
         yield from _conv_bn(f"{name}.conv1", f"{name}.bn1", planes, inputs, 3, ibn=ibn)
         yield from _conv_bn(f"{name}.conv2", f"{name}.bn2", planes, planes, 3)
         return
-    if spec.block == "preactivation":
+    if spec.preactivated:
         yield from _preactivation(spec, name, inputs, planes)
         return
     width, groups = spec.group_width(planes), spec.cardinality

@@ -19,7 +19,6 @@ def keras_module(module: str, spec: BackboneSpec) -> str | None:
     Block 0 is the shortcut. In ResNet v2, `1_bn` and `2_bn` stand behind the convolutions 1 and 2 as in v1, but belong to the next
     ones, and `preact_bn` is the first.
     """
-    preactivation = spec.block == "preactivation"
     if module in (stem := {"conv1_conv": "conv1", "conv1_bn": "bn1", "post_bn": "bn_last"}):
         return stem[module]
     match = re.fullmatch(r"conv([2-5])_block(\d{1,3})_(preact|[0-3])_(conv|bn)", module)
@@ -28,7 +27,7 @@ def keras_module(module: str, spec: BackboneSpec) -> str | None:
     layer, index, number, part = match.groups()
     block = f"layer{int(layer) - 1}.{int(index) - 1}"
     if number == "preact":
-        return f"{block}.bn1" if preactivation else None
+        return f"{block}.bn1" if spec.preactivated else None
     if number != "0":
-        return f"{block}.{part}{int(number) + (preactivation and part == 'bn')}"
-    return f"{block}.downsample" if preactivation else f"{block}.downsample.{int(part == 'bn')}"
+        return f"{block}.{part}{int(number) + (spec.preactivated and part == 'bn')}"
+    return f"{block}.downsample" if spec.preactivated else f"{block}.downsample.{int(part == 'bn')}"

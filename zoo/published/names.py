@@ -193,7 +193,7 @@ def _pycls(module: str, spec: BackboneSpec) -> str | None:
 
 def _preactivation_timm(module: str, spec: BackboneSpec) -> str | None:
     """`stem.conv`, `stages.0.blocks.0.norm1`, `stages.0.blocks.0.downsample.conv`, `norm`: timm's ResNetV2."""
-    if spec.block != "preactivation":
+    if not spec.preactivated:
         return None
     match = re.fullmatch(r"stages\.([0-3])\.blocks\.(\d{1,3})\.(?:(norm|conv)([1-3])|downsample\.conv)", module)
     if match is None:
