@@ -58,9 +58,9 @@ class BackboneSpec:
         stem_channels: output channels of the stem, which are the input channels of layer1.
         shortcut: how a block's shortcut reduces the resolution: `conv` (1×1 convolution with stride) or `avg_conv` (2×2
             average pooling that does not count padding, then a 1×1 convolution: the "-D" shortcut).
-        stem_pool: padding of the stem's 3×3 maximum pooling: `padded`, one pixel on each side; `zeros`, the same, and its zeros may
-            be the maximum if no ReLU precedes (Keras' ResNet v2); or `ceil`, none, with a last window that may be cut by the edge
-            (Caffe, fast-reid).
+        stem_pool: padding of the stem's 3×3 maximum pooling: `padded`, one pixel on each side that is never the maximum; `zeros`, one
+            pixel of zeros on each side, which can be the maximum if no ReLU precedes it (Keras' ResNet v2); or `ceil`, none, with a
+            last window that may be cut by the edge (Caffe, fast-reid).
         last_stride: stride of layer4's first block; 1 keeps its resolution, as in person re-identification (fast-reid).
         stride_in_first: a bottleneck's stride is in its first 1×1 convolution: the original ResNet (Caffe, Keras, MXNet's v1).
         stride_at_end: the last block of a layer has the stride of the next layer's first block (Keras' ResNet v2). Its shortcut then
