@@ -4,8 +4,9 @@ Example:
     python -m parity_tests.keras_worker ResNet50V2 weights.npz pixels.npy folder
 
 Keras with TensorFlow needs a process of its own. `weights.npz` has our canonical tensors; convolutions that BatchNorm follows get a
-bias as well, by which the mean of that BatchNorm is moved. Into the folder go `model.h5`, `model.keras`, `model.weights.h5`,
-`tuned.keras`, where the network stands inside another one, and `features.npy`, float32 [N, C].
+bias as well, by which the mean of that BatchNorm is moved. Keras decides which layer computes what; `keras_module` of the code under
+test only chooses which weights a layer gets, and a wrong choice would change Keras' own features. Into the folder go `model.h5`,
+`model.keras`, `model.weights.h5`, `tuned.keras`, where the network stands inside another one, and `features.npy`, float32 [N, C].
 """
 
 import sys

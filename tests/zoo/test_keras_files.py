@@ -10,6 +10,7 @@ import pytest
 
 from tests.reliability.readers.keras_file import CONFIG, hdf5, keras_zip, named, numbered
 from zoo.constants import BATCH_NORM_EPSILON
+from zoo.errors import CheckpointError
 from zoo.published.files import Contents, read_contents
 from zoo.published.keras_names import keras_module
 from zoo.variants import get_spec
@@ -50,6 +51,21 @@ def test_the_stated_epsilon_is_a_part_of_the_variance(tmp_path, epsilon):
     (tmp_path / "a.keras").write_bytes(keras_zip(hdf5(named), config))
     [variance] = set(read_contents(tmp_path / "a.keras").tensors["conv1_bn.running_var"].tolist())
     assert variance == np.float32(1 + epsilon - BATCH_NORM_EPSILON)
+
+
+@pytest.mark.parametrize(
+    ("limit", "value", "message"),
+    [
+        ("HDF5_MESSAGES", 10, "header messages, more than the limit of 10"),
+        ("HDF5_OBJECTS", 5, "objects, more than the limit of 5"),
+        ("HDF5_METADATA", 1000, "names and attributes have more than the limit of 1,000 bytes"),
+        ("NAME", 20, "characters, more than the limit of 20"),
+    ],
+)
+def test_what_a_file_has_many_of_is_counted(tmp_path, monkeypatch, limit, value, message):
+    monkeypatch.setattr(f"zoo.published.hdf5.{limit}", value)
+    with pytest.raises(CheckpointError, match=message):
+        contents(tmp_path, named)
 
 
 def test_without_a_configuration_the_epsilon_is_that_of_keras_applications(tmp_path):
