@@ -26,7 +26,7 @@ _SYMMETRIC = 0.3
 """The least ratio of the shares below and above, in blocks without a stride, with which a layer is judged: the rows at a picture's edges
 differ from each other, and change both."""
 _USED = 1e-3
-"""Of the median kernel: smaller ones are not counted."""
+"""The size of a kernel, as a share of the median's, below which it is left out."""
 
 
 def stride_place(weights: Mapping[str, np.ndarray], spec: BackboneSpec) -> Place | None:
@@ -51,10 +51,10 @@ def _layer(weights: Mapping[str, np.ndarray], spec: BackboneSpec, layer: int) ->
     except np.linalg.LinAlgError:  # the weights are damaged, or statistics were never stored
         return None
     above, below = np.sum(others, axis=0) if others else (1.0, 1.0)
-    if not shares[0] > _CLEAR * math.sqrt(covariance[0, 0]) or not below > _SYMMETRIC * above > 0:
+    if not shares[0] > _CLEAR * np.sqrt(covariance[0, 0]) or not below > _SYMMETRIC * above > 0:
         return None
     halfway = np.array([-min(1.0, below / above) / 2, 1])
-    beyond = halfway @ shares / math.sqrt(halfway @ covariance @ halfway)
+    beyond = halfway @ shares / np.sqrt(halfway @ covariance @ halfway)
     if beyond <= -_CLEAR:
         return "3×3"
     return "first 1×1" if beyond >= _CLEAR else None
@@ -70,7 +70,7 @@ def _missing(weights: Mapping[str, np.ndarray], block: str) -> tuple[np.ndarray,
     kernels = np.einsum("ochw,c->ohw", weights[f"{block}.conv2.weight"].astype(np.float64), inputs)
     whole, above = kernels.sum((1, 2)), kernels[:, 0].sum(1) + kernels[:, :, 0].sum(1)
     below = kernels[:, 2].sum(1) + kernels[:, :, 2].sum(1)
-    # A channel's mean is as uncertain as its kernel is large; channels that training has switched off have rounding only.
+    # A channel's mean is as uncertain as its kernel is large. Channels that training has switched off hold nothing but rounding.
     size = np.sqrt((kernels**2).sum((1, 2)))
     used = size > _USED * np.median(size)
     predictors = (np.stack([whole, -above, -below]) / size).T[used]
