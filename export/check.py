@@ -44,6 +44,7 @@ from zoo.command import run
 from zoo.errors import ExportError
 from zoo.manifest import Manifest, read_manifest, saved_model_sha256
 from zoo.signature import CONTEST_SIGNATURE
+from zoo.specs import ImportedSpec
 from zoo.strict import Count, NonNegativeInt, Positive
 
 SUSTAINED_GFLOPS = 2000.0
@@ -162,7 +163,8 @@ def describe(report: Report, images: int, gflops: float, side: int) -> list[str]
         lines.append(f"{name}: {gflop:.2f} GFLOP per call in convolutions and matrix products, for images of {side} px")
     if gflop := report.gflop.get(CONTEST_SIGNATURE):
         hours = images * gflop / gflops / 3600
-        lines.append(f"time: {hours:.1f} h for {images:,} images, at {gflops:g} GFLOP/s, without decoding")
+        shown = f"{hours:.1f}" if hours >= 0.1 else "less than 0.1"
+        lines.append(f"time: {shown} h for {images:,} images, at {gflops:g} GFLOP/s, without decoding")
     verdict = "accepted" if report.accepted else f"rejected, {sum(f.rejects for f in report.findings)} reasons"
     return [*lines, f"TensorFlow {report.tensorflow} on CPUs: {verdict}"]
 
@@ -180,7 +182,7 @@ def _provenance(manifest: Manifest) -> list[str]:
     """One line per network, and one for what was measured."""
     lines = [
         f"network: {source.spec.name} from {source.exported_from}, weight {source.weight:g}, "
-        f"checkpoint {source.checkpoint_sha256[:16]}"
+        f"{'fingerprint' if isinstance(source.spec, ImportedSpec) else 'checkpoint'} {source.checkpoint_sha256[:16]}"
         for source in manifest.sources
     ]
     if not manifest.parity:

@@ -61,8 +61,8 @@ def full_version(version: str) -> str:
     if fits:
         return fits[-1]
     raise ExportError(
-        f"TensorFlow {version}: expected a version such as 2.13, or one of those with a registry, which are {', '.join(versions())}. "
-        f"`python -m export.checker.make_registries --versions VERSION` adds one that pip can install."
+        f"TensorFlow {version}: expected one of {', '.join(versions())}, or the first two numbers of one. "
+        "`python -m export.checker.make_registries --versions VERSION` adds another that pip can install."
     )
 
 

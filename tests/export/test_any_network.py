@@ -80,6 +80,8 @@ def test_the_manifest_says_what_is_known(exported):
     assert "pytorch" in source.versions
     report = check.check(exported[0])
     assert report.accepted, report.findings
+    [line] = [line for line in check.describe(report, 1, 1, SIZE) if line.startswith("network: ")]
+    assert line == f"network: mobilenet_v3 from onnx, weight 1, fingerprint {source.checkpoint_sha256[:16]}"
 
 
 @pytest.fixture(scope="module")
