@@ -318,7 +318,7 @@ def parse_arguments() -> argparse.Namespace:
     size = PreprocessSpec().size
     preprocessing.add_argument("--size", type=ranged(Pixels), default=size, help="side in pixels; default: %(default)s")
     add_preprocess_options(preprocessing, "the file's or its library's")
-    unsaid = parser.add_argument_group("what a file of a library of retrieval networks may leave open")
+    unsaid = parser.add_argument_group("what no tensor of a file tells")
     unsaid.add_argument("--pool", choices=get_args(Pool), help="global pooling; default: the file's or the library's")
     unsaid.add_argument(
         "--l2-before-neck",

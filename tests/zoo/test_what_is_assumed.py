@@ -75,6 +75,18 @@ def test_a_deviation_of_1_is_of_pixels_to_255(tmp_path):
     np.testing.assert_allclose(imported(published, tmp_path).spec.preprocess.std, [1 / 255] * 3)
 
 
+@pytest.mark.parametrize("mean", [torch.ones(4), torch.ones(3, dtype=torch.complex64)])
+def test_buffers_of_pixels_are_read_unless_another_mean_is_stated(mean, tmp_path, capsys):
+    published = changed(NETWORKS["fast-reid, reduced"](), "model", pixel_mean=mean)
+    with pytest.raises(CheckpointError, match="the pixels' mean is not three numbers; pass --mean"):
+        imported(published, tmp_path)
+    stated = StatedPreprocess(mean=(0.1, 0.2, 0.3), std=(0.3, 0.2, 0.1))
+    imported(published, tmp_path, preprocess=stated)
+    said = capsys.readouterr().err
+    assert "(fast-reid's, but for the stated mean and std; --channels" in said
+    assert "heads.weight" in said and "pixel_mean" not in said, "it is not left out"
+
+
 def test_buffers_of_pixels_are_only_fast_reids(tmp_path):
     published = changed(NETWORKS["pymetric"](), "model_state", pixel_mean=torch.full((3,), 100.0))
     assert imported(published, tmp_path).spec.preprocess.mean == (0.406, 0.456, 0.485)

@@ -9,13 +9,13 @@ import numpy as np
 from zoo.command import log
 from zoo.errors import CheckpointError
 from zoo.published.files import Contents
-from zoo.published.images import described_images, known_images
+from zoo.published.images import buffer_names, described_images, known_images
 from zoo.published.libraries import OWN, Library, head_names, library_of
 from zoo.published.names import Naming
 from zoo.published.own_head import own_head
 from zoo.published.pickled_values import Opaque, plain
 from zoo.published.settings import Settings
-from zoo.specs import BackboneSpec, HeadSpec, ModelSpec, Neck, Pool, StatedPreprocess
+from zoo.specs import BackboneSpec, HeadSpec, ModelSpec, Neck, Pool, PreprocessSpec, StatedPreprocess
 from zoo.weights import LOSS_PREFIX
 
 _NECKS: dict[tuple[bool, bool], Neck] = {
@@ -94,9 +94,10 @@ def recognised(contents: Contents, found: Naming, spec: ModelSpec, stated: State
     library = library_of(found.prefix, contents.tensors, contents.settings.library)
     settings = _settings_for(library, contents.settings)
     spec = replace(spec, backbone=backbone_of(library, spec.backbone, stated.backbone))
-    known, whose = known_images(library, settings, contents.tensors, found.prefix, stated.preprocess)
-    spec = replace(spec, preprocess=spec.preprocess.changed(known).changed(stated.preprocess))
-    log(described_images(spec.preprocess, whose, stated.preprocess))
+    buffers = buffer_names(library, contents.tensors, found.prefix)
+    found = replace(found, others=[name for name in found.others if name not in buffers])
+    colours = {key: contents.tensors[name] for name, key in buffers.items()}
+    spec = replace(spec, preprocess=_images(library, settings, colours, spec.preprocess, stated.preprocess))
     if headless or library is None or not library.modules:
         if stated.pool or stated.whitening or stated.l2_before_neck:
             raise CheckpointError(
@@ -122,6 +123,20 @@ def recognised(contents: Contents, found: Naming, spec: ModelSpec, stated: State
         library,
         True,
     )
+
+
+def _images(
+    library: Library | None,
+    settings: Settings,
+    buffers: Mapping[str, np.ndarray | Opaque],
+    usual: PreprocessSpec,
+    stated: StatedPreprocess,
+) -> PreprocessSpec:
+    """How images are prepared, with a line that says whose it is; what nobody states is `usual`."""
+    known, whose = known_images(library, settings, buffers, stated)
+    preprocess = usual.changed(known).changed(stated)
+    log(described_images(preprocess, whose, stated))
+    return preprocess
 
 
 def _settings_for(library: Library | None, settings: Settings) -> Settings:
