@@ -75,15 +75,16 @@ def say_stride(file: str, spec: ModelSpec, weights: Mapping[str, np.ndarray]) ->
         otherwise = f"no tensor tells; if it is in the {_PLACES[theirs]}, pass --model {other}"
     elif shown == mine:
         otherwise = "the means of BatchNorm agree"
+    elif shown == "3×3":
+        otherwise = "the means of BatchNorm show it in the 3×3"
     else:
-        otherwise = f"the means of BatchNorm show it in the {shown}"
+        otherwise = "the means of BatchNorm look like a stride in the first 1×1, or like maps of odd sizes"
     log(f"{file}: assumed, as --model {spec.name} has it, that {assumed} ({otherwise})")
     if shown == theirs:
-        # Only a stride in the 3×3 leaves no other explanation.
-        unless = ", unless it was trained with maps of odd sizes, as images of 200 × 200 pixels have them" * (
-            shown != "3×3"
+        unless = (
+            "" if shown == "3×3" else " unless its training's maps had odd sizes, as those of 200 × 200 pixels have"
         )
-        log(f"{file}: warning: this is not the network that BatchNorm's means come from; pass --model {other}{unless}")
+        log(f"{file}: warning: BatchNorm's means are not those of this network; pass --model {other}{unless}")
     return f"{assumed}; {otherwise}"
 
 
