@@ -18,12 +18,11 @@ from pathlib import Path
 
 from export import parity, tf22
 from export.check import check
-from export.checker.registry import full_version
 from export.parity import probes
 from export.parity.everywhere import Arrays, arrow_end, run_current, run_target
 from export.saved_model_file import files_below, require_saved_model
 from export.storage import Storage, add_store_option
-from export.tensorflows import add_tf_option
+from export.tensorflows import add_tf_option, full_version
 from export.writer.combine import NORMS, PLAIN, Combination, NumpyArrays, Whitening
 from retrieval.provenance import require_same_model
 from retrieval.whitening import read_whitening

@@ -4,6 +4,7 @@ import argparse
 import os
 
 from zoo.environments import find_python
+from zoo.errors import ExportError
 
 TENSORFLOW = "2.2.0"
 """The version that the contest's scorer runs."""
@@ -22,13 +23,28 @@ WHEELS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     **dict.fromkeys(("2.20.0", "2.21.0"), (_OF_TODAY, ())),
 }
 """{TensorFlow: (Pythons that it has wheels for, those that are tried first in front; additional requirements)}: the first release of
-each minor version on PyPI, and the release that writes our SavedModels."""
+each minor version on PyPI, and the release that writes our SavedModels. Each has a registry (`export/checker/registry.py`)."""
 _FIRST_WITH_ONEDNN = (2, 9)
 """From this version on oneDNN is enabled by default, on processors with instructions for neural networks."""
 
 
+def full_version(version: str) -> str:
+    """A version with its last number: "2.4" means the newest 2.4 of `WHEELS`.
+
+    Raises:
+        ExportError: it is none of them.
+    """
+    fits = [known for known in WHEELS if version in (known, known.rpartition(".")[0])]
+    if fits:
+        return fits[-1]
+    raise ExportError(
+        f"TensorFlow {version}: expected one of {', '.join(WHEELS)}, or the first two numbers of one. For another, add it to `WHEELS` in "
+        "export/tensorflows.py and run `python -m export.checker.make_registries --versions VERSION`."
+    )
+
+
 def add_tf_option(parser: argparse.ArgumentParser) -> None:
-    """Adds --tf, whose value `export.checker.registry.full_version` completes."""
+    """Adds --tf, whose value `full_version` completes."""
     parser.add_argument(
         "--tf", default=TENSORFLOW, metavar="VERSION", help="which TensorFlow, such as 2.13; default: %(default)s"
     )

@@ -23,7 +23,6 @@ if not __package__:  # run as a file: the packages lie in the repository's root,
 import onnx
 
 from export import parity, tf22
-from export.checker.registry import full_version
 from export.exporters import trained_in
 from export.network_options import add_network_options, require_fitting
 from export.normal_form.half import rounded_to_half
@@ -35,7 +34,7 @@ from export.parity.everywhere import Arrays, Found, run_current, run_onnx, run_t
 from export.saved_model_file import PB
 from export.steps import run_step, step
 from export.storage import BY_SIZE, CONVERTERS, Storage, add_storage_options
-from export.tensorflows import add_tf_option
+from export.tensorflows import add_tf_option, full_version
 from zoo.arguments import given_path, stated_preprocess
 from zoo.checkpoint import Checkpoint, check_preprocess, kernel_bytes, load_checkpoint, save_checkpoint, weight_bytes
 from zoo.command import log, run

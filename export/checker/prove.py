@@ -21,9 +21,8 @@ from pathlib import Path
 
 from export import tf22
 from export.check import check
-from export.checker.registry import full_version
 from export.saved_model_file import PB
-from export.tensorflows import environment_variables, has_onednn
+from export.tensorflows import environment_variables, full_version, has_onednn
 from export.tf22 import environment
 from zoo.arguments import given_path
 from zoo.command import log, run

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from zoo.errors import ExportError
+from export.tensorflows import full_version
 from zoo.files import new_file
 
 PATH = Path(__file__).resolve().parent / "registries" / "registries.json.gz"
@@ -49,21 +49,6 @@ class Registry:
     only_with_onednn: list[str]
     ops: dict[str, dict]
     kernels: dict[str, list[dict[str, list[str]]]]
-
-
-def full_version(version: str) -> str:
-    """A version with its last number: "2.4" means the newest 2.4 that has a registry.
-
-    Raises:
-        ExportError: none of them has a registry.
-    """
-    fits = [known for known in versions() if version in (known, known.rpartition(".")[0])]
-    if fits:
-        return fits[-1]
-    raise ExportError(
-        f"TensorFlow {version}: expected one of {', '.join(versions())}, or the first two numbers of one. "
-        "`python -m export.checker.make_registries --versions VERSION` adds another that pip can install."
-    )
 
 
 def load_registry(version: str, *, onednn: bool = True) -> Registry:

@@ -14,8 +14,7 @@ import os
 import subprocess
 from pathlib import Path
 
-from export.checker.registry import full_version
-from export.tensorflows import TENSORFLOW, add_tf_option, python_for, requirements
+from export.tensorflows import TENSORFLOW, add_tf_option, full_version, python_for, requirements
 from zoo.command import log, run
 from zoo.environments import environment_folder, environment_python, is_stamped, make_environment, write_stamp
 from zoo.errors import MissingToolError
