@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from export.normal_form.surgery import append, constant, replace
+from export.normal_form.surgery import append, constant, numbers, replace
 from zoo.errors import ExportError
 
 
@@ -74,10 +74,8 @@ def _pad(graph: gs.Graph, node: gs.Node) -> gs.Variable | None:
     mode = node.attrs.get("mode", "constant")
     if mode not in ("edge", "wrap"):
         return None
-    if not isinstance(node.inputs[1], gs.Constant):
-        raise ExportError(f"Pad at {node.name!r} computes {node.inputs[1].name!r}, which must be a constant")
     value = node.inputs[0]
-    for axis, (before, after) in enumerate(node.inputs[1].values.reshape(2, -1).T):
+    for axis, (before, after) in enumerate(np.reshape(numbers(node, 1), (2, -1)).T):
         if not before and not after:
             continue
         length = node.inputs[0].shape[axis]

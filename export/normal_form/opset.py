@@ -9,6 +9,7 @@ from export.exporters import OPSET
 from export.normal_form.activations import activations_by_simpler_ones
 from export.normal_form.composed import composed_operators
 from export.normal_form.norms import layer_norm_by_means
+from export.normal_form.surgery import numbers
 from zoo.errors import ExportError
 
 _REDUCTIONS = ("ReduceMean", "ReduceMax", "ReduceMin", "ReduceL1", "ReduceL2", "ReduceSumSquare", "ReduceProd")
@@ -40,7 +41,7 @@ def operators_of_opset_13(graph: gs.Graph) -> None:
 def _reduction(node: gs.Node) -> None:
     """Axes as an attribute, counted from the front."""
     if len(node.inputs) > 1:
-        node.attrs["axes"] = _numbers(node, 1)
+        node.attrs["axes"] = numbers(node, 1)
         node.inputs = node.inputs[:1]  # graphsurgeon's lists do not delete slices
     axes = node.attrs.get("axes")
     if node.attrs.pop("noop_with_empty_axes", 0) and not axes:
@@ -77,7 +78,7 @@ def _pad(node: gs.Node) -> None:
     """An amount for every axis."""
     if len(node.inputs) < 4:
         return
-    rank, axes, amounts = _rank(node), _numbers(node, 3), np.reshape(_numbers(node, 1), (2, -1))
+    rank, axes, amounts = _rank(node), numbers(node, 3), np.reshape(numbers(node, 1), (2, -1))
     whole = np.zeros((2, rank), np.int64)
     whole[:, [axis % rank for axis in axes]] = amounts
     node.inputs[1] = gs.Constant(f"{node.name}/pads", whole.reshape(-1))
@@ -86,13 +87,6 @@ def _pad(node: gs.Node) -> None:
 
 def _softmax(node: gs.Node) -> None:
     node.attrs["axis"] = node.attrs.get("axis", -1) % _rank(node)
-
-
-def _numbers(node: gs.Node, position: int) -> list[int]:
-    tensor = node.inputs[position]
-    if not isinstance(tensor, gs.Constant):
-        raise ExportError(f"{node.op} at {node.name!r} computes {tensor.name!r}, which must be a constant")
-    return [int(number) for number in tensor.values.reshape(-1)]
 
 
 def _rank(node: gs.Node) -> int:

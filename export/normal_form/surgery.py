@@ -5,6 +5,8 @@ import itertools
 import numpy as np
 import onnx_graphsurgeon as gs
 
+from zoo.errors import ExportError
+
 PART = "/part{}"
 """Suffix of a tensor's parts, if it was split along its channels; `find_divergence` joins them again."""
 
@@ -44,6 +46,18 @@ def pointwise(graph: gs.Graph, node: gs.Node, value: gs.Tensor, weight: np.ndarr
 
 def constant(node: gs.Node, part: str, values: np.ndarray) -> gs.Constant:
     return gs.Constant(f"{node.name}/{part}", values)
+
+
+def numbers(node: gs.Node, position: int) -> list[int]:
+    """The integers that are a node's input.
+
+    Raises:
+        ExportError: they are computed.
+    """
+    tensor = node.inputs[position]
+    if not isinstance(tensor, gs.Constant):
+        raise ExportError(f"{node.op} at {node.name!r} computes {tensor.name!r}, which must be a constant")
+    return [int(number) for number in tensor.values.reshape(-1)]
 
 
 def dense(weight: np.ndarray, groups: int) -> np.ndarray:

@@ -15,7 +15,7 @@ from export.tf22.runner import find_python
 from parity_tests.random_weights import random_checkpoint
 from parity_tests.small_models import small
 from submission import pack
-from tests.export.foreign_networks import CONV, POOL, node, written
+from tests.export.foreign_networks import CONV, FLAT, POOL, node, written
 from zoo.checkpoint import save_checkpoint
 from zoo.errors import SpecError
 from zoo.manifest import require_manifest
@@ -82,6 +82,20 @@ def test_the_manifest_says_what_is_known(exported):
     assert report.accepted, report.findings
     [line] = [line for line in check.describe(report, 1, 1, SIZE) if line.startswith("network: ")]
     assert line == f"network: mobilenet_v3 from onnx, weight 1, fingerprint {source.checkpoint_sha256[:16]}"
+
+
+@pytest.mark.parametrize("options", [("--half",), ("--converter", "onnx2tf")])
+def test_it_may_be_stored_and_converted_otherwise(options, tmp_path):
+    path = written(tmp_path / "given.onnx", [CONV, POOL, FLAT])
+    words = ("--onnx", path, "--size", 32, "--out", tmp_path / "out", *options, "--json")
+    *_, figures, saved = made("export/to_savedmodel.py", *words)
+    rows = json.loads(figures)["parity"]
+    assert {row["arrow"] for row in rows} >= {*ARROWS, *(IN_TF22[:1] if find_python() else [])}
+    assert all(row["max_abs"] <= row["tolerance"] for row in rows)
+    [source] = require_manifest(Path(saved)).sources
+    half = "--half" in options
+    assert ("normal form → float16" in {row["arrow"] for row in rows}) == source.storage["half"] == half
+    assert source.converter == ("writer" if half else "onnx2tf")
 
 
 @pytest.fixture(scope="module")
