@@ -46,7 +46,8 @@ def require_fitting(options: Mapping[str, object]) -> None:
     found = [kind for kind in _ONLY_OF if kind in given]
     if len(found) != 1:
         raise SpecError(
-            f"expected either --ckpt, a checkpoint, or --onnx, a network from elsewhere; found {' and '.join(found) or 'none'}."
+            f"expected either --ckpt, a checkpoint, or --onnx, a network from elsewhere; found {' and '.join(found) or 'none'}. "
+            "`landmark-zoo export --help` explains both."
         )
     [own], [other] = found, _ONLY_OF.keys() - found
     if foreign := [name for name in _ONLY_OF[other] if name in given]:

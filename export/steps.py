@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from zoo.command import log
+from zoo.command import ERROR, FAILED, log
 from zoo.errors import ExportError
 from zoo.processes import ending, run_module
 
@@ -24,6 +24,9 @@ def run_step(module: str, *options: object, made: Path | None = None) -> None:
         ExportError: it failed; the message is the module's own.
     """
     done = run_module(module, *options, capture_output=True)
+    _, error, message = f"\n{done.stderr}".rpartition(f"\n{ERROR}")
+    if done.returncode == FAILED and error:
+        raise ExportError(message.strip())
     if done.returncode:
         said = (done.stdout + done.stderr)[-_LAST_CHARACTERS:].strip()
         raise ExportError(f"{module} failed ({ending(done.returncode)}):\n{said}")

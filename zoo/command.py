@@ -17,6 +17,8 @@ INTERRUPTED = 128 + signal.SIGINT
 
 FAILED = 2
 """Exit status after a `ZooError`."""
+ERROR = "error: "
+"""What the line of a `ZooError` begins with."""
 _PIPE_CLOSED = 128 + signal.SIGPIPE
 _REPEAT_SECONDS = 5.0
 """A second signal within this time is ignored: the first one's cleaning up goes on."""
@@ -105,7 +107,7 @@ def run(main: Callable[[], None]) -> None:
 
 
 def _fail(message: str) -> None:
-    print(f"error: {message}", file=sys.stderr)
+    print(f"{ERROR}{message}", file=sys.stderr)
     sys.exit(FAILED)
 
 
