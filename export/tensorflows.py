@@ -10,7 +10,6 @@ TENSORFLOW = "2.2.0"
 """The version that the contest's scorer runs."""
 _OLD = ("protobuf<3.21", "numpy<1.24")
 """Upper bounds that TensorFlow up to 2.11 needs but does not declare."""
-_OF_TODAY = ("3.11", "3.12", "3.13", "3.10")
 WHEELS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     **dict.fromkeys(("2.0.0", "2.1.0"), (("3.7",), _OLD)),
     **dict.fromkeys((TENSORFLOW, "2.3.0", "2.4.0"), (("3.8",), _OLD)),
@@ -20,7 +19,7 @@ WHEELS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     **dict.fromkeys(("2.14.0", "2.15.0"), (("3.11", "3.10", "3.9"), ("numpy<2",))),
     **dict.fromkeys(("2.16.1", "2.17.0"), (("3.11", "3.12", "3.10", "3.9"), ("numpy<2",))),
     **dict.fromkeys(("2.18.0", "2.19.0", "2.19.1"), (("3.11", "3.12", "3.10", "3.9"), ())),
-    **dict.fromkeys(("2.20.0", "2.21.0"), (_OF_TODAY, ())),
+    **dict.fromkeys(("2.20.0", "2.21.0"), (("3.11", "3.12", "3.13", "3.10"), ())),
 }
 """{TensorFlow: (Pythons that it has wheels for, those that are tried first in front; additional requirements)}: the first release of
 each minor version on PyPI, and the release that writes our SavedModels. Each has a registry (`export/checker/registry.py`)."""
@@ -52,14 +51,14 @@ def add_tf_option(parser: argparse.ArgumentParser) -> None:
 
 def python_for(version: str) -> str:
     """The Python to install a version for: the first of its Pythons that is on this machine, or that uv may fetch."""
-    pythons, _ = WHEELS.get(version, (_OF_TODAY, ()))
+    pythons, _ = WHEELS[version]
     return next((python for python in pythons if find_python(python)), pythons[0])
 
 
 def requirements(version: str) -> list[str]:
     """What `pip install` is told to install."""
     package = "tensorflow" if version.startswith("2.0.") else "tensorflow-cpu"  # tensorflow-cpu begins with 2.1
-    return [f"{package}=={version}", *WHEELS.get(version, (_OF_TODAY, ()))[1]]
+    return [f"{package}=={version}", *WHEELS[version][1]]
 
 
 def has_onednn(version: str) -> bool:

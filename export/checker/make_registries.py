@@ -1,8 +1,8 @@
 """Reads operators and kernels from TensorFlow's own wheels into export/checker/registries/, which `export/check.py` uses.
 
 Examples:
-    python -m export.checker.make_registries                          # every version below, 3 minutes and 2 GB of disk at a time
-    python -m export.checker.make_registries --versions 2.2.0 2.4.0
+    python -m export.checker.make_registries                          # all of `WHEELS`, 3 minutes and 2 GB of disk at a time
+    python -m export.checker.make_registries --versions 2.2 2.4
     python -m export.checker.make_registries --python .venv-tf22/bin/python   # the TensorFlow of this python
 
 Each version is installed into a temporary virtual environment.
@@ -15,7 +15,7 @@ import tempfile
 from pathlib import Path
 
 from export.checker.registry import PATH, store_registries
-from export.tensorflows import WHEELS, environment_variables, has_onednn, python_for, requirements
+from export.tensorflows import WHEELS, environment_variables, full_version, has_onednn, python_for, requirements
 from zoo.arguments import given_path
 from zoo.command import log, run
 from zoo.environments import make_environment
@@ -62,7 +62,12 @@ def install_and_read(version: str) -> dict:
 def parse_arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--versions", nargs="+", default=[], help="versions to install from PyPI and to read")
+    parser.add_argument(
+        "--versions",
+        nargs="+",
+        default=[],
+        help="versions to install from PyPI and to read, of `WHEELS` in export/tensorflows.py",
+    )
     parser.add_argument(
         "--python", nargs="+", default=[], type=given_path, help="read the TensorFlow of these pythons instead"
     )
@@ -74,7 +79,8 @@ def main() -> None:
     arguments = parse_arguments()
     for python in arguments.python:
         store_registries([read(python)])
-    chosen = arguments.versions or ([] if arguments.python else list(WHEELS))
+    chosen = [full_version(version) for version in arguments.versions]
+    chosen = chosen or ([] if arguments.python else list(WHEELS))
     missing = []
     for version in chosen:
         log(f"… TensorFlow {version}")
