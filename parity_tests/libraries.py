@@ -28,7 +28,7 @@ ORACLES = Path(__file__).resolve().parents[1] / ".oracles"
 
 
 @dataclass(frozen=True)
-class Published:
+class Oracle:
     """A published network without its classifier: from images float [N, 3, H, W] to averaged features [N, C].
 
     Attributes:
@@ -60,10 +60,10 @@ class Published:
         return {name: tuple(value.shape) for name, value in self.model.state_dict().items()}
 
 
-def published(source: str) -> Published:
+def published(source: str) -> Oracle:
     """A network by its name in `Variant.equals` ("timm resnet50d"), with its library's initial weights."""
     library, _, name = source.partition(" ")
-    return LIBRARIES[library](name)
+    return MAKERS[library](name)
 
 
 def import_metric_learning() -> ModuleType:
@@ -74,28 +74,28 @@ def import_metric_learning() -> ModuleType:
     return losses
 
 
-def _timm(name: str) -> Published:
+def _timm(name: str) -> Oracle:
     without_operators()
     import timm
 
     plain, _, options = name.removesuffix(")").partition("(")
     pairs = (option.split("=") for option in options.split(",") if option)
     chosen = {key: int(value) if value.isdigit() else value for key, value in pairs}
-    return Published("torch", timm.create_model(plain, num_classes=0, **chosen))
+    return Oracle("torch", timm.create_model(plain, num_classes=0, **chosen))
 
 
-def _torchvision(name: str) -> Published:
+def _torchvision(name: str) -> Oracle:
     without_operators()
     from torchvision import models
 
     model = models.get_model(name)
     model.fc = nn.Identity()
-    return Published("torch", model)
+    return Oracle("torch", model)
 
 
-def _paddle_vision(name: str) -> Published:
+def _paddle_vision(name: str) -> Oracle:
     model = getattr(paddle.vision.models, name)(num_classes=0)
-    return Published("paddle", _Flat(model))
+    return Oracle("paddle", _Flat(model))
 
 
 class _Flat(paddle.nn.Layer):
@@ -111,7 +111,7 @@ class _Flat(paddle.nn.Layer):
 
 
 @dataclass(frozen=True)
-class _Keras(Published):
+class _Keras(Oracle):
     """A network of `keras.applications`, under the names that `zoo.published` gives its tensors.
 
     Its convolutions have biases that ours have not where BatchNorm follows; they stay 0. With PyTorch as its backend, its BatchNorm
@@ -167,7 +167,7 @@ class _KerasOnTorch(nn.Module):
         return self.network(images.permute(0, 2, 3, 1), training=False)
 
 
-def _keras(name: str) -> Published:
+def _keras(name: str) -> Oracle:
     return _Keras("torch", _KerasOnTorch(name), in_float64=False)
 
 
@@ -184,14 +184,14 @@ class _InstanceBatchNorm(nn.Module):
         return torch.cat([self.IN(first), self.BN(rest)], dim=1)
 
 
-def _ibn_net(name: str) -> Published:
+def _ibn_net(name: str) -> Oracle:
     """IBN-Net publishes no package: this is timm's network with IBN-a in the places where IBN-Net has it."""
     plain = name.removesuffix("_ibn_a")
     model = _timm({"resnext101": "resnext101_32x4d"}.get(plain, plain)).model
     for layer in (model.layer1, model.layer2, model.layer3):
         for block in layer:
             block.bn1 = _InstanceBatchNorm(block.bn1.num_features)
-    return Published("torch", model)
+    return Oracle("torch", model)
 
 
 def _require(folder: str) -> None:
@@ -199,20 +199,20 @@ def _require(folder: str) -> None:
         (pytest.fail if os.environ.get("CI") else pytest.skip)(f"needs {folder}: run `make oracles`")
 
 
-def _resnest(name: str) -> Published:
+def _resnest(name: str) -> Oracle:
     _require("resnest")
     _package("resnest", ORACLES / "resnest")
     _package("resnest.torch", ORACLES / "resnest" / "torch")
     module = "resnest" if name.count("_") == 0 else "ablation"
     model = getattr(importlib.import_module(f"resnest.torch.{module}"), name)()
     model.fc = nn.Identity()
-    return Published("torch", model)
+    return Oracle("torch", model)
 
 
 _PADDLECLAS = {"ResNeSt": "model_zoo.resnest", "Res2Net": "model_zoo.res2net_vd", "ResNet": "legendary_models.resnet"}
 
 
-def _paddleclas(name: str) -> Published:
+def _paddleclas(name: str) -> Oracle:
     _require("paddleclas")
     root = ORACLES / "paddleclas"
     _package("paddleclas", root)
@@ -232,7 +232,7 @@ def _paddleclas(name: str) -> Published:
     model = getattr(module, name)()
     setattr(model, "fc" if family == "ResNet" else "out", paddle.nn.Identity())
     # In its ResNeSt the shortcut drops an odd edge that the other branch keeps, so odd sizes fail.
-    return Published("paddle", model, odd_sizes=family != "ResNeSt")
+    return Oracle("paddle", model, odd_sizes=family != "ResNeSt")
 
 
 def _package(name: str, path: Path | None, **attributes: Any) -> None:
@@ -245,7 +245,7 @@ def _package(name: str, path: Path | None, **attributes: Any) -> None:
         sys.modules[name] = module
 
 
-LIBRARIES: dict[str, Callable[[str], Published]] = {
+MAKERS: dict[str, Callable[[str], Oracle]] = {
     "timm": _timm,
     "torchvision": _torchvision,
     "paddle.vision": _paddle_vision,

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from parity_tests.libraries import Published, published
+from parity_tests.libraries import Oracle, published
 from zoo.import_weights import import_weights
 from zoo.preprocess import normalise
 from zoo.specs import PreprocessSpec
@@ -25,7 +25,7 @@ def _cases() -> dict[tuple[str, str], tuple[str, str]]:
     }
 
 
-def _written(library: Published, folder: Path) -> Path:
+def _written(library: Oracle, folder: Path) -> Path:
     """A file with the network's names and shapes, and random values; names tell the framework."""
     random = np.random.default_rng(0)
     tensors = {
@@ -35,7 +35,7 @@ def _written(library: Published, folder: Path) -> Path:
     return folder / "a.safetensors"
 
 
-def _prepared(source: str, library: Published, pixels: np.ndarray) -> np.ndarray:
+def _prepared(source: str, library: Oracle, pixels: np.ndarray) -> np.ndarray:
     """RGB pixels [N, H, W, 3] from 0 to 255 as the library's own code prepares them [N, 3, H, W]."""
     if source.startswith("keras.applications"):
         module = "resnet_v2" if source.endswith("V2") else "resnet"

@@ -92,8 +92,12 @@ def load_checkpoint(path: str | os.PathLike) -> Checkpoint:
 
 
 def check_weights(spec: ModelSpec, weights: dict[str, np.ndarray], classes: int, source: str) -> None:
-    """Raises `CheckpointError` unless names, shapes and dtypes are exactly the spec's and every value can be one."""
+    """Raises `CheckpointError` unless the spec can be read again, names, shapes and dtypes are exactly its, and values are possible."""
     check_preprocess(spec.preprocess, source)
+    try:
+        ModelSpec.from_dict(spec.to_dict())
+    except SpecError as error:
+        raise CheckpointError(f"{source}: {error}.") from error
     # A spec may claim any number of blocks, and each has tensors.
     if (blocks := sum(spec.backbone.depths) * spec.backbone.scale) > len(weights):
         raise CheckpointError(

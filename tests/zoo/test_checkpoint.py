@@ -111,6 +111,13 @@ def test_nan_is_refused_when_written_and_when_read(path, checkpoint):
         load_checkpoint(path)
 
 
+def test_a_spec_that_could_not_be_read_again_is_not_written(path, checkpoint):
+    """A head may come from the tensors of a file."""
+    wide = replace(SPEC, head=replace(SPEC.head, embedding_size=65537))
+    with pytest.raises(CheckpointError, match=r"head\.embedding_size: expected int <= 65536"):
+        save_checkpoint(path, Checkpoint(wide, initial_weights(wide, (), 0), 0, {}))
+
+
 def test_header_that_lies_about_shapes(path):
     def lie(header: dict) -> None:
         header["neck.linear.weight"]["shape"] = header["neck.linear.weight"]["shape"][::-1] + [2]

@@ -44,7 +44,7 @@ class Library:
         pool: the pooling if there is no exponent of GeM; None if only the file's settings or the user can tell.
         l2_before_neck: whether the pooled features are scaled to unit norm.
         backbone: how the backbone differs from the variant with the same tensors: fields of `BackboneSpec`.
-        plain: the same for ResNets of basic blocks and bottlenecks without groups.
+        plain_resnets: the same for ResNets of basic blocks and bottlenecks without groups.
         dilated: blocks whose convolutions are dilated in a last layer of stride 1, which the zoo does not have.
         own_backbone: whether no other library names a backbone like that, so that it is one of this library's in `Variant.equals`.
     """
@@ -60,14 +60,14 @@ class Library:
     pool: Literal["avg"] | None = None
     l2_before_neck: bool = False
     backbone: Mapping[str, Any] = field(default_factory=dict)
-    plain: Mapping[str, Any] = field(default_factory=dict)
+    plain_resnets: Mapping[str, Any] = field(default_factory=dict)
     dilated: frozenset[str] = frozenset()
     own_backbone: bool = False
 
     def assumed(self, backbone: BackboneSpec) -> dict[str, Any]:
         """How a backbone of the library differs from the variant with the same tensors."""
         plain = backbone.block in ("basic", "bottleneck") and backbone.cardinality == 1
-        return {**self.backbone, **(self.plain if plain else {})}
+        return {**self.backbone, **(self.plain_resnets if plain else {})}
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ def _fast_reid(sign: str, modules: Mapping[str, str], *, padded: bool = False) -
         training=r"heads\.(weight$|classifier\.|cls_layer\.)",
         pool="avg",
         backbone={"last_stride": 1},
-        plain={} if padded else {"stem_pool": "ceil"},
+        plain_resnets={} if padded else {"stem_pool": "ceil"},
         dilated=frozenset() if padded else frozenset({"split_attention"}),
     )
 

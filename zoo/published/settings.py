@@ -68,7 +68,7 @@ def settings_of(value: Any) -> Settings:
 
 def _cirtorch(meta: dict) -> Settings:
     """The settings of cnnimageretrieval-pytorch: `ImageRetrievalNet.meta`."""
-    pool, unknown = _pool(meta["pooling"])
+    pool, unknown = _pool_named(meta["pooling"])
     unknown += [key for key in ("local_whitening", "regional") if _is_set(meta.get(key))]
     whitenings = {
         f"{data}/{scales}": functools.partial(_centred, pair["P"], pair["m"])
@@ -81,7 +81,7 @@ def _cirtorch(meta: dict) -> Settings:
 
 def _dirtorch(value: dict, options: dict) -> Settings:
     """The settings of deep-image-retrieval: the arguments of `ResNet_RMAC`, `preprocess` and `pca`."""
-    pool, unknown = _pool(options.get("pooling", "gem"))
+    pool, unknown = _pool_named(options.get("pooling", "gem"))
     unknown += ["center_bias"] if _is_set(options.get("center_bias")) else []
     whitenings = {
         name: functools.partial(_pca, pca.items)
@@ -99,7 +99,7 @@ def _dirtorch(value: dict, options: dict) -> Settings:
     )
 
 
-def _pool(name: Any) -> tuple[Literal["gem", "avg", "max"] | None, list[str]]:
+def _pool_named(name: Any) -> tuple[Literal["gem", "avg", "max"] | None, list[str]]:
     """A pooling, and what is unknown about it."""
     pool = _POOLS.get(name) if isinstance(name, str) else None
     return pool, [] if pool else [f"pooling {plain(name)}"]
