@@ -133,9 +133,14 @@ def onnx_to_savedmodel(
             size = sum(part.stat().st_size for part in parts)
             require_room(out, 3 * size, largest=size)  # two ONNX files and the SavedModel
             origin = OfOnnxFile(file, name or _name_of(file), preprocess, output)
-            return _Export(origin, made, work, replace(storage, static=True), converter, tensorflow).run(
+            rows = _Export(origin, made, work, replace(storage, static=True), converter, tensorflow).run(
                 verified=verified
             )
+            [source] = require_manifest(made / "saved_model").sources
+            log(
+                f"descriptor: {source.spec.embedding_size} numbers per image; --output chooses another tensor of the file"
+            )
+            return rows
 
 
 def _name_of(file: Path) -> str:
