@@ -57,7 +57,7 @@ _ON_SIZES = {
 
 def require_known_sizes(
     model: onnx.ModelProto, side: int, *, batch: int | None = None, kept_above: float = math.inf
-) -> None:
+) -> dict[str, list[int]]:
     """Raises `ExportError` unless all sizes follow from those of the images, and are within limits.
 
     Args:
@@ -65,6 +65,9 @@ def require_known_sizes(
         side: pixels of an image, for axes that the model leaves open.
         batch: images at once; by default what the model says, or 1.
         kept_above: bytes above which the results of `REPEATING` are not computed, even if they depend on no image.
+
+    Returns:
+        {tensor: its lengths}.
 
     Raises:
         ExportError: a tensor of unknown or of unreasonable size; the message names the node that makes it.
@@ -88,6 +91,7 @@ def require_known_sizes(
             folded += computed
         most = max(REPEATED_BYTES, _OF_WEIGHTS * weights)
         require_at_most(most, folded, "bytes that do not depend on the images", _called(node), ExportError)
+    return {name: _shape(kind.tensor_type) for name, kind in sizes.types.items()}
 
 
 class _Sizes:

@@ -1,6 +1,7 @@
 """Files from elsewhere: shapes that the exporter computed from the input become constants, for images of one size and any batch."""
 
 import math
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import onnx
@@ -34,7 +35,7 @@ def simplified_for_any_batch(model: onnx.ModelProto) -> onnx.ModelProto:
     if any(node.op_type == "GroupNormalization" for node in model.graph.node):
         model = on_graph(group_norm_by_instance_norm)(model)  # ONNX infers no shape behind it
     if own == 1:
-        model = _leading_ones_kept(model)
+        model = _leading_ones_kept(model, require_known_sizes(model, lengths[-1]))
     batch = _new_number(model)
     # onnxsim computes what depends on no image, such as a Range up to the batch.
     require_known_sizes(model, lengths[-1], batch=batch, kept_above=_LARGEST_FOLDED * 1000)
@@ -87,15 +88,20 @@ def _open_batch(node: gs.Node, batch: int) -> None:
         return
     kept = -1 if node.op == "Reshape" else 1
     values = [kept if length and length % batch == 0 else length for length in map(int, lengths)]
-    node.inputs[1] = gs.Constant(f"{node.name}/shape", np.array(values, np.int64))
+    node.inputs[1] = gs.Constant(f"{node.name}/opened", np.array(values, np.int64))
     node.attrs.pop("allowzero", None)
 
 
-def _leading_ones_kept(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A file for batches of one, whose Reshapes keep the length of the first axis where they say 1."""
+def _leading_ones_kept(model: onnx.ModelProto, sizes: Mapping[str, Sequence[int]]) -> onnx.ModelProto:
+    """A file for batches of one, whose Reshapes keep the length of the first axis where they say 1.
+
+    Args:
+        model: the file.
+        sizes: the lengths of its tensors; ONNX infers none behind a Slice whose ends are computed.
+    """
     graph = gs.import_onnx(onnx.shape_inference.infer_shapes(model, data_prop=True)).fold_constants()
     for node in [node for node in graph.nodes if node.op == "Reshape" and isinstance(node.inputs[1], gs.Constant)]:
-        values, before = node.inputs[1].values, node.inputs[0].shape
+        values, before = node.inputs[1].values, sizes.get(node.inputs[0].name)
         if len(values) and values[0] == 1 and before and before[0] == 1:
             node.inputs[1] = gs.Constant(f"{node.name}/shape", np.array([0, *values[1:]], np.int64))
             node.attrs.pop("allowzero", None)

@@ -50,15 +50,28 @@ def require_the_same(model: onnx.ModelProto) -> None:
     assert np.abs(found - expected).max() <= TOLERANCE * np.abs(expected).max()
 
 
-ONE = (
-    "a = GlobalAveragePool(x) r = Reshape(a, flat) g = Gemm(r, w) j = Sigmoid(g) k = Reshape(j, maps) m = Mul(x, k) "
-    "p = Shape(m) q = Gather(p, first) u = Concat<axis=0>(q, rest) y = Reshape(m, u)",
-    {"w": (3, 3), "flat": [1, 3], "maps": [1, 3, 1, 1], "first": [0], "rest": [-1]},
-)
+OF_ONE = {
+    "sizes that the graph computes": (
+        "a = GlobalAveragePool(x) r = Reshape(a, flat) g = Gemm(r, w) j = Sigmoid(g) k = Reshape(j, maps) m = Mul(x, k) "
+        "p = Shape(m) q = Gather(p, first) u = Concat<axis=0>(q, rest) y = Reshape(m, u)",
+        {"w": (3, 3), "flat": [1, 3], "maps": [1, 3, 1, 1], "first": [0], "rest": [-1]},
+    ),
+    "channels behind a part whose end the graph computes": (
+        "k = Shape(x) l = Gather(k, two) e = Div(l, half) p = Slice(x, first, e, axis) r = Reshape(p, s) "
+        "t = Transpose<perm=[0,2,1,3,4]>(r) y = Reshape(t, q)",
+        {"two": [2], "half": [2], "first": [0], "axis": [2], "s": [1, 3, 4, 3, 3], "q": [1, 12, 3, 3]},
+    ),
+    "channels shuffled twice": (
+        "c = Conv(x, w) r = Reshape(c, s) t = Transpose<perm=[0,2,1,3,4]>(r) u = Reshape(t, q) d = Relu(u) "
+        "e = Reshape(d, s) f = Transpose<perm=[0,2,1,3,4]>(e) y = Reshape(f, q)",
+        {"w": (6, 3, 1, 1), "s": [1, 2, 3, 9, 9], "q": [1, 6, 9, 9]},
+    ),
+}
 
 
-def test_a_file_for_batches_of_one_takes_any_batch():
-    model, pixels = file_of(*ONE, batch="1"), pictures(4)
+@pytest.mark.parametrize("name", OF_ONE)
+def test_a_file_for_batches_of_one_takes_any_batch(name):
+    model, pixels = file_of(*OF_ONE[name], batch="1"), pictures(4)
     running = onnx_runtime.session(model)
     expected = np.concatenate([onnx_runtime.run(running, normalise(image[None], SPEC))[0] for image in pixels])
     network = tensorflow_graph(imported_form(model, SPEC), SPEC, (None, SIZE, SIZE, 3))
