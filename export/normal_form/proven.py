@@ -45,7 +45,11 @@ def rewritten(
             raise ExportError(f"the rewrite {rewrite.__name__!r} failed: {error}. {advice}") from error
         if _contents(model) == before:
             continue
-        for known, found in zip(expected, run(model), strict=True):
+        try:
+            results = run(model)
+        except ExportError as error:
+            raise ExportError(f"the rewrite {rewrite.__name__!r} broke the network: {error}. {advice}") from error
+        for known, found in zip(expected, results, strict=True):
             difference = compare(known, found)
             if not difference.within(TOLERANCES["onnx → normal form"]):
                 raise ExportError(

@@ -2,6 +2,7 @@
 
 import numpy as np
 import onnx
+import onnx_graphsurgeon as gs
 import pytest
 
 from export import onnx_runtime
@@ -119,6 +120,16 @@ def test_a_rewrite_that_changes_the_network_is_found(monkeypatch):
     monkeypatch.setattr(imported, "IMPORTED_REWRITES", (*imported.IMPORTED_REWRITES, on_graph(halved)))
     with pytest.raises(ExportError, match="the rewrite 'halved' changed the network"):
         imported_form(file_of(*CASES["SiLU"]), SPEC)
+
+
+def test_a_rewrite_whose_network_does_not_run_is_named(monkeypatch):
+    def broken(graph):
+        [node] = [node for node in graph.nodes if node.op == "Conv"]
+        node.inputs[1] = gs.Constant("w", np.ones((4, 5, 1, 1), np.float32))
+
+    monkeypatch.setattr(imported, "IMPORTED_REWRITES", (on_graph(broken),))
+    with pytest.raises(ExportError, match="the rewrite 'broken' broke the network: ONNX Runtime refuses"):
+        imported_form(file_of(*CASES["dilated"]), SPEC)
 
 
 def operators(name: str) -> list[str]:
