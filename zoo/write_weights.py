@@ -34,7 +34,7 @@ Examples:
     python -m {framework}_models.write_weights --ckpt resnest50.safetensors --out resnest50{suffix}
     python -m {framework}_models.write_weights --ckpt resnest50.safetensors --backbone --out backbone{suffix}
 
-With --backbone the names are those of {" and ".join(libraries)}; a line says which of their networks compute the same.
+With --backbone the names are those of {", ".join(libraries)}; a line says which of their networks compute the same.
 `zoo.import_weights` reads both back, with the options that are printed.""",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -62,7 +62,7 @@ def _loaded_by(spec: ModelSpec, libraries: Sequence[str]) -> str:
     if theirs := [name for name in same if name.partition(" ")[0] in libraries]:
         return f"without their classifiers, these load the file and compute the same: {', '.join(theirs)}"
     return (
-        f"no network of {' or '.join(libraries)} is known to compute the same as this backbone: one whose tensors fit loads the file, "
+        f"no network of {', '.join(libraries)} is known to compute the same as this backbone: one whose tensors fit loads the file, "
         "and computes something else"
     )
 

@@ -1,13 +1,18 @@
 """fast-reid."""
 
+from collections.abc import Callable
+from functools import partial
+
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from parity_tests.published.backbones import Random, ResNet, batch_norm, gem, unit
+from parity_tests.published.backbones import Backbone, Random, ResNet, batch_norm, gem, unit
 from parity_tests.published.files import PublishedNetwork
 from parity_tests.published.names import torchvision
+
+RESNET = partial(ResNet, torchvision("backbone."))
 
 
 def fast_reid(
@@ -17,14 +22,15 @@ def fast_reid(
     pool: str = "gem",
     last_stride: int = 1,
     old: bool = False,
-    ibn: bool = False,
+    make: Callable[[Random], Backbone] = RESNET,
+    described: str = "",
 ) -> PublishedNetwork:
     """fast-reid (embedding_head.py): pooling; a 1×1 convolution if `reduced`; BatchNorm if `bnneck`. RGB from 0 to 255 in buffers.
 
     `old` is a version from before November 2020 (bnneck_head.py), which pads the stem's pooling.
     """
     random = Random(5)
-    body = ResNet(torchvision("backbone."), random, ibn=ibn)
+    body = make(random)
     size = 56 if reduced else body.features
     layer = "heads.bnneck" if old else f"heads.bottleneck.{int(reduced)}"
     norm = random.norm(layer, size) if bnneck else {}
@@ -60,7 +66,7 @@ def fast_reid(
         body.variant,
         f"{', '.join(steps)}; last stride {last_stride}"
         + ("" if old else ", stem's pooling not padded")
-        + ("; IBN-a" if ibn else ""),
+        + (f"; {described}" if described else ""),
         {"model": body.tensors | head | buffers | {classes: random.normal(7, size)}, "optimizer": {}},
         descriptors,
         {"pool": pool, "gem_p_learned": pool == "gem", "neck": neck, "embedding_size": size},

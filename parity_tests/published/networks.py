@@ -33,7 +33,10 @@ NETWORKS: dict[str, Callable[[], PublishedNetwork]] = {
     "pymetric, ResNeSt": partial(pymetric, partial(ResNeSt, "backbone."), "ResNeSt"),
     "fast-reid, GeM, BNNeck": fast_reid,
     "fast-reid until October 2020, BNNeck": partial(fast_reid, old=True),
-    "fast-reid, IBN-a": partial(fast_reid, ibn=True),
+    "fast-reid, IBN-a": partial(fast_reid, make=partial(ResNet, torchvision("backbone."), ibn=True), described="IBN-a"),
+    "fast-reid until October 2020, ResNeSt": partial(
+        fast_reid, old=True, make=partial(ResNeSt, "backbone."), described="ResNeSt"
+    ),
     "fast-reid, average": partial(fast_reid, pool="avg", last_stride=2),
     "fast-reid, maximum, no neck": partial(fast_reid, pool="max", bnneck=False),
     "fast-reid, reduced": partial(fast_reid, reduced=True),
