@@ -28,7 +28,7 @@ from zoo.checkpoint import check_preprocess
 from zoo.command import log, run
 from zoo.constants import NORM_EPSILON
 from zoo.errors import ExportError
-from zoo.files import new_file, output_file
+from zoo.files import new_file, output_file, require_elsewhere
 from zoo.manifest import file_sha256, versions
 from zoo.preprocess import normalise
 from zoo.specs import ImportedSpec, PreprocessSpec
@@ -194,7 +194,8 @@ def main() -> None:
     """Command line."""
     arguments = parse_arguments()
     preprocess = PreprocessSpec().changed(stated_preprocess(arguments))
-    with output_file(arguments.out, foreign_files(arguments.onnx)):
+    with output_file(arguments.out, [arguments.onnx]):
+        require_elsewhere(arguments.out, foreign_files(arguments.onnx))
         model = from_onnx(arguments.onnx, preprocess, arguments.name, arguments.output)
         with new_file(arguments.out) as partial:
             onnx.save(model, partial)

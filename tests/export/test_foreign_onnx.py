@@ -1,5 +1,6 @@
 """ONNX files from elsewhere: what is read, and what is refused before it takes memory. `tests/reliability` draws more of them."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 import torch
 from onnx import helper, numpy_helper
 
-from export import onnx_runtime
+from export import from_onnx, onnx_runtime
 from export.onnx_file import FOREIGN_ADVICE, foreign_files, read_foreign_onnx, read_onnx
 from export.onnx_sizes import NEWEST, OLDEST, require_known_sizes
 from export.to_savedmodel import onnx_to_savedmodel
@@ -80,7 +81,7 @@ def test_what_is_read_is_whole_and_computes_the_same(tmp_path):
         np.testing.assert_array_equal(before, after)
 
 
-def test_the_files_of_a_network_are_those_that_it_names(tmp_path):
+def test_the_files_of_a_network_are_those_that_it_names(tmp_path, monkeypatch):
     """The export may replace none of them, whatever their names are."""
 
     def rename(model: onnx.ModelProto) -> None:
@@ -90,8 +91,10 @@ def test_the_files_of_a_network_are_those_that_it_names(tmp_path):
     files = edited(rename)
     path = folder({NAME: files[NAME], "other.bin": files[DATA], DATA: b"of another network"}, tmp_path)
     assert foreign_files(path) == [path, tmp_path / "other.bin"]
-    with pytest.raises(OutputError, match=r"other\.bin"):
-        onnx_to_savedmodel(path, tmp_path / "other.bin", PreprocessSpec(64), overwrite=True)
+    line = ["from_onnx", "--onnx", str(path), "--size", "64", "--out", str(tmp_path / "other.bin")]
+    monkeypatch.setattr(sys, "argv", line)
+    with pytest.raises(OutputError, match=r"is or holds the input .*other\.bin"):
+        from_onnx.main()
     (tmp_path / "other.bin").unlink()
     with pytest.raises(ExportError, match=r"other\.bin does not exist"):
         onnx_to_savedmodel(path, tmp_path / "out", PreprocessSpec(64))
