@@ -109,7 +109,9 @@ def test_a_missing_onnx2tf_names_the_extra(monkeypatch, tmp_path):
 def test_what_onnx2tf_cannot_convert_is_an_error_and_leaves_nothing(tmp_path):
     model = onnx.ModelProto()
     model.CopyFrom(in_normal_form("resnet18", "torch"))
-    next(node for node in model.graph.node if node.op_type == "Relu").op_type = "Det"
+    relu = next(node for node in model.graph.node if node.op_type == "Relu")
+    relu.op_type = "LpPool"  # which it does not know; over one pixel
+    relu.attribute.append(onnx.helper.make_attribute("kernel_shape", [1, 1]))
     onnx.save(model, tmp_path / "normal_form.onnx")
     with pytest.raises(ExportError, match="onnx2tf could not convert"):
         save_with_onnx2tf(tmp_path / "normal_form.onnx", tmp_path / "out")
