@@ -79,7 +79,7 @@ def test_the_recipes_of_the_project_rise(path):
         (MINIMAL.replace("batch_size: 8", "batch_size: 1:30"), "expected int"),
         (
             MINIMAL + "head: {neck: none, embedding_size: 64}\n",
-            "without a neck the embedding is the pooled features, 512 long",
+            "without a linear layer in the neck the embedding is the pooled features, 512 long",
         ),
         (MINIMAL + "loss: {kind: cos_face, sub_centers: 3}\n", "only the arc_face losses have more than 1"),
         (MINIMAL.replace("epochs: 2", "epochs: two"), "expected int"),
