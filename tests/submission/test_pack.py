@@ -251,4 +251,4 @@ def test_a_network_from_elsewhere_needs_its_licence_stated(saved_model, tmp_path
     pack_unrun(folder, tmp_path / "upload", licence="apache-2.0")
     card = (tmp_path / "upload" / "MODEL_CARD.md").read_text(encoding="utf-8")
     assert "| efficientnet_b0 | elsewhere (an ONNX file) |" in card
-    assert "Not so efficientnet_b0" in card and "stated apache-2.0" in card
+    assert "Except efficientnet_b0" in card and "stated apache-2.0" in card
