@@ -13,11 +13,12 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 
-WRITTEN = (
-    *("export/exporters.py", "export/onnx_names.py", "export/normal_form/[!_]*.py"),
-    *(f"export/writer/{name}.py" for name in ("graph", "operators", "values", "member", "combine", "save")),
+WRITER = tuple(f"export/writer/{name}.py" for name in ("graph", "operators", "values", "member", "combine", "save"))
+REWRITES = tuple(
+    f"export/normal_form/{name}.py"
+    for name in ("attention", "grouped", "half", "maps", "neck", "norms", "proven", "rewrites", "surgery")
 )
-"""What decides the SavedModel of an ONNX file: the exporters' names, the normal form and the writer."""
+"""The normal form of the zoo's own networks."""
 
 EXPORTED = (
     *("zoo/constants.py", "zoo/specs.py", "zoo/variants.py", "zoo/weights.py", "zoo/preprocess.py"),
@@ -26,7 +27,7 @@ EXPORTED = (
         for side in ("torch", "paddle")
         for name in ("checkpoint", "embedder", "layers", "preactivation", "res2net", "resnest", "resnet")
     ),
-    *WRITTEN,
+    *("export/exporters.py", "export/onnx_names.py", *REWRITES, *WRITER),
 )
 """What decides an exported model's descriptors and speed: the networks, both exporters, the normal form and the writer. The
 margin losses do not: an exported network has no class weights."""

@@ -14,6 +14,8 @@ from export.normal_form.resize import resize_by_constants
 from export.onnx_sizes import require_known_sizes
 from zoo.errors import ExportError
 
+SKIPPED = ("fuse_pad_into_pool",)
+"""Optimisations of onnxsim that break networks: a pooling may not pad by its whole kernel, and a Pad before it may."""
 _LARGEST_FOLDED = 4
 """KB. What repeats a constant to more than that stays an operator, so that no tensor of a whole batch is stored."""
 
@@ -44,6 +46,7 @@ def simplified_for_any_batch(model: onnx.ModelProto) -> onnx.ModelProto:
             model,
             overwrite_input_shapes={given.name: [batch, *lengths]},
             tensor_size_threshold=f"{_LARGEST_FOLDED}KB",
+            skipped_optimizers=list(SKIPPED),
         )
         inferred = onnx.shape_inference.infer_shapes(folded, strict_mode=True, data_prop=True)
     except (RuntimeError, ValueError, onnx.shape_inference.InferenceError) as error:

@@ -11,7 +11,7 @@ from zoo.errors import ExportError
 
 
 def composed_operators(graph: gs.Graph) -> None:
-    """Replaces Mean, DepthToSpace (arXiv 1609.05158), SpaceToDepth, and Pad that repeats the edge or the map.
+    """Replaces Mean, DepthToSpace (arXiv 1609.05158), SpaceToDepth, and Pad that cuts or repeats the edge or the map.
 
     Args:
         graph: with the inputs and attributes of opset 13, and known shapes but for the batch.
@@ -70,12 +70,14 @@ def _moved(graph: gs.Graph, node: gs.Node, parts: list[int], order: list[int], s
 
 
 def _pad(graph: gs.Graph, node: gs.Node) -> gs.Variable | None:
-    """The pixels that each padded axis takes; None for modes that TensorFlow has."""
-    mode = node.attrs.get("mode", "constant")
+    """The pixels that each padded axis takes; None for forms that TensorFlow has."""
+    mode, amounts = node.attrs.get("mode", "constant"), np.reshape(numbers(node, 1), (2, -1))
+    if mode == "constant" and (amounts < 0).any():
+        return _cut_and_padded(graph, node, amounts)
     if mode not in ("edge", "wrap"):
         return None
     value = node.inputs[0]
-    for axis, (before, after) in enumerate(np.reshape(numbers(node, 1), (2, -1)).T):
+    for axis, (before, after) in enumerate(amounts.T):
         if not before and not after:
             continue
         length = node.inputs[0].shape[axis]
@@ -85,6 +87,16 @@ def _pad(graph: gs.Graph, node: gs.Node) -> gs.Variable | None:
         taken = places % length if mode == "wrap" else places.clip(0, length - 1)
         value = append(graph, "Gather", [value, constant(node, f"axis{axis}", taken)], node.outputs[0], {"axis": axis})
     return value
+
+
+def _cut_and_padded(graph: gs.Graph, node: gs.Node, amounts: np.ndarray) -> gs.Variable:
+    """Negative amounts cut, which TensorFlow's Pad refuses."""
+    like, (before, after) = node.outputs[0], amounts
+    ends = np.where(after < 0, after, np.iinfo(np.int64).max)
+    bounds = {"starts": np.maximum(-before, 0), "ends": ends, "axes": np.arange(len(before))}
+    cut = append(graph, "Slice", [node.inputs[0], *(constant(node, *bound) for bound in bounds.items())], like)
+    padding = constant(node, "padding", np.maximum(amounts, 0).reshape(-1))
+    return append(graph, "Pad", [cut, padding, *node.inputs[2:]], like, {"mode": "constant"})
 
 
 _COMPOSED: dict[str, Callable[[gs.Graph, gs.Node], gs.Variable | None]] = {

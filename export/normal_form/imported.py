@@ -7,10 +7,11 @@ Runtime before TensorFlow starts.
 
 import numpy as np
 import onnx
+import onnxsim
 
 from export import onnx_runtime
 from export.normal_form.absorb import constants_into_convolutions
-from export.normal_form.any_batch import simplified_for_any_batch
+from export.normal_form.any_batch import SKIPPED, simplified_for_any_batch
 from export.normal_form.copies import gathers_of_everything
 from export.normal_form.grouped import split_convolutions_instead_of_maps, split_grouped_convolutions
 from export.normal_form.linear import linear_layers_as_convolutions
@@ -22,7 +23,7 @@ from export.normal_form.norms import (
     lengths_by_sums,
 )
 from export.normal_form.opset import operators_of_opset_13
-from export.normal_form.proven import on_graph, rewritten, simplify
+from export.normal_form.proven import on_graph, rewritten
 from export.normal_form.windows import convolutions_of_maps, global_pooling_by_reduction, poolings_of_maps
 from export.onnx_names import rename
 from export.parity.probes import picture
@@ -66,6 +67,12 @@ def _pictures(preprocess: PreprocessSpec) -> np.ndarray:
     return normalise(np.stack([picture(random, size, size) for _ in range(_LARGEST_BATCH)]), preprocess)
 
 
+def norms_into_convolutions(model: onnx.ModelProto) -> onnx.ModelProto:
+    """onnxsim: folds BatchNorm into what has become a convolution."""
+    simplified, _ = onnxsim.simplify(model, skipped_optimizers=list(SKIPPED))
+    return simplified
+
+
 IMPORTED_REWRITES = (
     gathers_of_everything,
     simplified_for_any_batch,
@@ -73,7 +80,7 @@ IMPORTED_REWRITES = (
     on_graph(convolutions_of_maps),
     on_graph(linear_layers_as_convolutions),
     on_graph(split_convolutions_instead_of_maps),
-    simplify,  # folds BatchNorm into what has become a convolution
+    norms_into_convolutions,
     on_graph(groups_of_maps),
     on_graph(instance_norm_by_means),
     on_graph(lengths_by_sums),

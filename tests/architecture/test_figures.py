@@ -1,5 +1,6 @@
 """Every published figure names the commit that made it, and one that the current code did not make is marked as older."""
 
+import ast
 import json
 from pathlib import Path
 
@@ -67,6 +68,17 @@ def test_the_documentation_marks_what_is_older():
         lines = (DOCS / "parity.md").read_text(encoding="utf-8").splitlines()
         [line] = [line for line in lines if line.startswith(f"| {model} | {framework} |")]
         assert "older" in line
+
+
+def test_exported_networks_depend_on_all_that_their_form_and_their_writer_import():
+    waiting, found = {"export.normal_form.rewrites", "export.normal_form.half", "export.writer.graph"}, set()
+    while waiting:
+        found.add(module := waiting.pop())
+        tree = ast.parse(provenance.ROOT.joinpath(*module.split(".")).with_suffix(".py").read_text(encoding="utf-8"))
+        imported = {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+        waiting |= {name for name in imported if name.startswith(("export.normal_form.", "export.writer."))} - found
+    assert len(found) > 8
+    assert {f"{name.replace('.', '/')}.py" for name in found} <= set(provenance.EXPORTED)
 
 
 SOURCE = '''"""A module."""

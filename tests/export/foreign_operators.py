@@ -214,6 +214,12 @@ CASES: dict[str, tuple[Any, ...]] = {
     "a mean of three": ("a = Neg(x) b = Abs(x) y = Mean(x, a, b)", {}),
     "CELU": ("a = Celu(x) y = Celu<alpha=0.4>(a)", {}),
     "thresholded ReLU": ("a = ThresholdedRelu<alpha=-0.3>(x) y = ThresholdedRelu<alpha=0.2>(a)", {}),
+    "padded and cut": ("y = Pad(x, p, v)", {"p": [0, 0, -1, 2, 0, 0, 1, -2], "v": 0.5}),
+    "cut on every side": ("y = Pad(x, p)", {"p": [0, -1, -1, -1, 0, 0, -1, -1]}),
+    "padded by a pooling's whole kernel": (
+        "p = Pad(x, a) y = AveragePool<kernel_shape=[1,1], strides=[2,2]>(p)",
+        {"a": [0, 0, -1, -1, 0, 0, 1, 1]},
+    ),
     "padded by the edge": ('y = Pad<mode="edge">(x, p)', {"p": [0, 1, 2, 1, 0, 0, 0, 3]}),
     "channels as pixels": ("c = Conv(x, w) y = DepthToSpace<blocksize=2>(c)", {"w": (8, 3, 1, 1)}),
     "channels as pixels, in PyTorch's order": (
