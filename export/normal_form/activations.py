@@ -18,6 +18,20 @@ def activations_by_simpler_ones(graph: gs.Graph) -> None:
             node.outputs.clear()
 
 
+def leaky_relu_behind_sums(graph: gs.Graph) -> None:
+    """Replaces LeakyRelu (x for x > 0, else αx) of a sum by max(x, αx), or min(x, αx) if α > 1.
+
+    TensorFlow with oneDNN fuses a convolution, the sum with its result, and LeakyRelu to one operator, which forgets α: seen in 2.19.
+    """
+    for node in [node for node in graph.nodes if node.op == "LeakyRelu"]:
+        (x,), like, slope = node.inputs, node.outputs[0], node.attrs.get("alpha", 0.01)
+        if not x.inputs or x.inputs[0].op not in ("Add", "Sum"):
+            continue
+        scaled = append(graph, "Mul", [x, _number(graph, node, slope)], like)
+        replace(graph, like, append(graph, "Max" if slope <= 1 else "Min", [x, scaled], like))
+        node.outputs.clear()
+
+
 def _number(graph: gs.Graph, node: gs.Node, value: float) -> gs.Constant:
     return gs.Constant(f"{node.name}/{value:.7g}", np.array(value, np.float32))
 

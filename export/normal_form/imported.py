@@ -11,6 +11,7 @@ import onnxsim
 
 from export import onnx_runtime
 from export.normal_form.absorb import constants_into_convolutions
+from export.normal_form.activations import leaky_relu_behind_sums
 from export.normal_form.any_batch import SKIPPED, simplified_for_any_batch
 from export.normal_form.copies import gathers_of_everything
 from export.normal_form.grouped import split_convolutions_instead_of_maps, split_grouped_convolutions
@@ -86,6 +87,7 @@ IMPORTED_REWRITES = (
     on_graph(lengths_by_sums),
     on_graph(batch_norm_by_scale),
     on_graph(constants_into_convolutions),
+    on_graph(leaky_relu_behind_sums),
     on_graph(split_grouped_convolutions),
     on_graph(global_pooling_by_reduction),
     on_graph(poolings_of_maps),

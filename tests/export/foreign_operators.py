@@ -214,6 +214,14 @@ CASES: dict[str, tuple[Any, ...]] = {
     "a mean of three": ("a = Neg(x) b = Abs(x) y = Mean(x, a, b)", {}),
     "CELU": ("a = Celu(x) y = Celu<alpha=0.4>(a)", {}),
     "thresholded ReLU": ("a = ThresholdedRelu<alpha=-0.3>(x) y = ThresholdedRelu<alpha=0.2>(a)", {}),
+    "leaky behind a convolution and a sum": (
+        "c = Conv(x, w, b) s = Add(c, x) y = LeakyRelu<alpha=0.01>(s)",
+        {"w": (3, 3, 1, 1), "b": (3,)},
+    ),
+    "steep behind a convolution and a sum": (
+        "c = Conv(x, w, b) s = Add(c, x) y = LeakyRelu<alpha=1.5>(s)",
+        {"w": (3, 3, 1, 1), "b": (3,)},
+    ),
     "padded and cut": ("y = Pad(x, p, v)", {"p": [0, 0, -1, 2, 0, 0, 1, -2], "v": 0.5}),
     "cut on every side": ("y = Pad(x, p)", {"p": [0, -1, -1, -1, 0, 0, -1, -1]}),
     "padded by a pooling's whole kernel": (
