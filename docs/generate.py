@@ -94,9 +94,9 @@ def families_table() -> str:
     lines = ["| family | variants | | weights from | example |", "| --- | ---: | --- | --- | --- |"]
     for title, (description, _) in GROUPS.items():
         members = [name for name in VARIANTS if family(name) == title]
-        order = ("torchvision", "timm", "PaddleClas", "paddle.vision", "ResNeSt", "IBN-Net")
+        order = ("torchvision", "timm", "PaddleClas", "paddle.vision", "keras.applications", "ResNeSt", "IBN-Net")
         named = {published.split(" ")[0] for name in members for published in VARIANTS[name].equals}
-        sources = ", ".join(source for source in order if source in named)
+        sources = ", ".join(sorted(named, key=order.index))  # fails if a publisher has no place in the order
         example = next(name for name in (*EXAMPLES, *members) if name in members)
         lines.append(f"| {title} | {len(members)} | {description} | {sources} | `{example}` |")
     return "\n".join(lines)

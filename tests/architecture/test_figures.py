@@ -13,18 +13,7 @@ from parity_tests.results_table import is_older, read
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 OLDER_NETWORKS: set[tuple[str, str]] = set()
 """(model, framework) of full-size rows that other code made: to be measured again with `python -m parity_tests.full_size`."""
-OLDER_BENCHMARKS = {
-    "head",
-    "gpu",
-    "schedule",
-    "converters",
-    "training",
-    "export_cost",
-    "fuzz",
-    "photographs",
-    "serving",
-    "kills",
-}
+OLDER_BENCHMARKS = {"training", "head", "photographs", "gpu", "schedule", "kills"}
 """Files in benchmarks/results that other code made; docs/benchmarks.md has the commands that measure them again."""
 
 
