@@ -89,6 +89,8 @@ def _value(field: FieldDescriptor, texts: tuple[str, ...]) -> st.SearchStrategy[
     if field.cpp_type == FieldDescriptor.CPPTYPE_STRING:
         words = st.sampled_from((*_TEXTS, *texts))
         return words.map(str.encode) if field.type == FieldDescriptor.TYPE_BYTES else words
+    if field.enum_type is not None and field.enum_type.is_closed:  # protobuf refuses to set another number
+        return st.sampled_from([value.number for value in field.enum_type.values])
     if field.cpp_type in _INTEGERS:
         low, high = _INTEGERS[field.cpp_type]
         return st.sampled_from([number for number in _NUMBERS if low <= number <= high])
