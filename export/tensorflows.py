@@ -14,10 +14,8 @@ WHEELS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     **dict.fromkeys(("2.0.0", "2.1.0"), (("3.7",), _OLD)),
     **dict.fromkeys((TENSORFLOW, "2.3.0", "2.4.0"), (("3.8",), _OLD)),
     "2.5.0": (("3.8", "3.9"), _OLD),
-    "2.6.0": (
-        ("3.8", "3.9"),
-        (*_OLD, "keras<2.7", "tensorflow-estimator<2.7"),
-    ),  # it takes later ones, with which it fails
+    # TensorFlow 2.6 also accepts later versions of these two, and fails with them.
+    "2.6.0": (("3.8", "3.9"), (*_OLD, "keras<2.7", "tensorflow-estimator<2.7")),
     "2.7.0": (("3.8", "3.9"), _OLD),
     **dict.fromkeys(("2.8.0", "2.9.0", "2.10.0", "2.11.0"), (("3.10", "3.9", "3.8"), _OLD)),
     **dict.fromkeys(("2.12.0", "2.13.0"), (("3.11", "3.10", "3.9", "3.8"), ("numpy<2",))),

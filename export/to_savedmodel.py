@@ -39,7 +39,7 @@ from zoo.arguments import given_path, stated_preprocess
 from zoo.checkpoint import Checkpoint, check_preprocess, kernel_bytes, load_checkpoint, save_checkpoint, weight_bytes
 from zoo.command import log, run
 from zoo.disk import require_room
-from zoo.files import new_folder, output_folder, require_elsewhere, work_folder, write_json
+from zoo.files import new_folder, output_folder, work_folder, write_json
 from zoo.manifest import Check, require_manifest, write_manifest
 from zoo.processes import one_process
 from zoo.signature import batch_input
@@ -121,8 +121,7 @@ def onnx_to_savedmodel(
     """
     file, out, tensorflow = Path(file).absolute(), Path(out).absolute(), full_version(tensorflow)
     with output_folder(out, [file], overwrite=overwrite):
-        parts = foreign_files(file)
-        require_elsewhere(out, parts)
+        parts = foreign_files(file)  # all beside the file, so a folder without it holds none of them
         check_preprocess(preprocess)
         usual = PreprocessSpec(preprocess.size, resize=preprocess.resize).in_order(preprocess.channels)
         whose = " (ImageNet's)" if preprocess == usual else ""

@@ -22,6 +22,7 @@ def leaky_relu_behind_sums(graph: gs.Graph) -> None:
     """Replaces LeakyRelu (x for x > 0, else αx) of a sum by max(x, αx), or min(x, αx) if α > 1.
 
     TensorFlow with oneDNN fuses a convolution, the sum with its result, and LeakyRelu to one operator, which forgets α: seen in 2.19.
+    A rewrite of its own, after those that make sums of norms.
     """
     for node in [node for node in graph.nodes if node.op == "LeakyRelu"]:
         (x,), like, slope = node.inputs, node.outputs[0], node.attrs.get("alpha", 0.01)

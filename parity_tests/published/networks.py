@@ -6,9 +6,9 @@ from functools import partial
 from parity_tests.published.backbones import ResNeSt, ResNet
 from parity_tests.published.cirtorch import cirtorch
 from parity_tests.published.dirtorch import dirtorch
-from parity_tests.published.fast_reid import fast_reid
+from parity_tests.published.fast_reid import RESNET, fast_reid
 from parity_tests.published.files import PublishedNetwork
-from parity_tests.published.names import pycls, torchvision
+from parity_tests.published.names import pycls
 from parity_tests.published.paddleclas import rec_model
 from parity_tests.published.pycls import cvnet, pymetric
 
@@ -27,13 +27,11 @@ NETWORKS: dict[str, Callable[[], PublishedNetwork]] = {
     "DELG": partial(cvnet, "globalmodel."),
     "CVNet, the encoder alone": partial(cvnet, ""),
     "pymetric": partial(pymetric, partial(ResNet, pycls("backbone.")), "pycls' names"),
-    "pymetric, torchvision's names": partial(
-        pymetric, partial(ResNet, torchvision("backbone.")), "torchvision's names"
-    ),
+    "pymetric, torchvision's names": partial(pymetric, RESNET, "torchvision's names"),
     "pymetric, ResNeSt": partial(pymetric, partial(ResNeSt, "backbone."), "ResNeSt"),
     "fast-reid, GeM, BNNeck": fast_reid,
     "fast-reid until October 2020, BNNeck": partial(fast_reid, old=True),
-    "fast-reid, IBN-a": partial(fast_reid, make=partial(ResNet, torchvision("backbone."), ibn=True), described="IBN-a"),
+    "fast-reid, IBN-a": partial(fast_reid, make=partial(RESNET, ibn=True), described="IBN-a"),
     "fast-reid until October 2020, ResNeSt": partial(
         fast_reid, old=True, make=partial(ResNeSt, "backbone."), described="ResNeSt"
     ),

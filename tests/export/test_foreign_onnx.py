@@ -95,6 +95,9 @@ def test_the_files_of_a_network_are_those_that_it_names(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "argv", line)
     with pytest.raises(OutputError, match=r"is or holds the input .*other\.bin"):
         from_onnx.main()
+    for out in (tmp_path, tmp_path / "other.bin"):
+        with pytest.raises(OutputError):
+            onnx_to_savedmodel(path, out, PreprocessSpec(64), overwrite=True)
     (tmp_path / "other.bin").unlink()
     with pytest.raises(ExportError, match=r"other\.bin does not exist"):
         onnx_to_savedmodel(path, tmp_path / "out", PreprocessSpec(64))
@@ -111,6 +114,9 @@ def test_weights_may_be_behind_links_of_one_folder_only(tmp_path):
     for name in (NAME, DATA):
         (tmp_path / "snapshot" / name).symlink_to(tmp_path / "blobs" / name)
     read_foreign_onnx(tmp_path / "snapshot" / NAME, 64)
+    for out in ("blobs", "snapshot"):
+        with pytest.raises(OutputError, match="is or holds the input"):
+            onnx_to_savedmodel(tmp_path / "snapshot" / NAME, tmp_path / out, PreprocessSpec(64), overwrite=True)
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "blobs" / DATA).rename(tmp_path / "elsewhere" / DATA)
     (tmp_path / "blobs" / DATA).symlink_to(tmp_path / "elsewhere" / DATA)
