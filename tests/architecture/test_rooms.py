@@ -13,6 +13,12 @@ ROOT = Path(__file__).resolve().parents[2]
 ROOMS = {
     "zoo", "training", "torch_models", "paddle_models", "retrieval", "export", "submission", "pipeline", "landmark_zoo"
 }  # fmt: skip
+BESIDE_ROOMS = {
+    *(".ci", ".github", ".gitignore", ".pre-commit-config.yaml"),
+    *("CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "README.md", "SECURITY.md"),
+    *("Makefile", "conftest.py", "constraints.txt", "mkdocs.yml", "pyproject.toml"),
+    *("benchmarks", "docs", "parity_tests", "recipes", "tests"),
+}
 FRAMEWORKS = {"torch", "paddle", "tensorflow", "tf_keras", "onnx", "onnxruntime"}
 TORCH_SEARCH = {ROOT / "retrieval" / f"{name}_candidates.py" for name in ("torch", "bfloat16")}
 """Search with PyTorch, in a process that no other framework shares; they are imported for large searches only."""
@@ -149,10 +155,20 @@ def test_nothing_unpickles():
             assert not re.findall(forbidden, text), path.name
 
 
-@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="needs a git checkout to list committed files")
+def _committed(pattern: str) -> list[str]:
+    """The committed files that match, relative to the root."""
+    if not (ROOT / ".git").exists():
+        pytest.skip("needs a git checkout to list committed files")
+    return subprocess.check_output(["git", "ls-files", pattern], cwd=ROOT, text=True).splitlines()
+
+
+def test_the_root_holds_what_belongs_there():
+    """A command's output that was written into the root by mistake is easily committed."""
+    assert {name.partition("/")[0] for name in _committed("*")} == ROOMS | BESIDE_ROOMS
+
+
 def test_the_commands_have_an_example_in_their_help():
-    tracked = subprocess.run(["git", "ls-files", "*.py"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    for name in tracked.split():
+    for name in _committed("*.py"):
         text = (ROOT / name).read_text(encoding="utf-8")
         if "argparse.ArgumentParser(" in text and not name.startswith("tests/"):
             assert "python " in text, f"{name}: --help should start with a worked example"
