@@ -56,7 +56,7 @@ def test_descriptors_in_float32(small_checkpoint, network_inputs):
     together = np.concatenate(list(sides[0].values()))
     together /= np.linalg.norm(together, axis=1, keepdims=True)
     apart = np.linalg.norm(together[:, None] - together, axis=2)
-    assert np.median(apart) > 0.1, "different pictures have nearly the same descriptor: no comparison could fail"
+    assert np.median(apart) > 0.25, "different pictures have nearly the same descriptor: no comparison could fail"
 
 
 def test_a_checkpoint_of_one_loads_in_the_other(tmp_path, small_checkpoint, network_inputs):
